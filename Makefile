@@ -1,0 +1,60 @@
+# Every target creates the virtual environment it needs; the machine has to offer python3, pip and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# pytest's arguments: make test ARGS="-k reload -x"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format generate bench clean
+
+help:
+	@echo "make run       serve the applications of server.toml on http://127.0.0.1:8000"
+	@echo "make test      run the test suite; ARGS=\"...\" goes to pytest"
+	@echo "make check     lint, formatting, types, generated files"
+	@echo "make format    format and mend what can be mended mechanically"
+	@echo "make generate  write config/reference.toml and config/server.schema.json"
+	@echo "make bench     compare with other servers (benchmarks/README.md)"
+	@echo "make clean     remove what the other targets made"
+
+# `exec`, so that Ctrl-C and TERM reach the server and not a shell in front of it.
+run: $(STAMP)
+	@exec $(BIN)/serverd -c server.toml
+
+test: $(STAMP)
+	$(BIN)/pytest $(ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict
+	$(BIN)/python tools/generate.py --check
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+generate: $(STAMP)
+	$(BIN)/python tools/generate.py
+
+# The peers live in an environment of their own: they must never shape ours.
+bench: $(STAMP)
+	$(PYTHON) benchmarks/run.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) benchmarks/.venv build dist server/*.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Debian ships `venv` without ensurepip unless python3-venv is installed; pip can then fill the environment from outside.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "serverd needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) >/dev/null || { \
+		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,examples]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""serverd: a server that hosts several ASGI applications from one TOML file."""

@@ -1,0 +1,83 @@
+"""The exception tree of serverd; the first fork is whose fault it is, and the error carries its consequence.
+
+    ServerdError
+    ├── OperatorError            what the operator wrote or the machine refuses      exit_code 3
+    │   ├── ConfigError          the configuration files are wrong
+    │   └── BindError            a listener's address cannot be bound
+    ├── AppError                 what a mounted application did                      exit_code 3 at start
+    │   ├── AppLoadError         it cannot be imported or is no ASGI application
+    │   ├── LifespanError        its start-up or shutdown failed
+    │   └── ResponseError        it broke the ASGI or HTTP rules for a response
+    └── PeerError                what the other end of the connection sent           status 4xx or 5xx
+        └── ClientDisconnected   it has gone; also an OSError, as ASGI 2.4 asks
+
+A bug of ours is none of these: it is left to crash. Messages are lower case, without a full stop:
+subject, fact, expectation, remedy. Every module may import this one; it imports nothing.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AppError",
+    "AppLoadError",
+    "BindError",
+    "ClientDisconnected",
+    "ConfigError",
+    "LifespanError",
+    "OperatorError",
+    "PeerError",
+    "ResponseError",
+    "ServerdError",
+]
+
+
+class ServerdError(Exception):
+    """Root of every error that serverd raises on purpose."""
+
+
+class OperatorError(ServerdError):
+    """The configuration or the machine does not allow what was asked."""
+
+    exit_code = 3
+
+
+class ConfigError(OperatorError):
+    """The configuration files are wrong; the message lists every problem with file and line."""
+
+
+class BindError(OperatorError):
+    """A listener's address cannot be bound."""
+
+
+class AppError(ServerdError):
+    """A mounted application failed."""
+
+    exit_code = 3
+
+
+class AppLoadError(AppError):
+    """An application cannot be imported or is not an ASGI application."""
+
+
+class LifespanError(AppError):
+    """An application's lifespan start-up or shutdown failed (ASGI Lifespan Protocol)."""
+
+
+class ResponseError(AppError):
+    """An application broke the rules for a response (ASGI HTTP spec; RFC 9110)."""
+
+
+class PeerError(ServerdError):
+    """The peer sent something that is refused with ``status`` and the end of the connection."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class ClientDisconnected(PeerError, OSError):
+    """The client has gone; raised by ``send`` after the disconnect (ASGI HTTP spec 2.4)."""
+
+    def __init__(self) -> None:
+        super().__init__(499, "client disconnected")

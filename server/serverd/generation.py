@@ -1,0 +1,163 @@
+"""A generation by value: everything that came from one reading of the configuration, as plain data.
+
+`config` makes it, the supervisor numbers it and hands it to its workers, the workers build their
+routers and applications from it. It has no behaviour beyond reading itself, needs no pydantic, and
+survives the trip through `messages`. Times are seconds, sizes are bytes, paths are absolute.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+__all__ = [
+    "Address",
+    "AddressKind",
+    "App",
+    "AppTarget",
+    "Generation",
+    "Limits",
+    "Listener",
+    "Logging",
+    "Mount",
+    "RedirectTarget",
+    "RespondTarget",
+    "Server",
+    "Target",
+]
+
+
+class AddressKind(Enum):
+    """What a `bind` entry names."""
+
+    TCP = "tcp"  # host and port; host "" is every interface, dual stack
+    UNIX = "unix"  # path of a unix stream socket
+    FD = "fd"  # a listening descriptor inherited from whoever started the supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One address of a listener; `text` is how the operator wrote it."""
+
+    kind: AddressKind
+    text: str
+    host: str = ""  # TCP: numeric or resolvable host, without brackets
+    port: int = 0  # TCP: 0 lets the kernel choose
+    path: str = ""  # UNIX
+    fd: int = -1  # FD
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what a peer may make a connection hold or wait for (configuration.md, [limits])."""
+
+    header_timeout: float = 10.0  # from accept, or the first byte of a later request, to the end of the head
+    body_timeout: float = 30.0  # between two reads of a request body that somebody waits for
+    send_timeout: float = 30.0  # without the peer taking any byte of a blocked response
+    keep_alive_timeout: float = 75.0  # an idle connection between two requests
+    request_line: int = 8 * 1024
+    header_size: int = 64 * 1024  # the whole field section; trailers alike
+    header_count: int = 100
+    body_size: int = 0  # 0: unlimited
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A named set of addresses that are served alike."""
+
+    name: str
+    addresses: tuple[Address, ...]
+    backlog: int
+    limits: Limits
+    socket_mode: int | None = None  # unix sockets: permission bits
+    socket_uid: int | None = None
+    socket_gid: int | None = None
+    source: str = ""  # "server.toml:3", for messages
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """An ASGI application to be imported by every worker."""
+
+    name: str
+    target: str  # "package.module:attribute.path"
+    directory: str  # first on the import path
+    factory: bool = False
+    interface: str = "auto"  # auto | asgi3 | asgi2
+    lifespan: str = "auto"  # auto | on | off
+    env: dict[str, str] = field(default_factory=dict)  # env_file and env, merged
+    source: str = ""  # "server.toml:7": the line that names the application
+
+
+@dataclass(frozen=True, slots=True)
+class AppTarget:
+    """The mount hands the request to an application."""
+
+    app: str
+    root_path: str  # without trailing slash; "" at the root
+    strip_prefix: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RespondTarget:
+    """The mount answers with a fixed response."""
+
+    status: int
+    body: str
+    headers: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RedirectTarget:
+    """The mount answers 307 with this location; `{host}` and `{uri}` stand for the request's."""
+
+    location: str
+
+
+Target = AppTarget | RespondTarget | RedirectTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """Where a target is served: listeners, hosts and a path prefix on a segment boundary."""
+
+    path: str  # "/" or "/a/b", normalised, no trailing slash
+    hosts: tuple[str, ...]  # lower case; "name", "*.name"; empty: any
+    listeners: tuple[str, ...]  # names, never empty: "all" is already spelled out
+    target: Target
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The process-wide settings that workers and supervisor need ([server])."""
+
+    workers: int = 1
+    loop: str = "auto"  # auto | uvloop | asyncio
+    http1_parser: str = "auto"  # auto | httptools | h11
+    start_timeout: float = 60.0
+    graceful_timeout: float = 30.0
+    server_header: bool = True
+    date_header: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Logging:
+    """How log lines look ([logging])."""
+
+    level: str = "info"  # debug | info | warning | error
+    format: str = "auto"  # auto | text | json
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One validated reading of the configuration; `number` counts from 1 in the supervisor's life."""
+
+    source: str  # absolute path of the file given with -c
+    server: Server
+    listeners: tuple[Listener, ...]
+    apps: tuple[App, ...]
+    mounts: tuple[Mount, ...]
+    logging: Logging
+    warnings: tuple[str, ...] = ()
+    number: int = 0
