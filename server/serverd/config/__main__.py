@@ -1,0 +1,35 @@
+"""The loader process: `python -m serverd.config FILE` prints one message, `Loaded` or `LoadFailed`.
+
+The supervisor runs it as a short-lived child, so that it never holds pydantic in memory itself. Exit codes
+are 0 for a generation, 3 for a report, 2 for wrong usage.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from serverd.config.load import load
+from serverd.errors import ConfigError
+from serverd.messages import Loaded, LoadFailed, encode
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str]) -> int:
+    """Load the file that `arguments` name, print the outcome on stdout, and return the exit code."""
+    if len(arguments) != 1:
+        print("usage: python -m serverd.config FILE", file=sys.stderr)
+        return 2
+    try:
+        message: Loaded | LoadFailed = Loaded(load(arguments[0], os.environ))
+        code = 0
+    except ConfigError as error:
+        message, code = LoadFailed(str(error)), error.exit_code
+    sys.stdout.buffer.write(encode(message))
+    sys.stdout.buffer.flush()
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

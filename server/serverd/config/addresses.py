@@ -1,0 +1,101 @@
+"""Addresses of listeners: reading one `bind` entry, and whether two of them clash.
+
+Pure text; nothing is resolved or bound here, that is `net/sockets`. Called by `kinds` and `listeners`.
+Errors are predicates without the value, as in `values`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from serverd.config.values import parse_file_path
+from serverd.generation import Address, AddressKind
+
+__all__ = ["UNIX_PATH_BYTES", "clash", "parse_address"]
+
+UNIX_PATH_BYTES = 107  # sun_path holds 108 bytes on Linux with the closing NUL (unix(7))
+EVERY_IPV4 = "0.0.0.0"  # noqa: S104 (compared with what the operator wrote, never bound)
+EVERY_IPV6 = "::"
+
+_EXPECTED = '(expected like "127.0.0.1:8000", "[::1]:8000", ":8000", "unix:/run/app.sock" or "fd:3")'
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_PORT = re.compile(r"[0-9]{1,5}")
+_FD = re.compile(r"[0-9]{1,9}")
+
+
+def parse_address(value: object) -> Address:
+    """Return the address that one `bind` entry names; a unix path is as written, maybe relative.
+
+    Raises ValueError when it names none.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"is not a string {_EXPECTED}")
+    if value.startswith("unix:"):
+        return Address(AddressKind.UNIX, str(value), path=parse_file_path(value[5:]))
+    if value.startswith("fd:") and _FD.fullmatch(value[3:]):
+        return Address(AddressKind.FD, str(value), fd=int(value[3:]))
+    if "://" in value:
+        raise ValueError(f"is a URL, not an address {_EXPECTED}")
+    host, colon, port = value.rpartition(":")
+    if not colon:
+        raise ValueError(f"has no port {_EXPECTED}")
+    if not _PORT.fullmatch(port):
+        raise ValueError(f"is not an address {_EXPECTED}")
+    if int(port) > 65535:
+        raise ValueError("has a port above 65535 (expected 0 to 65535; 0 lets the kernel choose)")
+    return Address(AddressKind.TCP, str(value), host=_parse_bind_host(host), port=int(port))
+
+
+def _parse_bind_host(host: str) -> str:
+    """Return the host of a TCP address without brackets; "" is every interface."""
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            return str(ipaddress.IPv6Address(host[1:-1]))
+        except ValueError:
+            raise ValueError('holds no IPv6 address in its brackets (expected like "[::1]:8000")') from None
+    if ":" in host:
+        raise ValueError('holds an IPv6 address without brackets (expected like "[::1]:8000")')
+    if host and set(host) <= set("0123456789."):
+        try:
+            return str(ipaddress.IPv4Address(host))
+        except ValueError:
+            raise ValueError('holds no IPv4 address (expected like "127.0.0.1:8000")') from None
+    if host and not _HOST.fullmatch(host):
+        raise ValueError(f"is not an address {_EXPECTED}")
+    return host.lower()
+
+
+def clash(one: Address, other: Address) -> bool:
+    """Return whether binding both addresses must fail, as far as that can be told without resolving names."""
+    if one.kind is not other.kind:
+        return False
+    if one.kind is AddressKind.FD:
+        return one.fd == other.fd
+    if one.kind is AddressKind.UNIX:
+        return one.path == other.path
+    if one.port != other.port or one.port == 0:
+        return False
+    return any(_overlap(here, there) for here in _interfaces(one.host) for there in _interfaces(other.host))
+
+
+def _interfaces(host: str) -> tuple[str, ...]:
+    """Return the interfaces that `host` stands for, every one of a family as its zero address."""
+    if host == "":
+        return (EVERY_IPV4, EVERY_IPV6)
+    if host == "localhost":
+        return ("127.0.0.1", "::1")
+    return (host,)
+
+
+def _overlap(here: str, there: str) -> bool:
+    """Return whether two interfaces, or all of a family and one of it, are the same at some point."""
+    if here == there:
+        return True
+    for every, one in ((here, there), (there, here)):
+        if every == EVERY_IPV6 and ":" in one:
+            return True
+        if every == EVERY_IPV4 and ":" not in one:
+            return True
+    return False

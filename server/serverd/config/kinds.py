@@ -1,0 +1,196 @@
+"""The types of configuration values: a parser from `values`, `addresses` or `routes`, and how it is described.
+
+A `Kind` carries the sentence that the reference file and reports show and the JSON Schema that editors
+use, so that both come from the one place that has the parser. Called by `models`, read by `wording` and
+`reference`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, PlainValidator
+from pydantic_core import CoreSchema
+
+from serverd.config.addresses import parse_address
+from serverd.config.routes import (
+    parse_header_name,
+    parse_header_value,
+    parse_host,
+    parse_mount_path,
+    parse_redirect,
+    parse_status,
+)
+from serverd.config.values import (
+    parse_app_target,
+    parse_duration,
+    parse_file_path,
+    parse_name,
+    parse_size,
+    parse_socket_mode,
+    parse_variable_name,
+    parse_variable_value,
+    parse_workers,
+    read_number_or_flag,
+)
+from serverd.generation import Address
+
+__all__ = [
+    "Account",
+    "AppReference",
+    "BindAddresses",
+    "Duration",
+    "FilePath",
+    "Flag",
+    "HeaderName",
+    "HeaderValue",
+    "Host",
+    "Kind",
+    "ListenerReference",
+    "MountPath",
+    "Name",
+    "PythonTarget",
+    "Redirect",
+    "RootPath",
+    "Size",
+    "SocketMode",
+    "Status",
+    "Text",
+    "VariableName",
+    "VariableValue",
+    "Whole",
+    "Workers",
+]
+
+VARIABLE = r"\$\{"  # schema pattern: any string may be, or hold, a reference to the environment
+
+
+@dataclass(frozen=True, eq=False)  # hashed by identity: typing hashes what annotations carry
+class Kind:
+    """What a value is, for people (`text`) and for editors (`schema`, None: as pydantic has it)."""
+
+    text: str
+    schema: dict[str, Any] | None = None
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return dict(self.schema) if self.schema is not None else handler(core)
+
+
+def _string(pattern: str | None = None) -> dict[str, Any]:
+    return {"type": "string"} if pattern is None else {"type": "string", "pattern": f"{pattern}|{VARIABLE}"}
+
+
+def _or_variable(*schemas: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [*schemas, {"type": "string", "pattern": VARIABLE}]}
+
+
+def _one_or_more(value: object) -> object:
+    """Let a single entry stand for a list of one, and refuse an empty list."""
+    if value == []:
+        raise ValueError("is empty (expected at least one address)")
+    return value if isinstance(value, list) else [value]
+
+
+def parse_account(value: object) -> int | str:
+    """Return a user or group as a number, or as a name that is still to be resolved.
+
+    Raises ValueError when it is neither.
+    """
+    number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 11 else value
+    if isinstance(number, int) and not isinstance(number, bool):
+        if not 0 <= number < 2**32 - 1:  # (uid_t)-1 means "leave as it is" (chown(2))
+            raise ValueError("is out of range (expected 0 to 4294967294, or a name)")
+        return number
+    if not isinstance(number, str) or not number or "\0" in number:
+        raise ValueError("is neither a name nor a number")
+    return str(number)
+
+
+def parse_root_path(value: object) -> str:
+    """Return a root_path without trailing slash, "" at the root.
+
+    Raises ValueError when it is no path.
+    """
+    if value == "":
+        return ""
+    path = parse_mount_path(value)
+    return "" if path == "/" else path
+
+
+Text = Annotated[str, Kind("text")]
+Flag = Annotated[bool, BeforeValidator(read_number_or_flag), Kind("true or false", _or_variable({"type": "boolean"}))]
+Whole = Annotated[
+    int, BeforeValidator(read_number_or_flag), Kind("whole number", _or_variable({"type": "integer", "minimum": 1}))
+]
+Workers = Annotated[
+    int | Literal["auto"],
+    PlainValidator(parse_workers),
+    Kind('whole number, or "auto"', _or_variable({"type": "integer", "minimum": 1}, {"enum": ["auto"]})),
+]
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    Kind(
+        "duration",
+        {"anyOf": [{"type": "number", "minimum": 0}, _string(r"^[0-9]+(\.[0-9]+)? ?(ms|s|m|h|d)$")]},
+    ),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    Kind(
+        "size",
+        {"anyOf": [{"type": "integer", "minimum": 0}, _string(r"^[0-9]+ ?([KMGT]i?)?B$")]},
+    ),
+]
+Name = Annotated[str, PlainValidator(parse_name), Kind("name", {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"})]
+ListenerReference = Annotated[str, Kind("name of a listener", _string())]
+AppReference = Annotated[str, Kind("name of an app", _string())]
+BindAddresses = Annotated[
+    tuple[Annotated[Address, PlainValidator(parse_address)], ...],
+    Field(strict=False),
+    BeforeValidator(_one_or_more),
+    Kind(
+        'address like "127.0.0.1:8000", "[::1]:8000", ":8000", "unix:/run/app.sock", "fd:3", or a list of them',
+        {"anyOf": [_string("^.*:.+$"), {"type": "array", "items": _string("^.*:.+$"), "minItems": 1}]},
+    ),
+]
+SocketMode = Annotated[
+    int, PlainValidator(parse_socket_mode), Kind('octal string like "0660"', _string("^(0o|0)?[0-7]{3}$"))
+]
+Account = Annotated[
+    int | str,
+    PlainValidator(parse_account),
+    Kind("name or number", {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "minLength": 1}]}),
+]
+PythonTarget = Annotated[
+    str,
+    PlainValidator(parse_app_target),
+    Kind('"package.module:attribute"', _string(r"^[^\s:/]+(:[^\s:/]+)?$")),
+]
+FilePath = Annotated[str, PlainValidator(parse_file_path), Kind("path", {"type": "string", "minLength": 1})]
+VariableName = Annotated[
+    str,
+    PlainValidator(parse_variable_name),
+    Kind("variable name", {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}),
+]
+VariableValue = Annotated[str, PlainValidator(parse_variable_value), Kind("text", _string())]
+MountPath = Annotated[str, PlainValidator(parse_mount_path), Kind('path like "/shop"', _string("^/[^?#%]*$"))]
+RootPath = Annotated[str, PlainValidator(parse_root_path), Kind('path like "/shop", or ""', _string("^(/[^?#%]*)?$"))]
+Host = Annotated[
+    str,
+    PlainValidator(parse_host),
+    Kind('host like "example.com" or "*.example.com"', {"type": "string", "minLength": 1}),
+]
+Redirect = Annotated[
+    str, PlainValidator(parse_redirect), Kind('location like "https://{host}{uri}"', _string("^(/|https?://)"))
+]
+Status = Annotated[
+    int,
+    BeforeValidator(parse_status),
+    BeforeValidator(read_number_or_flag),
+    Kind("status from 200 to 599", _or_variable({"type": "integer", "minimum": 200, "maximum": 599})),
+]
+HeaderName = Annotated[str, PlainValidator(parse_header_name), Kind("header name", {"type": "string", "minLength": 1})]
+HeaderValue = Annotated[str, PlainValidator(parse_header_value), Kind("header value", _string())]

@@ -1,0 +1,226 @@
+"""From the path of the main file to a `Generation`, or to a `ConfigError` with every problem there is.
+
+The only module that opens configuration files. It orders the steps: read, substitute, validate, resolve,
+compare; what each step means is in the module of its noun. Called by `python -m serverd.config`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from serverd.config.apps import resolve_app, shared_variables
+from serverd.config.cpus import usable_cpus
+from serverd.config.document import Document, Entry, Unreadable
+from serverd.config.include import included_files
+from serverd.config.listeners import clashing_addresses, resolve_listener
+from serverd.config.models import App, File, Fragment, Listener
+from serverd.config.modules import foreign_modules
+from serverd.config.mounts import Names, equal_mounts, resolve_mount
+from serverd.config.report import Problem, Problems, render, render_warning
+from serverd.config.validation import Validated, validate
+from serverd.errors import ConfigError
+from serverd.generation import App as PlainApp
+from serverd.generation import AppTarget, Generation, Logging, Server
+from serverd.generation import Listener as PlainListener
+from serverd.generation import Mount as PlainMount
+
+__all__ = ["load", "read_text"]
+
+LARGEST_FILE = 1024 * 1024  # bytes; a hundred times the longest sensible file, and no log by mistake
+MOST_BYTES = 4 * LARGEST_FILE  # in all files together
+MOST_COMPARED = 1000  # listeners, their addresses, and apps: more than a process has descriptors or memory for
+
+Fragments = list[Validated[Fragment]]
+Model = TypeVar("Model", Listener, App)
+
+
+def load(path: str, environ: Mapping[str, str]) -> Generation:
+    """Return what the configuration file at `path`, and all that it includes, says.
+
+    `environ` is what `${NAME}` refers to. Raises ConfigError whose text is the complete report.
+    """
+    main = Document(os.path.abspath(path), os.path.basename(path) or path, 0)
+    problems = Problems()
+    text = _read(main, problems)
+    if text is None:
+        raise ConfigError(render(problems))
+    top = validate(main, File, main.expand(environ), problems)
+    fragments, complete = _read_fragments(top, environ, len(text), problems)
+    generation = _assemble(top, fragments, problems, complete)
+    if problems:
+        raise ConfigError(render(problems))
+    return generation
+
+
+def read_text(path: str) -> str:
+    """Return the text of the regular file at `path`.
+
+    Raises Unreadable with a predicate.
+    """
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise Unreadable("is a directory (expected a file)")
+        if not stat.S_ISREG(status.st_mode):  # a pipe could block for ever, and could not be read again on reload
+            raise Unreadable("is not a regular file")
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            content = file.read(LARGEST_FILE + 1) or b""  # the size that stat has is 0 for what the kernel makes up
+        if len(content) > LARGEST_FILE:
+            raise Unreadable(f"is larger than {LARGEST_FILE} bytes")
+    except FileNotFoundError:
+        raise Unreadable("does not exist") from None
+    except ValueError:
+        raise Unreadable("is not a path that this machine can take") from None
+    except OSError as error:
+        raise Unreadable(f"cannot be read: {(error.strerror or 'unknown error').lower()}") from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise Unreadable(f"is not UTF-8: line {line} holds byte 0x{content[error.start]:02x}") from None
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file that only looks regular, as some do in /proc and /sys, without waiting for what it may bring."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _read(document: Document, problems: list[Problem]) -> str | None:
+    """Read and parse a document, and return its text; what is wrong is added to `problems`, and None returned."""
+    try:
+        text = read_text(document.path)
+    except Unreadable as error:
+        hint = " (name another file with -c FILE)" if document.order == 0 and str(error) == "does not exist" else ""
+        problems.append(document.problem((), f"{error}{hint}"))
+        return None
+    wrong = document.parse(text)
+    problems += wrong
+    return None if wrong else text
+
+
+def _read_fragments(
+    top: Validated[File], environ: Mapping[str, str], size: int, problems: list[Problem]
+) -> tuple[Fragments, bool]:
+    """Return the main file, of `size`, and all it includes as fragments, and whether none is missing."""
+    main = top.document
+    fragments: Fragments = [top]
+    before = len(problems)
+    paths = included_files(top.root, problems)
+    complete = top.root.knows("include") and len(problems) == before
+    for order, path in enumerate(paths, 1):
+        document = Document(path, _display(path, main), order)
+        text = _read(document, problems)
+        if text is not None:
+            size += len(text)
+            fragments.append(validate(document, Fragment, document.expand(environ), problems))
+        if size > MOST_BYTES:
+            problems.append(document.problem((), f"makes the configuration larger than {MOST_BYTES} bytes"))
+            break
+    return fragments, complete and len(fragments) == len(paths) + 1
+
+
+def _display(path: str, main: Document) -> str:
+    """Return how reports name an included file: relative to the main file's folder unless outside of it."""
+    relative = os.path.relpath(path, main.directory)
+    return path if relative.startswith("..") else relative
+
+
+def _assemble(top: Validated[File], fragments: Fragments, problems: list[Problem], complete: bool) -> Generation:
+    """Return the generation; what is wrong between the tables is added to `problems`, and then it is not to be used.
+
+    Unless `complete`, a file is missing, which may define what is named elsewhere.
+    """
+    names = {table: _names(fragments, table, complete) for table in ("listeners", "apps")}
+    for table, defined in names.items():
+        _refuse_mass(top.document, len(defined.known), table)
+    listeners = _resolve_listeners(top, fragments, problems)
+    apps = _resolve_apps(fragments, problems)
+    mounts = _resolve_mounts(fragments, names["listeners"], names["apps"], problems)
+    problems += _nothing_to_do(fragments, names["listeners"], complete)
+    model = top.root.model
+    workers = usable_cpus() if model.server.workers == "auto" else model.server.workers
+    return Generation(
+        source=top.document.path,
+        server=Server(**{**model.server.model_dump(), "workers": workers}),
+        listeners=tuple(listener for _, listener in listeners),
+        apps=tuple(app for _, app in apps),
+        mounts=tuple(mounts),
+        logging=Logging(**model.logging.model_dump()),
+        warnings=() if problems else tuple(map(render_warning, _unused(listeners, apps, mounts))),
+    )
+
+
+def _refuse_mass(main: Document, number: int, what: str) -> None:
+    """Raise ConfigError when there is more of something than anybody can mean; each is compared with all others."""
+    if number > MOST_COMPARED:
+        message = f"has {number} {what}, with all included files (expected at most {MOST_COMPARED})"
+        raise ConfigError(render([main.problem((), message)]))
+
+
+def _resolve_listeners(
+    top: Validated[File], fragments: Fragments, problems: list[Problem]
+) -> list[tuple[Entry[Listener], PlainListener]]:
+    entries = [entry for fragment in fragments for entry in fragment.listeners()]
+    problems += _defined_twice(entries)
+    listeners = [(entry, resolve_listener(entry, top.root.model.limits, problems)) for entry in entries]
+    _refuse_mass(top.document, sum(len(listener.addresses) for _, listener in listeners), "addresses")
+    problems += clashing_addresses(listeners)
+    return listeners
+
+
+def _resolve_apps(fragments: Fragments, problems: list[Problem]) -> list[tuple[Entry[App], PlainApp]]:
+    entries = [entry for fragment in fragments for entry in fragment.apps()]
+    problems += _defined_twice(entries)
+    apps = [(entry, resolve_app(entry, read_text, problems)) for entry in entries]
+    problems += foreign_modules(apps)
+    problems += shared_variables(apps)
+    return apps
+
+
+def _resolve_mounts(fragments: Fragments, listeners: Names, apps: Names, problems: list[Problem]) -> list[PlainMount]:
+    entries = [entry for fragment in fragments for entry in fragment.mounts()]
+    mounts = [resolve_mount(entry, listeners, apps, problems) for entry in entries]
+    problems += equal_mounts(entries, listeners.known)
+    return [mount for mount in mounts if mount is not None]
+
+
+def _defined_twice(entries: list[Entry[Model]]) -> Iterable[Problem]:
+    """Yield a problem for every entry whose name an earlier file has taken."""
+    first: dict[str, Entry[Model]] = {}
+    for entry in entries:
+        earlier = first.setdefault(entry.name, entry)
+        if earlier is not entry:
+            yield entry.problem("", f"is already defined at {earlier.place()} (choose another name)")
+
+
+def _names(fragments: Fragments, table: str, complete: bool) -> Names:
+    """Return every name that the files define in `table`, also those whose definition has problems."""
+    known = dict.fromkeys(name for fragment in fragments for name in fragment.names(table))
+    return Names(tuple(known), complete and all(fragment.root.knows(table) for fragment in fragments))
+
+
+def _nothing_to_do(fragments: Fragments, listeners: Names, complete: bool) -> Iterable[Problem]:
+    main = fragments[0].document
+    if listeners.complete and not listeners.known:
+        yield main.problem((), 'no listener is defined (expected [listeners.NAME] with bind = "127.0.0.1:8000")')
+    if complete and all(fragment.root.knows("mounts") and not fragment.mounts() for fragment in fragments):
+        yield main.problem((), 'no mount is defined (expected [[mounts]] with app = "NAME")')
+
+
+def _unused(
+    listeners: list[tuple[Entry[Listener], PlainListener]],
+    apps: list[tuple[Entry[App], PlainApp]],
+    mounts: list[PlainMount],
+) -> Iterable[Problem]:
+    """Yield what is defined and never served, as warnings."""
+    used = {name for mount in mounts for name in mount.listeners}
+    served = {mount.target.app for mount in mounts if isinstance(mount.target, AppTarget)}
+    for entry, _ in listeners:
+        if entry.name not in used:
+            yield entry.problem("", "no mount is served on this listener")
+    for app, _ in apps:
+        if app.name not in served:
+            yield app.problem("", "no mount leads to this app")

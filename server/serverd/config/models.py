@@ -1,0 +1,240 @@
+"""Every key of the configuration language: type, default, bounds and description, each beside the field.
+
+The models judge each value by itself. What needs its neighbours, other tables or the machine is checked
+in `listeners`, `apps` and `mounts`. A key whose feature does not exist yet is not here, so that nothing
+is accepted and ignored. Instances are frozen; defaults are written as the operator would write them.
+
+Used by `validation`; read by `reference` (reference.toml and the JSON Schema come from here) and
+`wording` (the nearest known key).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serverd.config.kinds import (
+    Account,
+    AppReference,
+    BindAddresses,
+    Duration,
+    FilePath,
+    Flag,
+    HeaderName,
+    HeaderValue,
+    Host,
+    ListenerReference,
+    MountPath,
+    Name,
+    PythonTarget,
+    Redirect,
+    RootPath,
+    Size,
+    SocketMode,
+    Status,
+    Text,
+    VariableName,
+    VariableValue,
+    Whole,
+    Workers,
+)
+
+__all__ = ["App", "File", "Fragment", "Limits", "Listener", "Logging", "Mount", "Respond", "Section", "Server"]
+
+LOOSE = Field(strict=False)  # TOML has lists and the models keep tuples: only the container is converted
+
+
+def as_written(text: str) -> Any:
+    """Return a default as the operator would write it; the model parses it like any other value."""
+    return text
+
+
+class Section(BaseModel):
+    """A table of the configuration: frozen, strict about types, closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", validate_default=True)
+
+
+class Server(Section):
+    """Process-wide settings."""
+
+    workers: Workers = Field(
+        default=1,
+        description='How many worker processes; "auto" is one per usable CPU, respecting affinity and cgroup quota.',
+    )
+    loop: Literal["auto", "uvloop", "asyncio"] = Field(
+        default="auto", description="The event loop of the workers; auto takes uvloop where it is installed."
+    )
+    http1_parser: Literal["auto", "httptools", "h11"] = Field(
+        default="auto", description="The HTTP/1 parser; auto takes httptools where it is installed."
+    )
+    start_timeout: Duration = Field(
+        default=as_written("60s"), gt=0, description="How long a worker may take to import and start every application."
+    )
+    graceful_timeout: Duration = Field(
+        default=as_written("30s"),
+        description="How long what is in flight may take to finish on a stop or a reload; 0 cuts at once.",
+    )
+    server_header: Flag = Field(default=True, description="Whether responses carry a Server header.")
+    date_header: Flag = Field(default=True, description="Whether responses carry a Date header.")
+
+
+class Limits(Section):
+    """Bounds on what a peer may make a connection hold or wait for; defaults for every listener."""
+
+    header_timeout: Duration = Field(
+        default=as_written("10s"),
+        gt=0,
+        description="From accept, or the first byte of a later request, to the end of the request's head.",
+    )
+    body_timeout: Duration = Field(
+        default=as_written("30s"),
+        gt=0,
+        description="Between two reads of a request body that is waited for.",
+    )
+    send_timeout: Duration = Field(
+        default=as_written("30s"), gt=0, description="How long a blocked response waits for the peer to take any byte."
+    )
+    keep_alive_timeout: Duration = Field(
+        default=as_written("75s"), gt=0, description="How long a connection may idle between two requests."
+    )
+    request_line: Size = Field(
+        default=as_written("8KiB"), ge=64, le=2**24, description="The longest request line: method, target and version."
+    )
+    header_size: Size = Field(
+        default=as_written("64KiB"),
+        ge=256,
+        le=2**28,
+        description="The largest header section; trailers alike.",
+    )
+    header_count: Whole = Field(default=100, ge=1, le=100_000, description="The most header fields of a request.")
+    body_size: Size = Field(default=0, description="The largest request body; 0 is unlimited.")
+
+
+class Listener(Section):
+    """A named set of addresses that are served alike."""
+
+    bind: BindAddresses = Field(
+        description='Where to listen; ":8000" is every interface, unix paths are relative to this file.',
+        examples=["127.0.0.1:8000"],
+    )
+    backlog: Whole = Field(
+        default=2048, ge=1, le=2**31 - 1, description="How many connections the kernel queues before they are accepted."
+    )
+    socket_mode: SocketMode | None = Field(
+        default=None, description="Permission bits of unix sockets.", examples=["0660"]
+    )
+    socket_user: Account | None = Field(default=None, description="Owner of unix sockets.", examples=["www-data"])
+    socket_group: Account | None = Field(default=None, description="Group of unix sockets.", examples=["www-data"])
+    limits: Limits = Field(
+        default_factory=Limits,
+        description="Keys of [limits] that differ for this listener.",
+        examples=[{"body_size": "1GiB"}],
+    )
+
+
+class App(Section):
+    """An ASGI application that every worker imports."""
+
+    app: PythonTarget = Field(
+        description="The application as package.module:attribute; the attribute defaults to app and may hold dots.",
+        examples=["shop.main:app"],
+    )
+    factory: Flag = Field(
+        default=False, description="Whether the attribute is a function that returns the application."
+    )
+    interface: Literal["auto", "asgi3", "asgi2"] = Field(
+        default="auto", description="The calling convention of the application; auto looks at its signature."
+    )
+    directory: FilePath | None = Field(
+        default=None,
+        description="First on the import path, relative to this file; the folder of this file by default.",
+        examples=["."],
+    )
+    env: dict[VariableName, VariableValue] = Field(
+        default={}, description="Environment variables; the applications of a worker share one environment."
+    )
+    env_file: FilePath | None = Field(
+        default=None,
+        description="A file of NAME=value lines, relative to this file; env wins over it.",
+        examples=["shop.env"],
+    )
+    lifespan: Literal["auto", "on", "off"] = Field(
+        default="auto", description="Whether the application has a lifespan; auto finds out, on demands one."
+    )
+
+
+class Respond(Section):
+    """A fixed response."""
+
+    status: Status = Field(default=200, description="The status of the response.")
+    body: Text = Field(default="", description="The body, sent as UTF-8.")
+    headers: dict[HeaderName, HeaderValue] = Field(default={}, description="Header fields of the response.")
+
+
+class Mount(Section):
+    """What is served where; the most specific mount wins, their order never matters."""
+
+    path: MountPath = Field(
+        default="/", description="Prefix on a segment boundary: /shop matches /shop and /shop/x, never /shopping."
+    )
+    hosts: Annotated[tuple[Host, ...], LOOSE] = Field(
+        default=(), description='Exact names or "*.example.com"; empty is any host.'
+    )
+    listeners: Annotated[tuple[ListenerReference, ...], LOOSE] = Field(
+        default=(), description="Names of listeners; empty is all of them."
+    )
+    app: AppReference | None = Field(
+        default=None,
+        description="Target: an app. A mount has exactly one of app, redirect and respond.",
+        examples=["shop"],
+    )
+    redirect: Redirect | None = Field(
+        default=None,
+        description="Target: a redirect (307); {host} and {uri} stand for the request's.",
+        examples=["https://{host}{uri}"],
+    )
+    respond: Respond | None = Field(
+        default=None, description="Target: a fixed response.", examples=[{"status": 200, "body": "ok"}]
+    )
+    root_path: RootPath | None = Field(
+        default=None,
+        description='For apps: their root_path; path without trailing slash by default, "" with strip_prefix.',
+        examples=["/shop"],
+    )
+    strip_prefix: Flag = Field(
+        default=False, description="For apps that know no root_path: take path off the front of the request's path."
+    )
+
+
+class Logging(Section):
+    """How log lines look."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least severe level that is logged."
+    )
+    format: Literal["auto", "text", "json"] = Field(
+        default="auto", description="The shape of log lines; auto is text on a terminal and JSON otherwise."
+    )
+
+
+class Fragment(Section):
+    """An included file, which may add listeners, apps and mounts only."""
+
+    listeners: dict[Name, Listener] = Field(default={}, description="Where serverd listens, by name.")
+    apps: dict[Name, App] = Field(default={}, description="The applications, by name.")
+    mounts: Annotated[tuple[Mount, ...], LOOSE] = Field(default=(), description="What is served where.")
+
+
+class File(Fragment):
+    """The main configuration file of serverd."""
+
+    include: Annotated[tuple[FilePath, ...], LOOSE] = Field(
+        default=(),
+        description="Further files, relative to this one, with wildcards; each may add listeners, apps and mounts.",
+        examples=[["apps.d/*.toml"]],
+    )
+    server: Server = Field(default_factory=Server, description="Process-wide settings.")
+    limits: Limits = Field(default_factory=Limits, description="Bounds for every listener.")
+    logging: Logging = Field(default_factory=Logging, description="How log lines look.")

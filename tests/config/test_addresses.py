@@ -1,0 +1,101 @@
+"""Addresses: what a bind entry names, and which of them clash."""
+
+from __future__ import annotations
+
+import pytest
+
+from serverd.config.addresses import clash, parse_address
+from serverd.generation import Address, AddressKind
+
+TCP, UNIX, FD = AddressKind.TCP, AddressKind.UNIX, AddressKind.FD
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        Address(TCP, "127.0.0.1:8000", host="127.0.0.1", port=8000),
+        Address(TCP, "[::1]:8000", host="::1", port=8000),
+        Address(TCP, "[0:0::1]:8000", host="::1", port=8000),
+        Address(TCP, "[fe80::1%eth0]:80", host="fe80::1%eth0", port=80),
+        Address(TCP, ":8000", host="", port=8000),
+        Address(TCP, "LocalHost:0", host="localhost", port=0),
+        Address(TCP, "db_1.internal:65535", host="db_1.internal", port=65535),
+        Address(UNIX, "unix:/run/x.sock", path="/run/x.sock"),
+        Address(UNIX, "unix:x:y.sock", path="x:y.sock"),
+        Address(FD, "fd:3", fd=3),
+    ],
+    ids=lambda address: address.text,
+)
+def test_an_address_is_read(expected: Address) -> None:
+    assert parse_address(expected.text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("8000", "has no port"),
+        ("localhost", "has no port"),
+        ("localhost:", "is not an address"),
+        ("localhost:http", "is not an address"),
+        ("localhost:٣", "is not an address"),
+        ("localhost:65536", "above 65535"),
+        ("localhost:800000", "is not an address"),
+        ("::1:8000", "without brackets"),
+        ("[::1", "without brackets|is not an address"),
+        ("[x]:80", "no IPv6 address"),
+        ("1.2.3:80", "no IPv4 address"),
+        ("1.2.3.4.5:80", "no IPv4 address"),
+        ("a b:80", "is not an address"),
+        ("-a:80", "is not an address"),
+        ("http://a:80", "is a URL"),
+        ("unix:", "is empty"),
+        ("unix:a\0", "control character"),
+        ("fd:x", "is not an address"),
+        ("fd:-1", "is not an address"),
+        ("systemd:web", "is not an address"),
+        (8000, "is not a string"),
+    ],
+)
+def test_what_is_no_address_is_refused(text: object, wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (":8000", ":8000"),
+        (":8000", "127.0.0.1:8000"),
+        (":8000", "[::1]:8000"),
+        (":8000", "example.com:8000"),
+        ("0.0.0.0:8000", "127.0.0.1:8000"),
+        ("[::]:8000", "[::1]:8000"),
+        ("localhost:8000", "127.0.0.1:8000"),
+        ("localhost:8000", "[::1]:8000"),
+        ("example.com:8000", "EXAMPLE.com:8000"),
+        ("unix:/x", "unix:/x"),
+        ("fd:3", "fd:3"),
+    ],
+)
+def test_addresses_clash_in_both_directions(one: str, other: str) -> None:
+    assert clash(parse_address(one), parse_address(other))
+    assert clash(parse_address(other), parse_address(one))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (":8000", ":8001"),
+        (":0", ":0"),
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("127.0.0.1:8000", "127.0.0.2:8000"),
+        ("0.0.0.0:8000", "[::1]:8000"),
+        ("0.0.0.0:8000", "[::]:8000"),
+        ("unix:/x", "unix:/y"),
+        ("fd:3", "fd:4"),
+        ("fd:3", ":3"),
+    ],
+)
+def test_addresses_do_not_clash(one: str, other: str) -> None:
+    assert not clash(parse_address(one), parse_address(other))
+    assert not clash(parse_address(other), parse_address(one))

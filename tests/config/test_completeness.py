@@ -1,0 +1,183 @@
+"""All problems at once, and no other: one faulty value hides nothing and accuses nothing that is sound."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from serverd.config.locate import Path
+
+from .conftest import Load, Report
+
+FILES = {
+    "more.toml": '[apps.blog]\napp = "blog"\ndirectory = "lib"\nenv = { B = "1", SAME = "x" }\n'
+    '[[mounts]]\npath = "/more"\napp = "blog"\n',
+    "lib/blog.py": "",
+    "src/shop.py": "",
+    "shop.env": "A=1\nSAME=other\n",
+}
+
+SOUND: dict[str, Any] = {
+    "include": ["more.toml"],
+    "server": {"workers": 2, "loop": "auto", "graceful_timeout": "5s", "server_header": False},
+    "limits": {"header_count": 10, "body_size": "1MiB"},
+    "logging": {"level": "debug"},
+    "listeners": {
+        "web": {
+            "bind": ["127.0.0.1:8000", "unix:web.sock"],
+            "socket_mode": "0660",
+            "socket_user": "root",
+            "limits": {"body_size": 1, "header_timeout": 1.5},
+        },
+        "api": {"bind": ":8001", "backlog": 5},
+    },
+    "apps": {
+        "shop": {
+            "app": "shop:app",
+            "factory": True,
+            "directory": "src",
+            "env_file": "shop.env",
+            "env": {"SAME": "x", "OWN": "y"},
+            "lifespan": "off",
+        }
+    },
+    "mounts": [
+        {"path": "/shop", "app": "shop", "root_path": "/x", "strip_prefix": True},
+        {"path": "/shop", "app": "shop", "hosts": ["a.example", "*.b.example"], "listeners": ["web", "api"]},
+        {"path": "/old", "redirect": "https://{host}{uri}", "listeners": ["api"]},
+        {"path": "/old", "listeners": ["web"], "respond": {"status": 404, "body": "x", "headers": {"x-a": "1"}}},
+        {"hosts": ["c.example"], "respond": {"status": 204}},
+    ],
+}
+
+DATE = object()  # stands for a date, which no key takes
+
+
+def toml(value: Any) -> str:
+    """Return `value` as TOML writes it within a line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(toml, value))}]"
+    return "1979-05-27" if value is DATE else json.dumps(value)
+
+
+def document(values: dict[str, Any]) -> str:
+    return "".join(f"{key} = {toml(value)}\n" for key, value in values.items())
+
+
+def paths(value: Any, path: Path = ()) -> Iterator[Path]:
+    """Yield every key path within `value`."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, item in pairs:
+        yield (*path, step)
+        yield from paths(item, (*path, step))
+
+
+def changed(value: Any, path: Path, rename: str | None, to: Any) -> Any:
+    """Return a copy of `value` with what is at `path` replaced, or its key renamed."""
+    if isinstance(value, list):
+        return (
+            [changed(item, path[1:], rename, to) if path[0] == n else item for n, item in enumerate(value)]
+            if path
+            else to
+        )
+    if not path:
+        return to
+    step, *rest = path
+    if not rest and rename is not None:
+        return {rename if key == step else key: item for key, item in value.items()}
+    return {key: changed(item, tuple(rest), rename, to) if key == step else item for key, item in value.items()}
+
+
+ALL = list(paths(SOUND))
+NAMES = {("listeners", "web"), ("listeners", "api"), ("apps", "shop")}
+FREE = {"OWN", "SAME", "x-a"}
+KEYS = [path for path in ALL if isinstance(path[-1], str) and path not in NAMES and path[-1] not in FREE]
+
+
+def spelled(path: Path) -> str:
+    return ".".join(map(str, path))
+
+
+def test_the_sound_configuration_is_sound(load_text: Load) -> None:
+    assert load_text(document(SOUND), FILES).warnings == ()
+
+
+@pytest.mark.parametrize("path", ALL, ids=spelled)
+def test_a_value_of_a_wrong_type_is_the_only_problem(report_of: Report, path: Path) -> None:
+    report = report_of(document(changed(SOUND, path, None, DATE)), FILES)
+    assert report.endswith("\n1 problem in server.toml"), report
+    assert "a date or time" in report
+
+
+@pytest.mark.parametrize("path", KEYS, ids=spelled)
+def test_a_misspelt_key_is_the_only_problem(report_of: Report, path: Path) -> None:
+    report = report_of(document(changed(SOUND, path, f"{path[-1]}x", None)), FILES)
+    assert report.endswith("\n1 problem in server.toml"), report
+    assert f'unknown key (did you mean "{path[-1]}"?)' in report
+
+
+@pytest.mark.parametrize("path", ALL, ids=spelled)
+def test_a_missing_variable_is_the_only_problem(report_of: Report, path: Path) -> None:
+    report = report_of(document(changed(SOUND, path, None, "${MISSING}")), FILES)
+    assert report.endswith("\n1 problem in server.toml"), report
+    assert "MISSING" in report
+
+
+PROBLEMS = """\
+[listeners.web]
+bind = [":8000", "127.0.0.1:8000"]
+socket_mode = "0660"
+[listeners.unix]
+bind = "unix:x"
+socket_user = "nobody-of-that-name"
+[apps.shop]
+app = "shpo"
+env_file = "nothing.env"
+[apps.blog]
+app = "json"
+directory = "nowhere"
+env = { A = "1" }
+[apps.other]
+app = "json"
+env = { A = "2" }
+[[mounts]]
+path = "/a"
+app = "shopp"
+listeners = ["wbe", "web"]
+[[mounts]]
+path = "/a"
+respond = { status = 204, body = "x" }
+strip_prefix = true
+[[mounts]]
+app = "shop"
+redirect = "/x"
+[[mounts]]
+path = "/b"
+root_path = "/c"
+"""
+
+
+FURTHER = {"[listeners.": "backlog = -1", "[apps.": "factory = 0", "[[mounts]]": "zzz = 1"}
+
+
+def test_a_further_mistake_in_every_entry_hides_nothing(report_of: Report) -> None:
+    alone = messages(report_of(PROBLEMS))
+    assert len(alone) == 15
+    lines = []
+    for line in PROBLEMS.splitlines():
+        lines += [line, *(mistake for header, mistake in FURTHER.items() if line.startswith(header))]
+    together = messages(report_of("\n".join(lines)))
+    assert together >= alone
+    assert len(together) == 15 + 9
+
+
+def messages(report: str) -> set[str]:
+    """Return the problems of a report without the numbers of lines."""
+    heads = [line for line in report.splitlines()[:-1] if line.startswith("server.toml")]
+    return {re.sub(r"server.toml:[0-9]+", "server.toml", line) for line in heads}

@@ -1,0 +1,31 @@
+"""Kinds: accounts, root paths, and what the schema says of a value."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import TypeAdapter
+
+from serverd.config.kinds import Duration, Workers, parse_account, parse_root_path
+
+
+@pytest.mark.parametrize(("written", "account"), [(0, 0), (1000, 1000), ("1000", 1000), ("www-data", "www-data")])
+def test_an_account_is_a_number_or_a_name(written: object, account: object) -> None:
+    assert parse_account(written) == account
+
+
+@pytest.mark.parametrize("written", [-1, 2**32 - 1, True, "", "a\0", None, 1.5])
+def test_other_accounts_are_refused(written: object) -> None:
+    with pytest.raises(ValueError, match="name"):
+        parse_account(written)
+
+
+@pytest.mark.parametrize(("written", "path"), [("", ""), ("/", ""), ("/a", "/a"), ("/a/", "/a")])
+def test_a_root_path_is_empty_at_the_root(written: str, path: str) -> None:
+    assert parse_root_path(written) == path
+
+
+@pytest.mark.parametrize("kind", [Duration, Workers], ids=["duration", "workers"])
+def test_the_schema_accepts_numbers_and_text(kind: object) -> None:
+    accepted = TypeAdapter(kind).json_schema()["anyOf"]
+    assert {item.get("type") for item in accepted} >= {"string"}
+    assert any(item.get("type") in ("number", "integer") for item in accepted)

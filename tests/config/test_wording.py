@@ -1,0 +1,86 @@
+"""Pydantic's errors as sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from serverd.config.document import Document
+from serverd.config.models import File, Fragment, Section
+from serverd.config.wording import explain, nearest
+
+
+def document_of(text: str) -> Document:
+    document = Document("/etc/server.toml", "server.toml", 0)
+    document.parse(text)
+    document.expand({})
+    return document
+
+
+def error(kind: str, loc: tuple[str | int, ...], **ctx: Any) -> Any:
+    return {"type": kind, "loc": loc, "msg": "Input Should be other", "ctx": ctx, "input": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("shpo", ' (did you mean "shop"?)'), ("blgo", ' (did you mean "blog"?)'), ("zzz", ""), ("", "")],
+)
+def test_the_nearest_name_is_suggested(name: str, hint: str) -> None:
+    assert nearest(name, {"shop", "blog"}) == hint
+
+
+@pytest.mark.parametrize(
+    ("text", "loc", "message"),
+    [
+        ("[server]\nlop = 1", ("server", "lop"), 'unknown key (did you mean "loop"?)'),
+        ("[apps.limits]\nap = 1", ("apps", "limits", "ap"), 'unknown key (did you mean "app"?)'),
+        ("[listeners.limits]\nbnd = 1", ("listeners", "limits", "bnd"), 'unknown key (did you mean "bind"?)'),
+        ("[[mounts]]\nrespond = {bdy = 1}", ("mounts", 0, "respond", "bdy"), 'unknown key (did you mean "body"?)'),
+        (
+            "[listeners.a.limits]\nbody_siz = 1",
+            ("listeners", "a", "limits", "body_siz"),
+            'unknown key (did you mean "body_size"?)',
+        ),
+    ],
+)
+def test_the_known_keys_are_those_of_the_same_table(text: str, loc: tuple[str | int, ...], message: str) -> None:
+    assert explain(error("extra_forbidden", loc), document_of(text), File).message == message
+
+
+def test_a_table_of_the_main_file_is_sent_there() -> None:
+    problem = explain(error("extra_forbidden", ("server",)), document_of("[server]"), Fragment)
+    assert "belongs in the main file" in problem.message
+
+
+def test_a_missing_key_is_reported_at_its_table() -> None:
+    problem = explain(error("missing", ("apps", "x", "app")), document_of("\n[apps.x]\nfactory = true"), File)
+    assert (problem.line, problem.subject) == (2, "apps.x.app")
+    assert problem.message == 'is missing (expected "package.module:attribute")'
+
+
+def test_an_error_that_nobody_has_thought_of_is_told_in_pydantics_words() -> None:
+    problem = explain(error("brand_new", ("server", "loop")), document_of('server.loop = "x"'), File)
+    assert problem.message == '"x" is not valid (input Should be other)'
+
+
+def test_no_section_has_an_error_without_our_words() -> None:
+    """Every constraint and type that the models use is in the table, so that the words above stay unused."""
+    wrong: list[Any] = [None, True, 1, -1, 10**30, 1.5, "", "x", [], [1], {}, {"x": 1}, {"x": "y"}]
+    for section in Section.__subclasses__():
+        for name in section.model_fields:
+            for value in wrong:
+                document = document_of("")
+                document.values = {name: value}
+                document.written = {name: value}
+                for problem in _problems(document, section):
+                    assert "is not valid" not in problem, (section, name, value, problem)
+
+
+def _problems(document: Document, section: type[Section]) -> list[str]:
+    try:
+        section.model_validate(document.values)
+    except ValidationError as caught:
+        return [explain(detail, document, section).message for detail in caught.errors()]
+    return []
