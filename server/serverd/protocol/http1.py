@@ -1,0 +1,223 @@
+"""HTTP/1.x requests out of bytes (RFC 9112), sans-IO: framing and validation, once, for both parsers.
+
+The decoder finds where each head and each body ends and refuses everything that two readers could read
+differently; `http1_head` reads the head between. What it refuses, and with which status, depends neither on
+the parser nor on how the bytes are cut. It pushes into a sink: `on_head`, and for a request with a body
+`on_body` and `on_end`. After a request it stops until `next_request`, so that a pipelined request waits for
+the response before it (RFC 9112 §9.3.2). The connection drives it; the other direction is `http1_response`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Protocol
+
+from serverd.errors import PeerError
+from serverd.protocol.chunked import ChunkedDecoder
+from serverd.protocol.head import CHUNKED, RequestHead
+from serverd.protocol.http1_head import Bounds, FieldParser, HeadReader
+
+__all__ = ["CHUNKS", "DONE", "HEAD", "LENGTH", "REFUSED", "Http1Decoder", "RequestSink", "State"]
+
+
+class RequestSink(Protocol):
+    """Whom the decoder tells what it received."""
+
+    def on_head(self, head: RequestHead) -> None:
+        """A request has begun; one without a body is thereby complete."""
+
+    def on_body(self, data: bytes) -> None:
+        """A part of the body, never empty."""
+
+    def on_end(self) -> None:
+        """The body is complete."""
+
+
+class State(Enum):
+    """What the next byte from the peer belongs to."""
+
+    HEAD = "the head of a request"
+    LENGTH = "a body of known length"
+    CHUNKS = "a chunked body"
+    DONE = "nothing yet: the request is complete and the next one waits"
+    REFUSED = "nothing ever: the peer broke the protocol or the connection ends"
+
+
+# Hot path: members looked up once; Python 3.11 takes 0.3 us for each `State.NAME` (benchmarks/ "plain GET").
+HEAD, LENGTH, CHUNKS, DONE, REFUSED = State
+
+
+_END_OF_HEAD = b"\r\n\r\n"
+
+
+class Http1Decoder:
+    """Turns the bytes of one connection into requests, one at a time."""
+
+    __slots__ = (
+        "_body_left",
+        "_bounds",
+        "_buffer",
+        "_checked",
+        "_chunks",
+        "_heads",
+        "_sink",
+        "state",
+    )
+
+    def __init__(self, parser: FieldParser, sink: RequestSink, bounds: Bounds) -> None:
+        self._heads = HeadReader(parser, bounds)
+        self._sink = sink
+        self._bounds = bounds
+        self.state = HEAD
+        self._buffer = b""  # an incomplete head, or what follows a complete request
+        self._checked = 0  # bytes of the incomplete head that are known to be good lines
+        self._body_left = 0
+        self._chunks: ChunkedDecoder | None = None
+
+    @property
+    def idle(self) -> bool:
+        """True between two requests when nothing of the next one has arrived."""
+        return self.state is HEAD and not self._buffer
+
+    @property
+    def buffered(self) -> bool:
+        """True when bytes of a later request have arrived."""
+        return bool(self._buffer)
+
+    @property
+    def body_unfinished(self) -> bool:
+        """True while the body of the current request has not arrived in full."""
+        return self.state is LENGTH or self.state is CHUNKS
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the peer, at least one, and push what they complete into the sink.
+
+        Raises PeerError when they cannot be a request; the decoder then takes nothing more.
+        """
+        try:
+            if self.state is HEAD:
+                self._receive_head(self._buffer + data if self._buffer else data)
+            elif self.state is LENGTH:
+                self._receive_length(data)
+            elif self.state is CHUNKS:
+                self._receive_chunked(data)
+            elif self.state is DONE:
+                self._buffer += data
+        except PeerError:
+            self.refuse()
+            raise
+
+    def feed_eof(self) -> None:
+        """Take the end of the peer's bytes.
+
+        Raises PeerError 400 when it stands inside a request (RFC 9112 §8).
+        """
+        if self.state is DONE:
+            return  # what has arrived is still answered
+        unfinished = self.body_unfinished or self.buffered
+        self.refuse()
+        if unfinished:
+            raise PeerError(400, "end of the connection inside a request")
+
+    def next_request(self) -> bool:
+        """Go on after a complete request with what has already arrived; return whether that is nothing.
+
+        Raises PeerError like `feed`.
+        """
+        self.state = HEAD
+        if not self._buffer:
+            return True
+        data = self._buffer
+        self._buffer = b""
+        self.feed(data)
+        return False
+
+    def refuse(self) -> None:
+        """Take nothing more from this peer."""
+        self.state = REFUSED
+        self._buffer = b""
+
+    def _receive_head(self, data: bytes) -> None:
+        head = self._heads.recall(data)
+        if head is not None:
+            self._buffer = b""
+            self._checked = 0
+            self.state = DONE
+            self._sink.on_head(head)
+            return
+        end = data.find(_END_OF_HEAD)
+        if end < 0 or data[0] in b"\r\n":
+            self._receive_partial_head(data)
+            return
+        rest = data[end + 4 :]
+        self._buffer = b""
+        self._checked = 0
+        head = self._heads.read(data[: end + 4] if rest else data)
+        length = head.length
+        if not length:
+            # No on_end for a request without a body: on_head says it.
+            self._buffer = rest
+            self.state = DONE
+            self._sink.on_head(head)
+            return
+        self._begin_body(length)
+        self._sink.on_head(head)
+        if rest and self.body_unfinished:
+            self.feed(rest)
+
+    def _begin_body(self, length: int) -> None:
+        bounds = self._bounds
+        if length == CHUNKED:
+            self.state = CHUNKS
+            self._chunks = ChunkedDecoder(bounds.body_size, bounds.header_size, bounds.header_count)
+            return
+        if bounds.body_size and length > bounds.body_size:
+            raise PeerError(413, "body larger than limits.body_size")
+        self.state = LENGTH
+        self._body_left = length
+
+    def _receive_partial_head(self, data: bytes) -> None:
+        """Keep the beginning of a head, after refusing one that cannot become good or is too large."""
+        if data[0] in b"\r\n":
+            # RFC 9112 §2.2: empty lines before the request line are ignored.
+            stripped = data.lstrip(b"\r\n")
+            half = b"\r" if not stripped and data.endswith(b"\r") else b""  # of an empty line: its LF may come
+            if data[: len(data) - len(stripped)].replace(b"\r\n", b"") != half:
+                raise PeerError(400, "bare CR or LF before a request")
+            self._buffer = half
+            if stripped:
+                self._receive_head(stripped)
+            return
+        self._buffer = data
+        line_end = data.find(b"\r\n")
+        if line_end < 0:
+            self._heads.check_beginning(data)
+            return
+        if not self._checked:
+            self._heads.check_line(data[:line_end])
+            self._checked = line_end + 2
+        self._checked = self._heads.check_lines(data, line_end, self._checked)
+
+    def _receive_length(self, data: bytes) -> None:
+        left = self._body_left
+        if len(data) < left:
+            self._body_left = left - len(data)
+            self._sink.on_body(data)
+            return
+        self._finish_body(data[:left] if len(data) > left else data, data[left:])
+
+    def _receive_chunked(self, data: bytes) -> None:
+        assert self._chunks is not None  # _begin_body made it
+        body, rest = self._chunks.feed(data)
+        if rest is not None:
+            self._chunks = None
+            self._finish_body(body, rest)
+        elif body:
+            self._sink.on_body(body)
+
+    def _finish_body(self, last: bytes, rest: bytes) -> None:
+        self.state = DONE
+        self._buffer = rest
+        if last:
+            self._sink.on_body(last)
+        self._sink.on_end()

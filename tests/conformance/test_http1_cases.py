@@ -1,0 +1,85 @@
+"""The raw HTTP/1 request cases of the shared conformance folder, over both parsers, in three cuts.
+
+The cases stand outside this repository, beside it: where they are missing these tests are skipped. The
+groups and classes are described in the folder's own README.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.applications import Recorder, read_body
+from tests.support.wire import PARSERS, Wire
+
+CASES = Path(__file__).parents[3] / "shared" / "conformance" / "http1_cases.jsonl"
+
+
+def load_cases() -> list[Any]:
+    if not CASES.exists():
+        reason = pytest.mark.skip(reason="the shared conformance cases are not here")
+        return [pytest.param(None, marks=reason, id="missing")]
+    with CASES.open() as lines:
+        cases = [json.loads(line) for line in lines]
+    return [pytest.param(case, id=f"{case['id']} {case['rfc']}".strip()) for case in cases]
+
+
+class Echo(Recorder):
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.scopes.append(scope)
+        body = await read_body(receive)
+        if body is None:
+            return
+        self.bodies.append(body)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+
+def final_statuses(data: bytes) -> list[int]:
+    statuses = [int(match) for match in re.findall(rb"HTTP/1\.1 (\d{3}) ", data)]
+    return [status for status in statuses if status >= 200]
+
+
+def run_case(raw: bytes, parser: str, size: int) -> tuple[list[int], Wire, Echo]:
+    application = Echo()
+    with Wire(application, parser) as wire:
+        statuses = final_statuses(wire.send_slowly(raw, size))
+        closed = wire.closed
+    wire.was_closed = closed  # type: ignore[attr-defined]
+    return statuses, wire, application
+
+
+@pytest.mark.parametrize("size", [1 << 30, 7, 1], ids=["whole", "by 7 bytes", "byte by byte"])
+@pytest.mark.parametrize("parser", PARSERS)
+@pytest.mark.parametrize("case", load_cases())
+def test_case(case: dict[str, Any], parser: str, size: int) -> None:
+    raw = base64.b64decode(case["raw"])
+    if size == 1 and len(raw) > 20_000:
+        size = 501  # a large case byte by byte shows nothing that a small one does not
+    statuses, wire, application = run_case(raw, parser, size)
+    closed = wire.was_closed  # type: ignore[attr-defined]
+    good = [status for status in statuses if status < 400]
+    allowed = case["max_responses"]
+    assert len(good) <= allowed, f"smuggled: {statuses}"
+    assert not [status for status in statuses if status >= 500 and status not in (501, 503, 505)], statuses
+    expect = case["expect"]
+    if expect == "reject":
+        assert not good or len(good) < allowed, statuses
+        assert closed, statuses
+        if allowed == 1:
+            assert not application.bodies, "it reached the application in full"
+    elif expect == "accept":
+        assert good, statuses
+        if case["body"] is not None:
+            assert application.bodies[0] == case["body"].encode("latin-1")
+    elif expect == "wait":
+        assert len(statuses) < max(allowed, 1) or not statuses, statuses
+    elif "incomplete" not in case["why"]:
+        assert statuses or closed, "neither answer nor close"
+    if case["must_close"] and statuses:
+        assert closed, statuses

@@ -1,0 +1,200 @@
+"""The chunked coding (RFC 9112 §7.1): every cut of a body gives the same result, what is malformed is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from serverd.errors import PeerError
+from serverd.protocol.chunked import ChunkedDecoder
+from tests.support.wire import pieces_of
+
+SIZE, COUNT = 1000, 10
+
+
+def decode(
+    data: bytes, cuts: object = (), limit: int = 0, size: int = SIZE, count: int = COUNT
+) -> tuple[bytes, bytes] | int | None:
+    """Return body and rest, or the status of the refusal, or None for an unfinished body."""
+    decoder = ChunkedDecoder(limit, size, count)
+    body = b""
+    pieces = pieces_of(data, cuts)  # type: ignore[arg-type]
+    for number, piece in enumerate(pieces):
+        try:
+            part, rest = decoder.feed(piece)
+        except PeerError as error:
+            return error.status
+        body += part
+        if rest is not None:
+            return body, rest + b"".join(pieces[number + 1 :])
+    return None
+
+
+def decode_every_way(data: bytes, **limits: int) -> tuple[bytes, bytes] | int | None:
+    """Return the result of `decode`, which is the same whole, cut anywhere, and byte by byte."""
+    whole = decode(data, **limits)
+    for cut in range(1, len(data)):
+        assert decode(data, [cut], **limits) == whole, f"cut at {cut}"
+    for step in (1, 2, 3):
+        assert decode(data, range(0, len(data), step), **limits) == whole, f"in steps of {step}"
+    return whole
+
+
+GOOD = [
+    pytest.param(b"0\r\n\r\n", b"", id="empty"),
+    pytest.param(b"5\r\nhello\r\n0\r\n\r\n", b"hello", id="one chunk"),
+    pytest.param(b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n", b"hello world", id="two chunks"),
+    pytest.param(b"a\r\n0123456789\r\nA\r\n0123456789\r\n0\r\n\r\n", b"0123456789" * 2, id="hexadecimal in both cases"),
+    pytest.param(b"0005\r\nhello\r\n000\r\n\r\n", b"hello", id="leading zeros"),
+    pytest.param(b"0000000000000005\r\nhello\r\n0\r\n\r\n", b"hello", id="sixteen digits"),
+    pytest.param(b"5;a\r\nhello\r\n0;b\r\n\r\n", b"hello", id="extension"),
+    pytest.param(b"5;a=b\r\nhello\r\n0\r\n\r\n", b"hello", id="extension with a value"),
+    pytest.param(b"5 ; a = b ;c\r\nhello\r\n0\r\n\r\n", b"hello", id="white space around an extension"),
+    pytest.param(b'5;a="q\\"; \xe9\t"\r\nhello\r\n0\r\n\r\n', b"hello", id="quoted value"),
+    pytest.param(b"5\r\n\r\n\r\n0\r\n0\r\n\r\n", b"\r\n\r\n0", id="data that looks like framing"),
+    pytest.param(b"4\r\n0\r\n\r\r\n0\r\n\r\n", b"0\r\n\r", id="data that looks like the end"),
+    pytest.param(b"0\r\nX: y\r\n\r\n", b"", id="trailer"),
+    pytest.param(b"3\r\nabc\r\n0\r\nX: y\r\nZ:\r\nContent-Length: 9\r\n\r\n", b"abc", id="trailers"),
+]
+
+
+class TestGoodBodies:
+    """RFC 9112 §7.1."""
+
+    @pytest.mark.parametrize(("data", "body"), GOOD)
+    def test_every_cut_gives_the_same_body(self, data: bytes, body: bytes) -> None:
+        assert decode_every_way(data) == (body, b"")
+
+    @pytest.mark.parametrize(("data", "body"), GOOD)
+    def test_what_follows_is_left_alone(self, data: bytes, body: bytes) -> None:
+        assert decode_every_way(data + b"GET / HTTP/1.1\r\n") == (body, b"GET / HTTP/1.1\r\n")
+
+    @pytest.mark.parametrize(("data", "body"), GOOD)
+    def test_every_beginning_is_unfinished(self, data: bytes, body: bytes) -> None:
+        for end in range(1, len(data)):
+            assert decode(data[:end], range(end)) is None
+
+    def test_data_is_passed_on_before_its_chunk_is_complete(self) -> None:
+        decoder = ChunkedDecoder(0, SIZE, COUNT)
+        assert decoder.feed(b"a\r\n01") == (b"01", None)
+        assert decoder.feed(b"23") == (b"23", None)
+        assert decoder.feed(b"456789\r\n3\r\nab") == (b"456789ab", None)
+        assert decoder.feed(b"c\r\n0\r\n\r\nrest") == (b"c", b"rest")
+
+
+MALFORMED = [
+    pytest.param(b"\r\n", id="no size"),
+    pytest.param(b";a\r\n", id="an extension without a size"),
+    pytest.param(b" 5\r\nhello\r\n", id="white space before the size"),
+    pytest.param(b"5 \r\nhello\r\n", id="white space after the size"),
+    pytest.param(b"5\t\r\nhello\r\n", id="a tab after the size"),
+    pytest.param(b"+5\r\nhello\r\n", id="a signed size"),
+    pytest.param(b"-5\r\nhello\r\n", id="a negative size"),
+    pytest.param(b"0x5\r\nhello\r\n", id="a prefix"),
+    pytest.param(b"5_0\r\n", id="an underscore"),
+    pytest.param(b"5h\r\nhello\r\n", id="no hexadecimal digit"),
+    pytest.param(b"5.\r\nhello\r\n", id="a point"),
+    pytest.param(b"\xb2\r\n", id="a digit that is not ASCII"),
+    pytest.param(b"5\nhello\n0\n\n", id="bare LF"),
+    pytest.param(b"5\rhello\r\n", id="bare CR"),
+    pytest.param(b"5\r\r\nhello\r\n", id="CR CR LF"),
+    pytest.param(b"5\r\nhello0\r\n\r\n", id="no terminator"),
+    pytest.param(b"5\r\nhello\n0\r\n\r\n", id="LF as terminator"),
+    pytest.param(b"5\r\nhello\rX\r\n0\r\n\r\n", id="CR as terminator"),
+    pytest.param(b"5\r\nhelloXX0\r\n\r\n", id="two other bytes as terminator (h11 CVE-2025-43859)"),
+    pytest.param(b"5\r\nhello world\r\n0\r\n\r\n", id="more data than announced"),
+    pytest.param(b"6\r\nhello\r\n0\r\n\r\n", id="less data than announced"),
+    pytest.param(b"0\r\n\n", id="bare LF at the end"),
+    pytest.param(b"0\n\r\n", id="bare LF after the last chunk"),
+    pytest.param(b"0\r\nX: y\n\r\n", id="bare LF in a trailer"),
+    pytest.param(b"0\r\nX : y\r\n\r\n", id="white space before the colon of a trailer"),
+    pytest.param(b"0\r\n X: y\r\n\r\n", id="folded trailer"),
+    pytest.param(b"0\r\nno colon\r\n\r\n", id="trailer without a colon"),
+    pytest.param(b"0\r\nX: \x00\r\n\r\n", id="NUL in a trailer"),
+    pytest.param(b"0\r\nX: a\rb\r\n\r\n", id="bare CR in a trailer"),
+    pytest.param(b"0\r\nGET / HTTP/1.1\r\n\r\n", id="the next request instead of the end"),
+    pytest.param(b"10000000000000000\r\n", id="seventeen digits"),
+    pytest.param(b"8000000000000000\r\n", id="beyond 63 bits"),
+    pytest.param(b"ffffffffffffffff\r\n", id="all bits"),
+    pytest.param(b"5;\r\nhello\r\n", id="an empty extension"),
+    pytest.param(b"5;=b\r\nhello\r\n", id="an extension without a name"),
+    pytest.param(b"5;a=\r\nhello\r\n", id="an extension with an empty value"),
+    pytest.param(b'5;a="\r\nhello\r\n', id="an open quote"),
+    pytest.param(b'5;a="b\nc"\r\nhello\r\n', id="LF inside quotes"),
+    pytest.param(b"5;a b\r\nhello\r\n", id="two words"),
+    pytest.param(b"5;a\rb\r\nhello\r\n", id="CR in an extension"),
+]
+
+
+class TestMalformedBodies:
+    """RFC 9112 §7.1, §7.1.1."""
+
+    @pytest.mark.parametrize("data", MALFORMED)
+    def test_it_is_refused_however_it_is_cut(self, data: bytes) -> None:
+        assert decode_every_way(data) == 400
+
+    @pytest.mark.parametrize("byte", range(256), ids="0x{:02x}".format)
+    def test_a_chunk_size_takes_hexadecimal_digits_only(self, byte: int) -> None:
+        result = decode_every_way(bytes([byte]) + b"\r\n")
+        assert result == (None if byte in b"0123456789abcdefABCDEF" else 400)
+
+    @pytest.mark.parametrize("byte", range(256), ids="0x{:02x}".format)
+    def test_an_extension_takes_tokens_only(self, byte: int) -> None:
+        token = b"!#$%&'*+-.^_`|~" + b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+        result = decode_every_way(b"1;a" + bytes([byte]) + b"b=c\r\nx\r\n0\r\n\r\n")
+        assert result == ((b"x", b"") if byte in token + b";" else 400)
+
+    @pytest.mark.parametrize("byte", range(256), ids="0x{:02x}".format)
+    def test_a_trailer_takes_what_a_field_takes(self, byte: int) -> None:
+        result = decode_every_way(b"0\r\nX: a" + bytes([byte]) + b"b\r\n\r\n")
+        assert result == (400 if (byte < 0x20 and byte != 9) or byte == 0x7F else (b"", b""))
+
+
+class TestLimits:
+    """What a peer can make us keep or count."""
+
+    def test_the_body_may_be_as_large_as_the_limit(self) -> None:
+        assert decode_every_way(b"5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n", limit=10) == (b"helloworld", b"")
+
+    def test_a_larger_body_is_refused_when_its_chunk_is_announced(self) -> None:
+        assert decode_every_way(b"5\r\nhello\r\n6\r\n", limit=10) == 413
+        assert decode_every_way(b"b\r\n", limit=10) == 413
+
+    def test_a_body_limit_comes_before_what_is_malformed_behind_it(self) -> None:
+        assert decode_every_way(b"5\r\nhello\r\n6\r\nbroken\n", limit=10) == 413
+        assert decode_every_way(b"5\r\nhello\n6\r\n", limit=10) == 400
+
+    def test_a_chunk_line_without_end_is_refused(self) -> None:
+        assert decode(b"5;" + b"a" * 4090) is None
+        assert decode(b"5;" + b"a" * 5000) == 400
+        assert decode(b"0" * 5000, range(5000)) == 400
+
+    def test_a_long_chunk_line_is_refused_also_when_it_is_whole(self) -> None:
+        assert decode(b"5;" + b"a" * 4000 + b"\r\nhello") is None
+        assert decode(b"5;" + b"a" * 5000 + b"\r\nhello") == 400
+
+    def test_trailers_may_be_as_large_as_the_limit(self) -> None:
+        line = b"X: " + b"y" * 15 + b"\r\n"  # 20 bytes
+        assert decode_every_way(b"0\r\n" + line * 2 + b"\r\n", size=42) == (b"", b"")
+        assert decode_every_way(b"0\r\n" + line * 2 + b"\r\n", size=39) == 431
+        assert decode_every_way(b"0\r\n" + line * 3 + b"\r\n", size=42) == 431
+
+    def test_trailers_may_be_as_many_as_the_limit(self) -> None:
+        assert decode_every_way(b"0\r\n" + b"X: y\r\n" * 3 + b"\r\n", count=3) == (b"", b"")
+        assert decode_every_way(b"0\r\n" + b"X: y\r\n" * 4 + b"\r\n", count=3) == 431
+
+    def test_a_trailer_line_without_end_is_refused(self) -> None:
+        assert decode_every_way(b"0\r\nX: " + b"y" * 100, size=100) == 431
+        assert decode_every_way(b"0\r\n" + b"y" * 200 + b"\n", size=100) == 431
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            pytest.param(b"1" + b" " * 200_000, id="white space"),
+            pytest.param(b"1" + b" ;a" * 60_000 + b"\x00", id="extensions"),
+            pytest.param(b"1;a" + b" = b;a" * 30_000 + b"\x00", id="values"),
+            pytest.param(b'1;a="' + b"\\a" * 100_000, id="quoted pairs"),
+        ],
+    )
+    @pytest.mark.timeout(5)
+    def test_a_hostile_chunk_line_costs_no_more_than_its_length(self, line: bytes) -> None:
+        assert decode(line + b"\r\n") == 400
