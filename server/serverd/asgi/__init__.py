@@ -1,0 +1,1 @@
+"""Meaning to application and back: the ASGI cycle, written once over `stream`, for every protocol."""

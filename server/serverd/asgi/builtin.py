@@ -1,0 +1,57 @@
+"""What the server answers itself, as ASGI applications, so that there is one way to answer.
+
+404 and 421 for requests that no mount serves, `respond` and `redirect` mounts, and `OPTIONS *`.
+`worker.serving` makes endpoints of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+
+from serverd.asgi.types import Application, Receive, Scope, Send
+from serverd.protocol.head import Fields
+
+__all__ = ["misdirected", "not_found", "options", "redirect", "respond"]
+
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+
+
+def respond(status: int, body: bytes, fields: Fields) -> Application:
+    """Return an application that always gives this response; `body` gets a Content-Length."""
+    headers = list(fields)
+    if body and not any(name == b"content-type" for name, _ in headers):
+        headers.append(_TEXT)
+    headers.append((b"content-length", b"%d" % len(body)))
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return application
+
+
+def redirect(location: Callable[[Scope], bytes]) -> Application:
+    """Return an application that answers 307 with the location made from the scope.
+
+    307 keeps method and body and is never cached for good (RFC 9110 §15.4.8): a mistake in the
+    configuration does not outlive its correction.
+    """
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"location", location(scope)), (b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 307, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    return application
+
+
+def _plain(status: HTTPStatus) -> Application:
+    return respond(status.value, f"{status.phrase}\n".encode(), [])
+
+
+not_found = _plain(HTTPStatus.NOT_FOUND)
+# RFC 9110 §15.5.20: nothing on this listener is served under the name that the client asked for.
+misdirected = _plain(HTTPStatus.MISDIRECTED_REQUEST)
+# RFC 9110 §9.3.7: `OPTIONS *` asks about the server as a whole.
+options = respond(204, b"", [(b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")])

@@ -1,0 +1,342 @@
+"""One HTTP request and its response: the ASGI HTTP cycle, written once for every protocol.
+
+An exchange speaks to the application through `receive` and `send` and to the wire through a `Stream`
+only. The connection creates it, starts it, and calls `deliver_body` and `deliver_disconnect`. The head
+of a response is held back until the first body message, so that an error before it can still become a
+500. Which message an application may send is a table at the end of this file: state (`progress`) x message
+type -> what is done with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from contextvars import Context
+
+from serverd.asgi.failure import ERROR_BODY, ERROR_FIELDS, began_with_disconnect
+from serverd.asgi.fields import check_fields
+from serverd.asgi.pathsend import open_regular
+from serverd.asgi.progress import BODY, COMPLETE, FILE, HEAD, START, TRAILERS, State
+from serverd.asgi.scope import Endpoint
+from serverd.asgi.stream import Stream
+from serverd.asgi.types import Message, Scope
+from serverd.errors import ClientDisconnected, ResponseError
+from serverd.protocol.head import Fields, RequestHead
+
+__all__ = ["Exchange"]
+
+log = logging.getLogger("serverd.exchange")
+
+# Request body kept for an application that does not read; above it the peer is not read either.
+# One read of the event loop, as uvicorn and hypercorn keep.
+BODY_HIGH_WATER = 64 * 1024
+
+
+class Exchange:
+    """The ASGI cycle of one request."""
+
+    __slots__ = (
+        "_active",
+        "_bodiless",
+        "_body",
+        "_body_end",
+        "_body_read",
+        "_body_size",
+        "_cut",
+        "_disconnected",
+        "_endpoint",
+        "_fields",
+        "_head",
+        "_left",
+        "_status",
+        "_stream",
+        "_task",
+        "_trailers",
+        "_waiter",
+        "_waiting",
+        "owes_continue",
+        "scope",
+        "state",
+    )
+
+    def __init__(
+        self, stream: Stream, head: RequestHead, endpoint: Endpoint, scope: Scope, active: set[Exchange]
+    ) -> None:
+        """Prepare the cycle; `active` is the worker's set of exchanges in flight."""
+        self.scope = scope
+        self.state = START
+        self._stream = stream
+        self._endpoint = endpoint
+        self._active = active
+        self._head = head
+        self._cut = False  # the worker has cancelled it
+        self._task: asyncio.Task[None] | None = None
+        self._body: list[bytes] = []  # received and not yet read by the application
+        self._body_size = 0
+        self._body_end = not head.length  # the whole request body has arrived
+        self._body_read = False  # and the application has had the end of it
+        self.owes_continue = head.expects_continue  # the peer may hold the body back for a 100
+        self._disconnected = False
+        self._waiter: asyncio.Future[None] | None = None  # done at the next event; it outlives those that wait
+        self._waiting = 0  # calls of `receive` that wait
+        self._status = 0
+        self._fields: Fields = []
+        self._left: int | None = None  # bytes until the announced Content-Length; None: not announced
+        self._bodiless = head.method == "HEAD"  # RFC 9110 §6.4.1; 204 and 304 as well, once known
+        self._trailers: Fields | None = None  # None: none are announced
+
+    # The connection's side.
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run the application in a task and a context of its own."""
+        self._active.add(self)
+        self._task = loop.create_task(self._run(), context=Context())
+
+    def cancel(self) -> asyncio.Task[None]:
+        """Cut the application off at the end of a drain; return the task that ends with it."""
+        assert self._task is not None  # it has been started
+        self._cut = True
+        self._task.cancel()
+        return self._task
+
+    def deliver_body(self, data: bytes, end: bool) -> bool:
+        """Take a part of the request body; return whether reading should pause."""
+        self.owes_continue = False  # RFC 9110 §10.1.1: who sends the body waits for no 100
+        if end:
+            self._body_end = True
+        if self.state is COMPLETE:
+            return False  # nobody will read it
+        if data:
+            self._body.append(data)
+            self._body_size += len(data)
+        self._wake()
+        return self._body_size >= BODY_HIGH_WATER
+
+    def deliver_disconnect(self) -> None:
+        """Take note that nothing more comes from the peer."""
+        self._disconnected = True
+        self._wake()
+
+    @property
+    def waits_for_body(self) -> bool:
+        """True while the application waits for a part of the request body."""
+        return self._waiting > 0 and not self._body_end
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _run(self) -> None:
+        try:
+            await self._endpoint.application(self.scope, self.receive, self.send)
+        except BaseException as error:
+            # Also SystemExit and a cancellation of its own making: a request never ends a process.
+            if self._cut or (self._stream.closed and began_with_disconnect(error)):
+                log.debug("app %s ended early on %s: %r", self._endpoint.name, self.description, error)
+            else:
+                log.exception("app %s failed on %s", self._endpoint.name, self.description)
+            self._end_incomplete()
+        else:
+            if self.state is not COMPLETE and not self._stream.closed:
+                expected = " or ".join(self.state.actions)
+                name = self._endpoint.name
+                log.error("app %s returned too early on %s: expected %s", name, self.description, expected)
+            self._end_incomplete()
+        finally:
+            self._active.discard(self)
+
+    @property
+    def description(self) -> str:
+        """The request line as logs show it."""
+        return f"{self._head.method} {self._head.raw_path.decode('ascii', 'backslashreplace')}"
+
+    def _end_incomplete(self) -> None:
+        """Answer 500 while nothing is on the wire, else let the peer notice the missing end (RFC 9112 §8)."""
+        if self.state is COMPLETE:
+            return
+        if self._cut or self.state not in (START, HEAD):
+            self._stream.abort()
+            return
+        self._complete()
+        bodiless = self._head.method == "HEAD"
+        self._stream.send_headers(500, ERROR_FIELDS, bodiless)
+        if not bodiless:
+            self._stream.send_body(ERROR_BODY, True)
+
+    def _complete(self) -> None:
+        """Note the end of the response: before the last write, because that may begin the next request."""
+        self.state = COMPLETE
+        self._body.clear()
+        if self._waiter is not None:
+            self._wake()
+
+    # The application's side.
+
+    async def receive(self) -> Message:
+        """ASGI `receive`: the parts of the request body, then `http.disconnect`."""
+        while True:
+            if self.state is not COMPLETE and (self._body or (self._body_end and not self._body_read)):
+                return self._take_body()
+            if self.state is COMPLETE or self._disconnected:
+                return {"type": "http.disconnect"}
+            if self._waiter is None:
+                self._ask()
+                self._waiter = asyncio.get_running_loop().create_future()
+            self._waiting += 1
+            try:
+                # Shielded: an application may give up one of several waits.
+                await asyncio.shield(self._waiter)
+            finally:
+                self._waiting -= 1
+
+    def _take_body(self) -> Message:
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body.clear()
+        self._body_size = 0
+        self._body_read = self._body_end
+        if not self._body_end:
+            self._stream.resume_reading()
+        return {"type": "http.request", "body": body, "more_body": not self._body_end}
+
+    def _ask(self) -> None:
+        """Make sure that the peer can be heard: once for each event, however often the application asks for it."""
+        if self.owes_continue:
+            # RFC 9110 §10.1.1: answered when the application first asks for the body, not before.
+            self.owes_continue = False
+            if self.state is START or self.state is HEAD:
+                self._stream.send_informational(100, [])
+        self._stream.resume_reading()
+
+    async def send(self, message: Message) -> None:
+        """ASGI `send`.
+
+        Raises ClientDisconnected when the peer has gone, ResponseError for what must not be sent.
+        """
+        if self._stream.closed:
+            raise ClientDisconnected
+        action = self.state.actions.get(message["type"])
+        if action is None:
+            expected = " or ".join(self.state.actions) or f"nothing: {self.state.value}"
+            raise ResponseError(f"unexpected message {message['type']!r}: expected {expected}")
+        pending = action(self, message)
+        if pending is not None:
+            await pending
+        if self._stream.blocked:
+            await self._stream.writable()
+
+    def _hold_head(self, message: Message) -> None:
+        status = message["status"]
+        if not isinstance(status, int) or not 200 <= status <= 599:
+            raise ResponseError(f"status {status!r} is not a final status code: expected 200 to 599")
+        self._fields, length = check_fields(message.get("headers", ()))
+        self._status = status
+        if message.get("trailers"):
+            self._trailers = []
+        if status == 204 or status == 304:
+            self._bodiless = True
+        if not self._bodiless:
+            self._left = length
+        self.state = HEAD
+
+    def _send_first_body(self, message: Message) -> None:
+        data = message.get("body")
+        if type(data) is bytes and len(data) == self._left and self._trailers is None and not message.get("more_body"):
+            # Hot path: the response in one message, as long as announced; benchmarks/ "plain GET".
+            self._complete()
+            self._stream.send_headers(self._status, self._fields, False)
+            self._stream.send_body(data, True)
+            return
+        data, end = self._count(message)
+        if end and not data and self._trailers is None:
+            self._complete()
+            self._stream.send_headers(self._status, self._fields, True)
+            return
+        self._stream.send_headers(self._status, self._fields, False)
+        self._send_part(data, end)
+
+    def _send_more_body(self, message: Message) -> None:
+        self._send_part(*self._count(message))
+
+    def _send_part(self, data: bytes, end: bool) -> None:
+        if end and self._trailers is None:
+            self._complete()
+            self._stream.send_body(data, True)
+            return
+        self.state = TRAILERS if end else BODY
+        self._stream.send_body(data, False)
+
+    def _count(self, message: Message) -> tuple[bytes, bool]:
+        """Return body and end of a body message, held against the Content-Length (RFC 9110 §8.6)."""
+        data = message.get("body", b"")
+        end = not message.get("more_body", False)
+        if type(data) is not bytes:
+            if not isinstance(data, (bytes, bytearray, memoryview)):
+                raise ResponseError(f"response body is {type(data).__name__}: expected bytes")
+            data = bytes(data)
+        if self._bodiless:
+            return b"", end
+        if self._left is not None:
+            self._check_length(len(data), end)
+        return data, end
+
+    def _check_length(self, size: int, end: bool) -> None:
+        assert self._left is not None  # the caller's condition
+        if size > self._left:
+            raise ResponseError("response body is longer than its content-length")
+        if end and size < self._left:
+            raise ResponseError(f"response body is {self._left - size} bytes shorter than its content-length")
+        self._left -= size
+
+    def _send_trailers(self, message: Message) -> None:
+        assert self._trailers is not None  # only then is the state TRAILERS
+        self._trailers += check_fields(message.get("headers", ()))[0]
+        if message.get("more_trailers"):
+            return
+        self._complete()
+        if self._stream.takes_trailers:
+            self._stream.send_trailers(self._trailers)
+        else:
+            # RFC 9110 §6.5.1: what the protocol version cannot carry is left out.
+            self._stream.send_body(b"", True)
+
+    def _send_early_hint(self, message: Message) -> None:
+        """`http.response.early_hint`: a 103 with Link fields (RFC 8297)."""
+        fields, _ = check_fields([(b"link", link) for link in message.get("links", ())])
+        if self.scope["http_version"] != "1.0":  # RFC 9110 §15.2: no 1xx to an HTTP/1.0 client
+            self._stream.send_informational(103, fields)
+
+    async def _send_path(self, message: Message) -> None:
+        """`http.response.pathsend`: the whole file is the body."""
+        with open_regular(message["path"]) as file:
+            await self._send_file(file.fileno(), os.fstat(file.fileno()).st_size)
+
+    async def _send_file(self, fd: int, size: int) -> None:
+        if self._bodiless or not size:
+            self._send_first_body({"type": "http.response.body"})
+            return
+        if self._left is None:
+            self._fields.append((b"content-length", b"%d" % size))
+            self._left = size
+        self._check_length(size, True)
+        self.state = FILE
+        self._stream.send_headers(self._status, self._fields, False)
+        await self._stream.send_file(fd, size)
+        self._send_part(b"", True)
+
+
+State.START.actions = {
+    "http.response.start": Exchange._hold_head,
+    "http.response.early_hint": Exchange._send_early_hint,
+}
+State.HEAD.actions = {
+    "http.response.body": Exchange._send_first_body,
+    "http.response.pathsend": Exchange._send_path,
+}
+State.BODY.actions = {"http.response.body": Exchange._send_more_body}
+State.FILE.actions = {}
+State.TRAILERS.actions = {"http.response.trailers": Exchange._send_trailers}
+State.COMPLETE.actions = {}

@@ -1,0 +1,31 @@
+"""What becomes of an application's failure: the 500 that the client gets, and which failures are none.
+
+Used by `exchange`.
+"""
+
+from __future__ import annotations
+
+from serverd.errors import ClientDisconnected
+from serverd.protocol.head import Fields
+
+__all__ = ["ERROR_BODY", "ERROR_FIELDS", "began_with_disconnect"]
+
+ERROR_BODY = b"Internal Server Error\n"
+ERROR_FIELDS: Fields = [
+    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"content-length", b"%d" % len(ERROR_BODY)),
+]
+
+
+def began_with_disconnect(error: BaseException) -> bool:
+    """Return whether ClientDisconnected is what began `error`: frameworks wrap it or group it."""
+    seen: set[int] = set()  # a chain of causes can bite its own tail
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, ClientDisconnected):
+            return True
+        if isinstance(cause, BaseExceptionGroup):
+            return all(began_with_disconnect(part) for part in cause.exceptions)
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return False

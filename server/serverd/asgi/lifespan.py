@@ -1,0 +1,152 @@
+"""The ASGI lifespan of one application in one worker (ASGI Lifespan specification 2.0).
+
+`auto` tolerates only an application that does not speak lifespan: one that ends or raises before it has
+asked for an event. From its first `receive` on it speaks, and its failures are failures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from enum import Enum
+
+from serverd.asgi.types import Application, Message, Scope, State
+from serverd.errors import LifespanError
+
+__all__ = ["Lifespan", "Phase"]
+
+log = logging.getLogger("serverd.lifespan")
+
+# How long an application that has said it failed may take to raise what it failed of.
+_LAST_WORDS_TIMEOUT = 1.0
+
+
+class Phase(Enum):
+    """Where the lifespan of an application stands."""
+
+    OFF = "not run, or not spoken by the application"
+    SILENT = "called, has not asked for an event"
+    STARTING = "has asked for an event, start-up is not complete"
+    UP = "start-up is complete"
+    STOPPING = "shutdown has been announced"
+    DOWN = "shutdown is complete"
+
+
+class Lifespan:
+    """Start-up and shutdown of an application, and the state it shares with its requests."""
+
+    def __init__(self, application: Application, name: str, mode: str) -> None:
+        """Prepare; `mode` is "auto", "on" or "off"."""
+        self.state: State = {}
+        self.phase = Phase.OFF
+        self._application = application
+        self._name = name
+        self._mode = mode
+        self._events: asyncio.Queue[Message] = asyncio.Queue()
+        self._answered = asyncio.Event()  # the application has answered the event of this phase
+        self._failure: str | None = None  # the message of a *.failed
+        self._exit: BaseException | None = None  # the application has called sys.exit()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Run the start-up; raises LifespanError, with the application's exception as its cause."""
+        if self._mode == "off":
+            return
+        self.phase = Phase.SILENT
+        self._events.put_nowait({"type": "lifespan.startup"})
+        self._task = asyncio.create_task(self._call(), name=f"lifespan of {self._name}")
+        await self._wait_for_answer()
+        if self._failure is not None:
+            await asyncio.wait({self._task}, timeout=_LAST_WORDS_TIMEOUT)
+            self._task.cancel()  # without effect on one that has ended
+            # Starlette sends its whole traceback as the message; the exception that follows says it again.
+            message = self._failure.strip().rpartition("\n")[2] if self._exception() else self._failure
+            raise LifespanError(f"start-up failed: {message or 'without a message'}") from self._exception()
+        if self.phase is Phase.UP:
+            self._task.add_done_callback(self._on_early_end)
+            return
+        self._judge_end()
+
+    def _judge_end(self) -> None:
+        """Decide about an application that ended before its start-up was complete."""
+        error = self._exception()
+        if self.phase is Phase.SILENT and self._mode == "auto":
+            self.phase = Phase.OFF
+            why = "it returned" if error is None else "".join(traceback.format_exception_only(error)).strip()
+            log.info("app %s does not speak lifespan (%s)", self._name, why)
+            return
+        what = "does not speak lifespan" if self.phase is Phase.SILENT else "ended before its start-up was complete"
+        raise LifespanError(what) from error
+
+    async def stop(self) -> None:
+        """Run the shutdown; a failure is logged, nobody can do anything about it."""
+        if self.phase is not Phase.UP or self._task is None:
+            return
+        self._task.remove_done_callback(self._on_early_end)
+        self.phase = Phase.STOPPING
+        self._failure = None
+        self._answered.clear()
+        self._events.put_nowait({"type": "lifespan.shutdown"})
+        await self._wait_for_answer()
+        await asyncio.wait({self._task}, timeout=_LAST_WORDS_TIMEOUT)
+        error = self._exception()
+        if self._failure is not None or error is not None:
+            log.error("app %s failed to shut down: %s", self._name, self._failure or error, exc_info=error)
+        self._task.cancel()
+
+    async def _call(self) -> None:
+        scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
+        try:
+            await self._application(scope, self._receive, self._send)
+        except (SystemExit, KeyboardInterrupt) as error:
+            # asyncio would end the process before anybody could say why.
+            self._exit = error
+
+    async def _wait_for_answer(self) -> None:
+        """Wait until the application has answered or ended."""
+        assert self._task is not None  # the callers have started it
+        answered = asyncio.ensure_future(self._answered.wait())
+        try:
+            await asyncio.wait({self._task, answered}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            answered.cancel()
+
+    def _exception(self) -> BaseException | None:
+        if self._exit is not None:
+            return self._exit
+        task = self._task
+        if task is None or not task.done() or task.cancelled():
+            return None
+        return task.exception()
+
+    def _on_early_end(self, task: asyncio.Task[None]) -> None:
+        error = self._exception()
+        if error is not None:
+            log.error("app %s: its lifespan ended with an error while it was serving", self._name, exc_info=error)
+
+    async def _receive(self) -> Message:
+        if self.phase is Phase.SILENT:
+            self.phase = Phase.STARTING
+        return await self._events.get()
+
+    async def _send(self, message: Message) -> None:
+        kind = message["type"]
+        follows = _ANSWERS.get((self.phase, kind))
+        if follows is None:
+            raise LifespanError(f"unexpected message {kind!r} while {self.phase.value}")
+        if kind.endswith(".failed"):
+            self._failure = str(message.get("message", ""))
+        self.phase = follows
+        self._answered.set()
+
+
+# Phase x message -> phase. A server may be answered before it was asked: some applications never receive.
+_ANSWERS: dict[tuple[Phase, str], Phase] = {
+    (Phase.SILENT, "lifespan.startup.complete"): Phase.UP,
+    (Phase.STARTING, "lifespan.startup.complete"): Phase.UP,
+    (Phase.SILENT, "lifespan.startup.failed"): Phase.DOWN,
+    (Phase.STARTING, "lifespan.startup.failed"): Phase.DOWN,
+    (Phase.STOPPING, "lifespan.shutdown.complete"): Phase.DOWN,
+    (Phase.STOPPING, "lifespan.shutdown.failed"): Phase.DOWN,
+}

@@ -1,0 +1,26 @@
+"""How far the response of an exchange has come; `exchange` says what may happen in each state."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import Any
+
+__all__ = ["BODY", "COMPLETE", "FILE", "HEAD", "START", "TRAILERS", "State"]
+
+
+class State(Enum):
+    """How far the response has come; `actions` is what the application may send next."""
+
+    START = "nothing is sent"
+    HEAD = "the head is known and held back"
+    BODY = "the head is sent, the body goes on"
+    FILE = "a file is being sent"
+    TRAILERS = "the body is complete, trailers follow"
+    COMPLETE = "the response is complete"
+
+    actions: dict[str, Callable[[Any, Any], Awaitable[None] | None]]
+
+
+# Hot path: members looked up once; Python 3.11 takes 0.3 us for each `State.NAME` (benchmarks/ "plain GET").
+START, HEAD, BODY, FILE, TRAILERS, COMPLETE = State

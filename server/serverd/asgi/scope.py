@@ -1,0 +1,69 @@
+"""The connection scope of an HTTP request, exactly as the ASGI HTTP specification has it.
+
+`Endpoint` is what a mount leads to inside a worker; `router` finds it, `connection` starts an exchange
+with it. Everything that does not depend on the request is prepared in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from serverd.asgi.types import Application, Scope, State
+from serverd.protocol.head import RequestHead
+
+__all__ = ["Endpoint", "Peer", "http_scope"]
+
+# ASGI HTTP & WebSocket specification 2.5 (send after disconnect raises OSError since 2.4).
+_SPEC_VERSION = "2.5"
+
+_EXTENSIONS: dict[str, dict[str, object]] = {
+    "http.response.trailers": {},
+    "http.response.early_hint": {},
+    "http.response.pathsend": {},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The two ends of a connection, as ASGI wants them."""
+
+    client: tuple[str, int] | None  # None: a unix socket
+    server: tuple[str, int | None] | None  # (path, None) for a unix socket
+    scheme: str = "http"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An application with what its scope needs from the mount."""
+
+    application: Application
+    name: str  # for logs: the app's name, or what the server answers itself
+    root_path: str = ""
+    strip: str = ""  # the prefix that `strip_prefix` takes off the path
+    state: State = field(default_factory=dict)  # the lifespan state, copied per request
+
+
+def http_scope(head: RequestHead, endpoint: Endpoint, peer: Peer, path: str) -> Scope:
+    """Return the scope of a request (ASGI HTTP spec, "Connection scope"); `path` is the normalised path."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": _SPEC_VERSION},
+        "http_version": head.version,
+        "method": head.method,
+        "scheme": peer.scheme,
+        "path": _strip(head.path, endpoint.strip, path) if endpoint.strip else head.path,
+        "raw_path": head.raw_path,
+        "query_string": head.query,
+        "root_path": endpoint.root_path,
+        "headers": head.fields.copy(),  # the application may change its own
+        "client": peer.client,
+        "server": peer.server,
+        "state": endpoint.state.copy(),
+        "extensions": _EXTENSIONS.copy(),
+    }
+
+
+def _strip(path: str, prefix: str, normalised: str) -> str:
+    """Return the path below the mount; one that only leads there after normalisation is normalised."""
+    below = (path if path == prefix or path.startswith(f"{prefix}/") else normalised)[len(prefix) :]
+    return below or "/"

@@ -1,0 +1,52 @@
+"""What an exchange may ask of the wire: one request's end of it, whatever the protocol.
+
+HTTP/1 is one stream at a time, HTTP/2 owns many. The stream's owner in turn calls the exchange's
+`deliver_body(data, end)` and `deliver_disconnect()`; nothing else crosses. `send_file` is there for
+`http.response.pathsend`: only the wire knows whether the kernel can do it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from serverd.protocol.head import Fields
+
+__all__ = ["Stream"]
+
+
+class Stream(Protocol):
+    """One request's end of the wire."""
+
+    closed: bool  # the peer is gone: nothing that is sent arrives
+    blocked: bool  # the peer reads too slowly: await `writable` before sending more
+
+    @property
+    def takes_trailers(self) -> bool:
+        """After send_headers: whether send_trailers can carry anything."""
+
+    def send_informational(self, status: int, headers: Fields) -> None:
+        """Send an interim response, 100 or 103."""
+
+    def send_headers(self, status: int, headers: Fields, end: bool) -> None:
+        """Send the head of the final response; held back until the first body bytes unless `end`."""
+
+    def send_body(self, data: bytes, end: bool) -> None:
+        """Send a part of the body; with `end` the response is complete."""
+
+    def send_trailers(self, headers: Fields) -> None:
+        """Send the trailer section; the response is complete."""
+
+    async def send_file(self, fd: int, count: int) -> None:
+        """Send `count` bytes from the current position of the open file `fd` as a part of the body.
+
+        Raises ClientDisconnected, or OSError from reading the file.
+        """
+
+    def resume_reading(self) -> None:
+        """Say that the exchange waits for the peer: for more of the request body, or for its disconnect."""
+
+    def abort(self) -> None:
+        """End an incomplete response so that the peer notices that it is incomplete."""
+
+    async def writable(self) -> None:
+        """Wait until the peer has read enough for more to be sent, or has gone."""
