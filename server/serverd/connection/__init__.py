@@ -1,0 +1,1 @@
+"""The asyncio shells: what moves bytes between a socket, a protocol and the exchanges."""

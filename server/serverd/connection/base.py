@@ -1,0 +1,244 @@
+"""What every connection has, whatever it speaks: a transport, backpressure, deadlines, an end.
+
+Deadlines are attributes that one sweep per worker looks at (`sweep`), not timers: a timer made and
+cancelled for each request costs more than the request's parsing. `http1` builds on this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from enum import Enum
+from typing import cast
+
+from serverd.asgi.scope import Peer
+from serverd.connection.service import Service
+from serverd.errors import ClientDisconnected, ResponseError
+
+__all__ = ["NEVER", "WAIT_BODY", "WAIT_HEAD", "WAIT_LINGER", "WAIT_NOTHING", "WAIT_REQUEST", "Connection", "Wait"]
+
+NEVER = float("inf")
+
+# Unsent bytes above which `send` waits: asyncio's own default, one socket buffer's worth.
+WRITE_HIGH_WATER = 64 * 1024
+# One sendfile call; larger ones only hold the event loop longer.
+FILE_PIECE = 1024 * 1024
+# How long the peer of a connection that we have ended, and that has read all we sent, may go on sending before
+# it is cut: closed earlier, it would see a reset instead of our last response (RFC 9112 §9.6). nginx's
+# lingering_timeout is 5 s, Apache's 2 s.
+LINGER_TIMEOUT = 2.0
+# While draining, a connection is ended when nothing has come for so long: a request that was sent before
+# the peer could know has arrived by then on any usable network.
+DRAIN_IDLE_TIMEOUT = 1.0
+
+
+class Wait(Enum):
+    """What the deadline of a connection is for."""
+
+    NOTHING = "the application works; it may take its time"
+    HEAD = "the head of a request, from accept or its first byte on"
+    BODY = "more of a request body"
+    REQUEST = "the next request on an idle connection"
+    LINGER = "the peer's end of the connection after ours"
+
+
+# Hot path: members looked up once; Python 3.11 takes 0.3 us for each `Wait.NAME` (benchmarks/ "plain GET").
+WAIT_NOTHING, WAIT_HEAD, WAIT_BODY, WAIT_REQUEST, WAIT_LINGER = Wait
+
+
+class Connection(asyncio.Protocol):
+    """One accepted connection."""
+
+    __slots__ = (
+        "_file_left",
+        "_last_unsent",
+        "_stalled_at",
+        "_transport",
+        "_wait",
+        "_writers",
+        "blocked",
+        "closed",
+        "deadline",
+        "peer",
+        "service",
+    )
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.peer = Peer(None, None)
+        self.closed = False  # nothing that is sent arrives any more
+        self.blocked = False  # the peer reads too slowly
+        self.deadline = NEVER
+        self._wait = WAIT_NOTHING
+        self._writers: list[asyncio.Future[None]] = []
+        self._stalled_at = 0.0
+        self._last_unsent = 0
+        self._file_left = 0  # bytes of a file that sendfile still has to send
+
+    # Called by the event loop.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        self.peer = _peer_of(transport)
+        self.service.connections.add(self)
+        self._await(WAIT_HEAD, self.service.limits.header_timeout)
+        if self.service.draining:
+            self.drain()  # it was accepted in the last moment
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed = True
+        self.deadline = NEVER
+        self.service.connections.discard(self)
+        self._release_writers()
+
+    def pause_writing(self) -> None:
+        self.blocked = True
+        self._stalled_at = self.service.loop.time()
+        self._last_unsent = self._unsent()
+
+    def resume_writing(self) -> None:
+        self.blocked = False
+        self._release_writers()
+
+    def _release_writers(self) -> None:
+        self.blocked = False
+        for writer in self._writers:
+            if not writer.done():
+                writer.set_result(None)
+        self._writers.clear()
+
+    # Called by the worker.
+
+    def sweep(self, now: float) -> None:
+        """End the connection if what it waits for is overdue; `now` is the loop's time in seconds."""
+        if self.blocked or self._wait is WAIT_LINGER:
+            self._check_progress(now)
+        if now >= self.deadline:
+            self._on_deadline(self._wait)
+
+    def drain(self) -> None:
+        """Invite no further request; an idle connection ends as soon as none can be on the wire."""
+        if self.idle and not self.closed:
+            self._wait = WAIT_REQUEST  # what begins to arrive now has the time of any other request
+            self.deadline = min(self.deadline, self.service.loop.time() + DRAIN_IDLE_TIMEOUT)
+
+    @property
+    def idle(self) -> bool:
+        """True while nothing of a request has arrived since the last one was answered."""
+        raise NotImplementedError
+
+    def cut(self) -> None:
+        """End the connection at once, without waiting for what is unsent."""
+        self.closed = True
+        self._transport.abort()
+
+    # For the protocols.
+
+    def _await(self, wait: Wait, timeout: float) -> None:
+        self._wait = wait
+        self.deadline = self.service.loop.time() + timeout
+
+    def _await_nothing(self) -> None:
+        self._wait = WAIT_NOTHING
+        self.deadline = NEVER
+
+    def _on_deadline(self, wait: Wait) -> None:
+        """End the connection: what `wait` names did not come in time."""
+        if self._unsent():
+            self._await(wait, LINGER_TIMEOUT)  # the peer still reads; `_check_progress` sees when it stops
+        else:
+            self.cut()
+
+    def _unsent(self) -> int:
+        """Return how many bytes wait for the peer to read."""
+        return self._transport.get_write_buffer_size() + self._file_left
+
+    def _check_progress(self, now: float) -> None:
+        """Cut a peer that has not taken a byte for send_timeout."""
+        unsent = self._unsent()
+        if unsent != self._last_unsent or not unsent:
+            self._last_unsent = unsent
+            self._stalled_at = now
+        elif now - self._stalled_at >= self.service.limits.send_timeout:
+            self.cut()
+
+    def _end(self, linger: bool) -> None:
+        """Close after what is unsent has left; `linger` reads on meanwhile and throws away (RFC 9112 §9.6)."""
+        self.closed = True
+        self._release_writers()
+        self._last_unsent = self._unsent()
+        self._stalled_at = self.service.loop.time()
+        self._wait = WAIT_LINGER
+        # While something is unsent only the lack of progress ends it.
+        self.deadline = self._stalled_at + LINGER_TIMEOUT if linger else NEVER
+        if linger and self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._transport.resume_reading()
+        else:
+            self._transport.close()
+
+    def _reset(self) -> None:
+        """Cut the connection so that the peer sees an error and not an ordinary end."""
+        sock = self._transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.cut()
+
+    async def _send_from(self, fd: int, count: int) -> None:
+        """Send `count` bytes of an open file with sendfile(2); they never pass through Python."""
+        transport = self._transport
+        # Nothing of the response may be in the transport when the kernel writes behind its back. uvloop
+        # refuses to watch its own descriptor, so a duplicate is watched.
+        socket_fd = os.dup(transport.get_extra_info("socket").fileno())
+        self._file_left = count
+        try:
+            transport.set_write_buffer_limits(high=0)
+            await self.writable()
+            while self._file_left and not self.closed:
+                await self._send_piece(socket_fd, fd)
+            if self.closed:
+                raise ClientDisconnected
+        finally:
+            self._file_left = 0
+            os.close(socket_fd)
+            if not self.closed:
+                transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+
+    async def _send_piece(self, socket_fd: int, fd: int) -> None:
+        try:
+            sent = os.sendfile(socket_fd, fd, None, min(self._file_left, FILE_PIECE))
+        except BlockingIOError:
+            self.pause_writing()
+            self.service.loop.add_writer(socket_fd, self.resume_writing)
+            try:
+                await self.writable()
+            finally:
+                self.service.loop.remove_writer(socket_fd)
+            return
+        except ConnectionError:
+            self.cut()
+            return
+        if not sent:
+            raise ResponseError("file became shorter while it was sent")
+        self._file_left -= sent
+        await asyncio.sleep(0)  # a fast peer must not hold the loop
+
+    async def writable(self) -> None:
+        """Wait until the peer has read enough for more to be sent, or has gone."""
+        while self.blocked and not self.closed:
+            writer = self.service.loop.create_future()
+            self._writers.append(writer)
+            await writer
+
+
+def _peer_of(transport: asyncio.BaseTransport) -> Peer:
+    """Return both ends as ASGI wants them: (host, port), or (path, None) for a unix socket."""
+    client = transport.get_extra_info("peername")
+    server = transport.get_extra_info("sockname")
+    if isinstance(server, tuple):
+        return Peer((client[0], client[1]) if client else None, (server[0], server[1]))
+    return Peer(None, (server, None) if server else None)

@@ -1,0 +1,320 @@
+"""HTTP/1.x over one socket: the shell around decoder and encoder, and the stream of its exchanges.
+
+HTTP/1 has one exchange at a time, so the connection itself is the `Stream`. It routes each head to an
+endpoint, starts the exchange, and when the response is complete goes on with what arrived meanwhile.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from serverd.asgi.exchange import Exchange
+from serverd.asgi.router import normalise_path
+from serverd.asgi.scope import http_scope
+from serverd.connection.base import (
+    DRAIN_IDLE_TIMEOUT,
+    NEVER,
+    WAIT_BODY,
+    WAIT_HEAD,
+    WAIT_LINGER,
+    WAIT_NOTHING,
+    WAIT_REQUEST,
+    Connection,
+    Wait,
+)
+from serverd.connection.service import Service
+from serverd.errors import PeerError
+from serverd.protocol.head import Fields, RequestHead
+from serverd.protocol.http1 import DONE, HEAD, Http1Decoder
+from serverd.protocol.http1_response import ResponseEncoder, encode_informational
+
+__all__ = ["Http1Connection"]
+
+# An unread request body up to this size is read and thrown away to keep the connection; Go's net/http
+# does the same with 256 KiB. Beyond it closing is cheaper than reading.
+DISCARD_LIMIT = 256 * 1024
+# Above this a body leaves beside its head instead of being copied behind it.
+JOIN_LIMIT = 16 * 1024
+
+
+class Http1Connection(Connection):
+    """One HTTP/1.x connection; also the RequestSink of its decoder and the Stream of its exchange."""
+
+    __slots__ = (
+        "_decoder",
+        "_discarded",
+        "_encoder",
+        "_eof",
+        "_exchange",
+        "_held",
+        "_reading",
+        "_started",
+    )
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self._decoder = Http1Decoder(service.make_parser(), self, service.bounds)
+        self._encoder = ResponseEncoder(service.defaults)
+        self._exchange: Exchange | None = None  # the one whose response is not complete
+        self._held: bytes | None = None  # the response head that waits for the first body bytes
+        self._started = False  # something of the final response is on the wire
+        self._reading = True  # the transport is not paused
+        self._discarded = 0  # bytes of an unread request body thrown away after the response
+        self._eof = False  # the peer has said that it sends nothing more
+
+    # Called by the event loop.
+
+    def data_received(self, data: bytes) -> None:
+        decoder = self._decoder
+        try:
+            decoder.feed(data)
+        except PeerError as error:
+            self._refuse(error)
+            return
+        if decoder.state is DONE:
+            if decoder.buffered:
+                self._pause_reading()  # a pipelined request waits for the response before it
+        elif decoder.state is HEAD and self._wait is WAIT_REQUEST and not decoder.idle:
+            self._await(WAIT_HEAD, self.service.limits.header_timeout)
+
+    def eof_received(self) -> bool:
+        """Take the peer's half-close; return True to go on writing (RFC 9112 §9.6)."""
+        self._eof = True
+        if self.closed:
+            return False
+        try:
+            self._decoder.feed_eof()
+        except PeerError as error:
+            self._refuse(error)
+            return True
+        if self._exchange is None:
+            return False
+        # It may be a full close, which TCP cannot tell apart: the application is told, and may still answer.
+        self._exchange.deliver_disconnect()
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self._decoder.refuse()
+        exchange = self._exchange
+        if exchange is not None:
+            self._exchange = None
+            exchange.deliver_disconnect()
+
+    @property
+    def idle(self) -> bool:
+        """True while nothing of a request has arrived since the last one was answered."""
+        return self._decoder.idle
+
+    # Called by the decoder.
+
+    def on_head(self, head: RequestHead) -> None:
+        """Route the request and start its exchange."""
+        self._wait = WAIT_NOTHING
+        self.deadline = NEVER
+        service = self.service
+        path = normalise_path(head.path)
+        endpoint = service.router.find(head.host, path)
+        scope = http_scope(head, endpoint, self.peer, path)
+        self._encoder.start(head.method, head.version, head.keep_alive)
+        self._started = False
+        self._discarded = 0
+        self._exchange = exchange = Exchange(self, head, endpoint, scope, service.exchanges)
+        exchange.start(service.loop)
+
+    def on_body(self, data: bytes) -> None:
+        """Hand a part of the body on, or throw it away after the response."""
+        exchange = self._exchange
+        if exchange is not None:
+            if exchange.deliver_body(data, False):
+                self._pause_reading()
+            if self._wait is WAIT_BODY:
+                self._await(WAIT_BODY, self.service.limits.body_timeout)
+            return
+        self._discarded += len(data)
+        if self._discarded > DISCARD_LIMIT and not self.closed:
+            self._decoder.refuse()
+            self._end(linger=True)
+
+    def on_end(self) -> None:
+        """The request is complete."""
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.deliver_body(b"", True)
+            if self._wait is WAIT_BODY:
+                self._await_nothing()
+        elif not self.closed:
+            self._await_nothing()
+            self._next_request()
+
+    # The stream of the exchange.
+
+    @property
+    def takes_trailers(self) -> bool:
+        """Whether the response can carry trailers."""
+        return self._encoder.takes_trailers
+
+    def send_informational(self, status: int, headers: Fields) -> None:
+        if not self.closed:
+            self._transport.write(encode_informational(status, headers))
+
+    def send_headers(self, status: int, headers: Fields, end: bool) -> None:
+        if self.closed:
+            return
+        encoder = self._encoder
+        exchange = self._exchange
+        if (
+            self.service.draining
+            or (self._eof and not self._decoder.buffered)
+            or (exchange is not None and exchange.owes_continue)
+        ):
+            # A peer that still waits for a 100 may send the body or not: what follows cannot be told apart.
+            encoder.keep_alive = False
+        head = encoder.encode_head(status, headers, end)
+        if not end:
+            self._held = head
+            return
+        self._started = True
+        self._transport.write(head)
+        self._finish_response()
+
+    def send_body(self, data: bytes, end: bool) -> None:
+        if self.closed:
+            return
+        pieces = self._encoder.encode_body(data, end)
+        head = self._held
+        if head is not None:
+            # Hot path: head and body leave in one write; benchmarks/ "plain GET".
+            self._held = None
+            self._started = True
+            pieces = (head, *pieces)
+        if len(data) > JOIN_LIMIT:
+            self._transport.writelines(pieces)
+        else:
+            self._transport.write(b"".join(pieces))
+        if end:
+            self._finish_response()
+
+    def send_trailers(self, headers: Fields) -> None:
+        if self.closed:
+            return
+        self._send_held()
+        self._transport.write(self._encoder.encode_trailers(headers))
+        self._finish_response()
+
+    async def send_file(self, fd: int, count: int) -> None:
+        self._send_held()
+        await self._send_from(fd, count)
+
+    def resume_reading(self) -> None:
+        decoder = self._decoder
+        if self.closed or decoder.buffered:
+            return  # behind a pipelined request nothing is read
+        self._resume_reading()
+        if decoder.body_unfinished:
+            self._await(WAIT_BODY, self.service.limits.body_timeout)
+
+    def abort(self) -> None:
+        if self.closed:
+            return
+        self._exchange = None
+        self._decoder.refuse()
+        if self._encoder.ends_with_connection:
+            self._reset()  # an ordinary end would look like the end of the body
+        else:
+            self._held = None
+            self._end(linger=not self._eof)
+
+    # The end of a request.
+
+    def _send_held(self) -> None:
+        head = self._held
+        if head is not None:
+            self._held = None
+            self._started = True
+            self._transport.write(head)
+
+    def _finish_response(self) -> None:
+        self._exchange = None
+        decoder = self._decoder
+        if not self._encoder.keep_alive:
+            unread = decoder.body_unfinished or decoder.buffered
+            decoder.refuse()
+            self._end(linger=unread and not self._eof)
+        elif decoder.state is DONE:
+            self._next_request()
+        else:
+            self._resume_reading()
+            self._await(WAIT_BODY, self.service.limits.body_timeout)
+
+    def _next_request(self) -> None:
+        """Go on with what has arrived meanwhile, else wait."""
+        decoder = self._decoder
+        limits = self.service.limits
+        try:
+            idle = decoder.next_request()
+        except PeerError as error:
+            self._refuse(error)
+            return
+        if self._eof and decoder.state is HEAD:
+            self._end(linger=False)  # what has arrived is answered, and a part of a request is none
+            return
+        if idle:
+            draining = self.service.draining
+            self._await(WAIT_REQUEST, DRAIN_IDLE_TIMEOUT if draining else limits.keep_alive_timeout)
+        elif decoder.state is HEAD:
+            self._await(WAIT_HEAD, limits.header_timeout)
+        elif self._eof and self._exchange is not None:
+            self._exchange.deliver_disconnect()  # as to the exchange during which the end came
+        if not self._reading and not (decoder.state is DONE and decoder.buffered):
+            self._resume_reading()
+
+    def _refuse(self, error: PeerError) -> None:
+        """Answer a broken request with the status of the error and end the connection (RFC 9112 §3, §6.3)."""
+        exchange = self._exchange
+        self._exchange = None
+        self._decoder.refuse()
+        if self.closed:
+            return
+        if exchange is not None and self._started:
+            self.abort()
+        elif exchange is None and self._wait is WAIT_BODY:
+            # The request has had its answer: a second one would be taken for that to the next request.
+            self._end(linger=not self._eof)
+        else:
+            body = f"{HTTPStatus(error.status).phrase}: {error.reason}\n".encode()
+            fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+            self._encoder.start("GET", "1.1", False)
+            self._transport.write(self._encoder.encode_head(error.status, fields, False) + body)
+            self._held = None
+            self._end(linger=not self._eof)
+        if exchange is not None:
+            exchange.deliver_disconnect()
+
+    def _on_deadline(self, wait: Wait) -> None:
+        if wait is WAIT_HEAD and not self._decoder.idle:
+            self._refuse(PeerError(408, "the head of the request did not arrive in time"))
+        elif wait is WAIT_BODY:
+            self._on_body_deadline()
+        elif wait is WAIT_LINGER:
+            super()._on_deadline(wait)
+        else:
+            self._decoder.refuse()
+            self._end(linger=False)  # an idle connection is closed without a word
+
+    def _on_body_deadline(self) -> None:
+        exchange = self._exchange
+        if exchange is not None and not exchange.waits_for_body:
+            self._await(WAIT_BODY, self.service.limits.body_timeout)  # nobody misses it yet
+        else:
+            self._refuse(PeerError(408, "the body of the request did not arrive in time"))
+
+    def _pause_reading(self) -> None:
+        if self._reading and not self.closed:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if not self._reading and not self.closed:
+            self._reading = True
+            self._transport.resume_reading()

@@ -1,0 +1,41 @@
+"""What the connections of one listener share inside a worker: the routes, the bounds, the clock.
+
+Made by `worker.serving`, one for each listener; connections read it and enter themselves into its sets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from serverd.asgi.exchange import Exchange
+from serverd.asgi.router import Router
+from serverd.generation import Limits
+from serverd.protocol.http1_head import Bounds, FieldParser
+from serverd.protocol.http1_response import DefaultFields
+
+if TYPE_CHECKING:
+    from serverd.connection.base import Connection
+
+__all__ = ["Service"]
+
+
+@dataclass(slots=True, eq=False)
+class Service:
+    """The surroundings of a connection."""
+
+    loop: asyncio.AbstractEventLoop
+    router: Router
+    limits: Limits
+    defaults: DefaultFields
+    make_parser: Callable[[], FieldParser]
+    connections: set[Connection] = field(default_factory=set)  # open ones
+    exchanges: set[Exchange] = field(default_factory=set)  # requests in flight, background work included
+    draining: bool = False  # no further request is invited
+    bounds: Bounds = field(init=False)
+
+    def __post_init__(self) -> None:
+        limits = self.limits
+        self.bounds = Bounds(limits.request_line, limits.header_size, limits.header_count, limits.body_size)
