@@ -1,0 +1,152 @@
+"""How serverd's log lines look and how they reach stderr.
+
+One line per event, written with one system call, so that lines of several processes never mix
+(POSIX promises that for pipes up to PIPE_BUF; longer ones are best effort). Control characters in
+what is logged are escaped, so that nobody can forge a line. This is not the access log, and decides
+nothing about what is logged. The supervisor and every worker call `configure` once per generation.
+
+A record may carry a report of several lines: `logger.error(..., extra={"detail": text})`. It is
+shown like a traceback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import select
+from datetime import UTC, datetime
+from typing import Protocol
+
+from serverd.generation import Logging
+
+__all__ = ["Stream", "configure", "escape"]
+
+# C0, DEL and C1 controls; line and paragraph separators, which JSON and some terminals take for line
+# ends; the bidirectional controls that make a line read differently than it is; lone surrogates,
+# which cannot be encoded.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+_COLOURS = {"debug": "\x1b[2m", "warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[1;31m"}
+_RESET = "\x1b[0m"
+
+# Seconds that a full pipe is waited for before a line is given up: a log reader that hangs must not
+# stop the server.
+_WRITE_PATIENCE = 1.0
+
+
+class Stream(Protocol):
+    """Where log lines go: all that is needed of sys.stderr."""
+
+    def fileno(self) -> int:
+        """Return the descriptor that is written to."""
+
+    def isatty(self) -> bool:
+        """Return whether a person looks at it."""
+
+
+def configure(settings: Logging, stream: Stream) -> None:
+    """Make the root logger write to `stream` as `settings` say; other handlers and loggers stay as they are."""
+    handler = _Handler(stream.fileno())
+    handler.setFormatter(_formatter(settings.format, stream.isatty()))
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        if isinstance(old, _Handler):
+            root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(settings.level.upper())
+
+
+def escape(text: str) -> str:
+    """Return `text` as one line that cannot pass for anything else."""
+    return _UNSAFE.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
+    code = ord(character)
+    return _NAMED.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+
+
+def _formatter(name: str, is_terminal: bool) -> logging.Formatter:
+    if name == "auto":
+        return _Text(coloured=not os.environ.get("NO_COLOR")) if is_terminal else _Json()
+    return _Text(coloured=False) if name == "text" else _Json()
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+def _explanation(record: logging.LogRecord, formatter: logging.Formatter) -> list[str]:
+    """Return the escaped lines of the record's detail, traceback and stack."""
+    parts = [str(getattr(record, "detail", ""))]
+    if record.exc_info and record.exc_info[0] is not None:
+        parts.append(formatter.formatException(record.exc_info))
+    if record.stack_info:
+        parts.append(record.stack_info)
+    lines = "\n".join(part for part in parts if part).rstrip("\n").split("\n")
+    return [escape(line) for line in lines] if lines != [""] else []
+
+
+class _Text(logging.Formatter):
+    """Lines for people."""
+
+    def __init__(self, *, coloured: bool) -> None:
+        super().__init__()
+        self._coloured = coloured
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = record.levelname.lower()
+        shown = f"{level:<8}"
+        if self._coloured and level in _COLOURS:
+            shown = f"{_COLOURS[level]}{shown}{_RESET}"
+        line = f"{_time(record)} {shown} {escape(record.name)}: {escape(record.getMessage())}"
+        return "\n    ".join([line, *_explanation(record, self)])
+
+
+class _Json(logging.Formatter):
+    """Lines for programs: one object each."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": escape(record.name),
+            "pid": record.process,
+            "message": escape(record.getMessage()),
+        }
+        explanation = _explanation(record, self)
+        if explanation:
+            line["exception"] = "\n".join(explanation)
+        return json.dumps(line, ensure_ascii=False)
+
+
+class _Handler(logging.Handler):
+    """Writes each record with one system call, past Python's buffers."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            data = (self.format(record) + "\n").encode(errors="backslashreplace")
+        except Exception:
+            # A caller's mistake, such as a wrong number of arguments: logging says where it is.
+            self.handleError(record)
+            return
+        with contextlib.suppress(OSError):  # nobody reads any more: there is nowhere to say so
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        while data:
+            try:
+                data = data[os.write(self._descriptor, data) :]
+            except BlockingIOError:
+                # Whoever shares the pipe made it non-blocking.
+                if not select.select([], [self._descriptor], [], _WRITE_PATIENCE)[1]:
+                    return
