@@ -1,0 +1,143 @@
+"""Importing the applications of a generation: the only module that runs foreign code on purpose.
+
+Called by `process` once, before the worker is ready.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from serverd.asgi.types import Application, Receive, Scope, Send
+from serverd.errors import AppLoadError
+from serverd.generation import App
+
+__all__ = ["explain", "load_app", "own_traceback"]
+
+log = logging.getLogger("serverd.apps")
+
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_MACHINERY = (os.path.join(_OURS, ""), os.path.join(os.path.dirname(importlib.__file__), ""), "<frozen importlib")
+
+
+def load_app(app: App) -> Application:
+    """Return the ASGI 3 application that `app` names.
+
+    Raises AppLoadError, with the application's own exception as its cause where there is one.
+    """
+    os.environ.update(app.env)
+    if app.directory in sys.path:
+        sys.path.remove(app.directory)
+    sys.path.insert(0, app.directory)
+    loaded = _find(app)
+    if app.factory:
+        loaded = _call_factory(app, loaded)
+    return _as_asgi3(app, loaded)
+
+
+def _find(app: App) -> Any:
+    module_name, _, attribute_path = app.target.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except BaseException as error:
+        # Also SystemExit: a module that calls sys.exit() is a broken application, not a wish of ours.
+        if isinstance(error, ModuleNotFoundError) and _is_part(error.name, module_name):
+            text = f"there is no module {error.name!r} in {app.directory} or among the installed packages"
+            raise AppLoadError(text) from None
+        raise AppLoadError(f"importing {module_name!r} failed: {_brief(error)}") from error
+    name = module_name
+    for attribute in (attribute_path or "app").split("."):
+        try:
+            found = getattr(found, attribute)
+        except AttributeError:
+            raise AppLoadError(f"{name} has no attribute {attribute!r}") from None
+        except BaseException as error:  # a module may import lazily, in its __getattr__
+            raise AppLoadError(f"{name}.{attribute} cannot be had: {_brief(error)}") from error
+        name = f"{name}.{attribute}"
+    return found
+
+
+def _is_part(missing: str | None, module_name: str) -> bool:
+    """Return whether `missing` is the module itself or a package it stands in."""
+    return missing is not None and f"{module_name}.".startswith(f"{missing}.")
+
+
+def _call_factory(app: App, factory: Any) -> Any:
+    try:
+        return factory()
+    except BaseException as error:
+        raise AppLoadError(f"factory {app.target!r} failed: {_brief(error)}") from error
+
+
+def _as_asgi3(app: App, loaded: Any) -> Application:
+    if not callable(loaded):
+        raise AppLoadError(
+            f"{app.target!r} is {type(loaded).__name__}, which cannot be called: expected an application"
+        )
+    interface = _detect(app, loaded) if app.interface == "auto" else app.interface
+    if interface == "asgi3":
+        return loaded  # type: ignore[no-any-return]
+    return _from_asgi2(loaded)
+
+
+def _detect(app: App, loaded: Callable[..., Any]) -> str:
+    """Tell ASGI 3 from ASGI 2 by the arguments that the application takes (ASGI spec, "Legacy Applications")."""
+    try:
+        signature = inspect.signature(loaded)
+    except (TypeError, ValueError):
+        return "asgi3"  # written in C: nothing to look at
+    for interface, count in (("asgi3", 3), ("asgi2", 1)):
+        if _takes(signature, count):
+            return interface
+    if _takes(signature, 0):
+        raise AppLoadError(f"{app.target!r} takes no argument: a factory needs factory = true")
+    if _takes(signature, 2):
+        raise AppLoadError(
+            f"{app.target!r} takes two arguments as a WSGI application does: expected an ASGI application"
+        )
+    raise AppLoadError(f"{app.target!r} takes {signature}: expected (scope, receive, send)")
+
+
+def _takes(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*(None,) * count)
+    except TypeError:
+        return False
+    return True
+
+
+def _from_asgi2(loaded: Callable[..., Any]) -> Application:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await loaded(scope)(receive, send)
+
+    return application
+
+
+def _brief(error: BaseException) -> str:
+    return traceback.format_exception_only(error)[-1].strip()
+
+
+def explain(app: App, error: BaseException) -> tuple[str, str]:
+    """Return what the operator reads: one line with the place in the configuration, and the traceback."""
+    cause = error.__cause__
+    return f"{app.source}: apps.{app.name}: {error}", "" if cause is None else own_traceback(cause)
+
+
+def own_traceback(error: BaseException) -> str:
+    """Return the traceback of `error` in full, from where the application's code begins."""
+    frames: TracebackType | None = error.__traceback__
+    while frames is not None and _is_machinery(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    # A SyntaxError has no frame of the application at all: its own text names file and line.
+    return "".join(traceback.format_exception(type(error), error, frames))
+
+
+def _is_machinery(filename: str) -> bool:
+    return filename.startswith(_MACHINERY)

@@ -1,0 +1,138 @@
+"""The life of a worker: receive a generation, bring it up, say ready, serve, drain, end.
+
+Everything it learns comes over the channel; everything it decides is told there. Called by `__main__`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib.util
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from setproctitle import setproctitle
+
+from serverd.asgi.lifespan import Lifespan
+from serverd.asgi.scope import Endpoint
+from serverd.errors import AppError
+from serverd.generation import App, Generation
+from serverd.messages import Drain, Draining, Failed, Message, Ready, Start
+from serverd.observe import logs
+from serverd.worker.apps import explain, load_app
+from serverd.worker.channel import Channel
+from serverd.worker.serving import Serving
+
+__all__ = ["run"]
+
+log = logging.getLogger("serverd.worker")
+
+# What is left of a drain for the lifespan shutdowns when the requests have used all of it.
+_SHUTDOWN_TIMEOUT = 5.0
+
+
+def run(channel: Channel, title: str) -> int:
+    """Run a worker on `channel` until it is drained; return the exit code: 0, or 3 for a generation that fails."""
+    start = channel.receive()
+    if start is None:
+        return 0  # the supervisor has gone before it said anything
+    assert isinstance(start, Start)  # the first message, always
+    logs.configure(start.generation.logging, sys.stderr)
+    setproctitle(f"{title} (starting)")
+    with asyncio.Runner(loop_factory=_loop_factory(start.generation.server.loop)) as runner:
+        return runner.run(_Worker(channel, start, title).run())
+
+
+def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    if name == "uvloop" or (name == "auto" and importlib.util.find_spec("uvloop")):
+        import uvloop  # only where it is used: not every platform has it
+
+        return uvloop.new_event_loop
+    return asyncio.new_event_loop
+
+
+class _Worker:
+    """One run of a worker."""
+
+    def __init__(self, channel: Channel, start: Start, title: str) -> None:
+        self._channel = channel
+        self._start = start
+        self._generation: Generation = start.generation
+        self._title = title
+        self._lifespans: list[Lifespan] = []
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        self._drain: asyncio.Future[float] = loop.create_future()  # seconds; set when a drain is asked for
+        self._channel.watch(loop, self._on_message)
+        loop.add_signal_handler(signal.SIGTERM, self._ask_for_drain, self._generation.server.graceful_timeout)
+        bring_up = asyncio.ensure_future(self._bring_up())
+        await asyncio.wait((bring_up, self._drain), return_when=asyncio.FIRST_COMPLETED)
+        if not bring_up.done():
+            # Nobody wants this generation any more, and its start-up may take for ever.
+            bring_up.cancel()
+            await asyncio.wait({bring_up})
+            await self._shut_down(_SHUTDOWN_TIMEOUT)
+            return 0
+        endpoints = bring_up.result()
+        if endpoints is None:
+            await self._shut_down(_SHUTDOWN_TIMEOUT)
+            return 3
+        serving = Serving(loop, self._generation, endpoints)
+        if not self._drain.done():
+            await serving.open(self._start.sockets)
+            # The collector need not walk the applications' modules again; performance.md, "gc.freeze".
+            gc.collect()
+            gc.freeze()
+            self._channel.send(Ready(os.getpid()))
+            setproctitle(f"{self._title} (ready)")
+        timeout = await self._drain
+        setproctitle(f"{self._title} (draining)")
+        end = loop.time() + timeout
+        await serving.close()
+        self._channel.send(Draining())
+        await serving.drain(timeout)
+        await self._shut_down(max(end - loop.time(), _SHUTDOWN_TIMEOUT))
+        return 0
+
+    def _on_message(self, message: Message | None) -> None:
+        if message is None:
+            # The supervisor has gone: nobody would replace us, and the port must become free.
+            self._ask_for_drain(self._generation.server.graceful_timeout)
+        elif isinstance(message, Drain):
+            self._ask_for_drain(message.timeout)
+
+    def _ask_for_drain(self, timeout: float) -> None:
+        if not self._drain.done():
+            self._drain.set_result(timeout)
+
+    async def _bring_up(self) -> dict[str, Endpoint] | None:
+        """Import and start every application; tell the supervisor and return None when one fails."""
+        endpoints = {}
+        for app in self._generation.apps:
+            try:
+                endpoints[app.name] = await self._bring_up_app(app)
+            except AppError as error:
+                summary, detail = explain(app, error)
+                self._channel.send(Failed(summary, detail))
+                return None
+        return endpoints
+
+    async def _bring_up_app(self, app: App) -> Endpoint:
+        application = load_app(app)
+        lifespan = Lifespan(application, app.name, app.lifespan)
+        await lifespan.start()
+        self._lifespans.append(lifespan)
+        return Endpoint(application, app.name, state=lifespan.state)
+
+    async def _shut_down(self, patience: float) -> None:
+        """Shut the applications down, the last started first, within `patience` seconds altogether."""
+        try:
+            async with asyncio.timeout(patience):
+                for lifespan in reversed(self._lifespans):
+                    await lifespan.stop()
+        except TimeoutError:
+            log.warning("the applications did not shut down within %g s", patience)

@@ -1,0 +1,223 @@
+"""A worker process, driven over its channel as a supervisor does, and used over a real loopback socket."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serverd.generation import (
+    Address,
+    AddressKind,
+    App,
+    AppTarget,
+    Generation,
+    Limits,
+    Listener,
+    Logging,
+    Mount,
+    Server,
+)
+from serverd.messages import Drain, Draining, Failed, Message, Ready, SocketGrant, Start, decode, encode
+
+APPLICATION = """
+import asyncio
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            print(message["type"], flush=True)
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    if scope["path"] == "/hang":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        await asyncio.Event().wait()
+    if scope["path"] == "/body":
+        await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+"""
+TIMEOUT = 20.0  # s, for everything: a bound, far above what any of it takes
+
+
+class Worker:
+    """A worker process and the supervisor's end of its channel."""
+
+    def __init__(self, directory: Path, target: str, loop: str, parser: str) -> None:
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.channel, theirs = socket.socketpair()
+        self.channel.settimeout(TIMEOUT)
+        self._lines = self.channel.makefile("rb")
+        command = [sys.executable, "-P", "-m", "serverd.worker", "--channel", str(theirs.fileno())]
+        fds = [theirs.fileno(), self.listening.fileno()]
+        self.process = subprocess.Popen(
+            command, pass_fds=fds, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        theirs.close()
+        address = Address(AddressKind.TCP, "127.0.0.1:0", "127.0.0.1", 0)
+        generation = Generation(
+            str(directory / "server.toml"),
+            Server(loop=loop, http1_parser=parser),
+            (Listener("web", (address,), 100, Limits()),),
+            (App("shop", target, str(directory), source="server.toml:7"),),
+            (Mount("/", (), ("web",), AppTarget("shop", "")),),
+            Logging(format="text"),
+        )
+        self.tell(Start(generation, 0, (SocketGrant("web", self.listening.fileno()),)))
+
+    def tell(self, message: Message) -> None:
+        self.channel.sendall(encode(message))
+
+    def hear(self) -> Message:
+        return decode(self._lines.readline())
+
+    def connect(self, request: bytes) -> socket.socket:
+        client = socket.create_connection(self.listening.getsockname(), TIMEOUT)
+        client.sendall(request)
+        return client
+
+    def get(self, path: str = "/") -> bytes:
+        with self.connect(f"GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n".encode()) as client:
+            return read_all(client)
+
+    def wait(self) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=TIMEOUT)
+        return self.process.returncode, out, err
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+        self._lines.close()
+        self.channel.close()
+        self.listening.close()
+
+
+def read_all(client: socket.socket) -> bytes:
+    data = b""
+    while part := client.recv(65536):
+        data += part
+    return data
+
+
+@pytest.fixture
+def spawn(tmp_path: Path) -> Iterator[Any]:
+    workers: list[Worker] = []
+    (tmp_path / "shop_app.py").write_text(APPLICATION)
+
+    def start(target: str = "shop_app:app", loop: str = "auto", parser: str = "auto") -> Worker:
+        workers.append(Worker(tmp_path, target, loop, parser))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.end()
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("parser", ["httptools", "h11"])
+def test_it_becomes_ready_serves_and_drains(spawn: Any, loop: str, parser: str) -> None:
+    worker = spawn(loop=loop, parser=parser)
+    assert worker.hear() == Ready(worker.process.pid)
+    assert worker.get().endswith(b"\r\n\r\nok")
+    worker.tell(Drain(5.0))
+    assert worker.hear() == Draining()
+    code, out, err = worker.wait()
+    assert (code, err) == (0, "")
+    assert out.split() == ["lifespan.startup", "lifespan.shutdown"]
+
+
+def test_a_request_in_flight_is_finished_before_it_exits(spawn: Any) -> None:
+    worker = spawn()
+    worker.hear()
+    client = worker.connect(b"POST /body HTTP/1.1\r\nHost: lab\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+    assert client.recv(1000).startswith(b"HTTP/1.1 100 ")
+    worker.tell(Drain(TIMEOUT))
+    worker.hear()
+    client.sendall(b"hi")
+    answer = read_all(client)
+    client.close()
+    assert b"connection: close" in answer
+    assert answer.endswith(b"ok")
+    assert worker.wait()[0] == 0
+
+
+def test_what_is_left_at_the_end_of_the_drain_is_cut_and_logged(spawn: Any) -> None:
+    worker = spawn()
+    worker.hear()
+    client = worker.connect(b"GET /hang HTTP/1.1\r\nHost: lab\r\n\r\n")
+    while b"begun" not in client.recv(1000):
+        pass
+    worker.tell(Drain(0.2))
+    answer = read_all(client)
+    client.close()
+    code, out, err = worker.wait()
+    assert code == 0
+    assert not answer.endswith(b"0\r\n\r\n")
+    assert "cut after draining for 0.2 s: GET /hang" in err
+    assert "lifespan.shutdown" in out
+
+
+def test_the_end_of_the_channel_is_the_end_of_the_supervisor(spawn: Any) -> None:
+    worker = spawn()
+    worker.hear()
+    worker.channel.shutdown(socket.SHUT_RDWR)
+    assert worker.wait()[0] == 0
+
+
+def test_a_channel_that_ends_before_anything_was_said_ends_it_quietly() -> None:
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-P", "-m", "serverd.worker", "--channel", str(theirs.fileno())]
+    with subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE) as process:
+        theirs.close()
+        ours.close()
+        assert process.communicate(timeout=TIMEOUT)[1] == b""
+        assert process.returncode == 0
+
+
+def test_term_drains_and_int_is_left_to_the_supervisor(spawn: Any) -> None:
+    worker = spawn()
+    worker.hear()
+    os.kill(worker.process.pid, signal.SIGINT)
+    assert worker.get().endswith(b"ok")
+    os.kill(worker.process.pid, signal.SIGTERM)
+    assert worker.hear() == Draining()
+    assert worker.wait()[0] == 0
+
+
+def test_a_drain_that_comes_with_the_start_is_heard(spawn: Any) -> None:
+    worker = spawn()
+    worker.tell(Drain(1.0))
+    assert worker.wait()[0] == 0
+
+
+def test_a_broken_application_is_reported_and_ends_it_with_code_3(spawn: Any, tmp_path: Path) -> None:
+    (tmp_path / "broken_app.py").write_text("import shop_app\nraise RuntimeError('no database')\n")
+    worker = spawn("broken_app:app")
+    failed = worker.hear()
+    assert isinstance(failed, Failed)
+    assert failed.summary == "server.toml:7: apps.shop: importing 'broken_app' failed: RuntimeError: no database"
+    assert 'broken_app.py", line 2' in failed.detail
+    assert worker.wait()[0] == 3
+
+
+def test_it_holds_neither_pydantic_nor_click_nor_watchfiles(spawn: Any, tmp_path: Path) -> None:
+    (tmp_path / "modules_app.py").write_text(
+        "import sys\nasync def app(scope, receive, send):\n    assert scope['type'] == 'http'\n"
+        "    body = ' '.join(sys.modules).encode()\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+        "    await send({'type': 'http.response.body', 'body': body})\n"
+    )
+    worker = spawn("modules_app:app")
+    worker.hear()
+    modules = set(worker.get().decode().split())
+    assert "serverd.worker.serving" in modules
+    assert not modules & {"pydantic", "pydantic_core", "click", "watchfiles", "tomli", "h11"}

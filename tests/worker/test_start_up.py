@@ -1,0 +1,152 @@
+"""A worker whose start-up does not go the usual way: it hangs, exits, fails late, or nobody wants it any more."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from serverd.errors import AppLoadError
+from serverd.generation import App
+from serverd.messages import Drain, Failed, Ready
+from serverd.worker.apps import explain, load_app, own_traceback
+from tests.support import processes
+from tests.worker.test_process import Worker
+
+Spawn = Callable[..., Worker]
+
+
+@pytest.fixture
+def spawn(tmp_path: Path) -> Iterator[Spawn]:
+    """Start a worker for an application with this source."""
+    workers: list[Worker] = []
+
+    def start(source: str, loop: str = "auto") -> Worker:
+        (tmp_path / "own_app.py").write_text(source)
+        workers.append(Worker(tmp_path, "own_app:app", loop, "auto"))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.end()
+
+
+HANGS = """
+import asyncio
+async def app(scope, receive, send):
+    await receive()
+    print("hanging", flush=True)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        print("ended", flush=True)
+"""
+
+
+def drain(worker: Worker) -> None:
+    worker.tell(Drain(5.0))
+
+
+def end_channel(worker: Worker) -> None:
+    worker.channel.shutdown(socket.SHUT_RDWR)
+
+
+def term(worker: Worker) -> None:
+    worker.process.send_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("ask", [drain, end_channel, term])
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_start_up_that_hangs_is_given_up_when_nobody_wants_it_any_more(
+    spawn: Spawn, ask: Callable[[Worker], None], loop: str
+) -> None:
+    worker = spawn(HANGS, loop)
+    assert worker.process.stdout is not None
+    assert worker.process.stdout.readline() == "hanging\n"
+    ask(worker)
+    code, out, err = worker.wait()
+    assert (code, out, err) == (0, "ended\n", "")
+
+
+@pytest.mark.parametrize(
+    ("statement", "brief"),
+    [
+        ("sys.exit(0)", "SystemExit: 0"),
+        ("sys.exit('no database')", "SystemExit: no database"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("raise RuntimeError('no database')", "RuntimeError: no database"),
+    ],
+)
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_start_up_that_ends_early_is_reported_with_its_own_traceback(
+    spawn: Spawn, statement: str, brief: str, loop: str
+) -> None:
+    worker = spawn(f"import sys\nasync def app(scope, receive, send):\n    await receive()\n    {statement}\n", loop)
+    failed = worker.hear()
+    assert isinstance(failed, Failed)
+    assert failed.summary == "server.toml:7: apps.shop: ended before its start-up was complete"
+    assert 'own_app.py", line 4, in app' in failed.detail
+    assert brief in failed.detail
+    assert "serverd" not in failed.detail.replace(str(Path(__file__).parents[2]), "")
+    code, _, err = worker.wait()
+    assert (code, err) == (3, "")
+
+
+def test_a_module_that_fails_when_its_attribute_is_read_is_reported(spawn: Spawn) -> None:
+    worker = spawn("def __getattr__(name):\n    raise ImportError('needs the extra')\n")
+    failed = worker.hear()
+    assert isinstance(failed, Failed)
+    assert "ImportError: needs the extra" in failed.summary
+    assert 'own_app.py", line 2' in failed.detail
+    assert worker.wait()[0] == 3
+
+
+def test_an_asyncio_worker_has_one_event_loop(spawn: Spawn) -> None:
+    worker = spawn("async def app(scope, receive, send):\n    raise RuntimeError\n", "asyncio")
+    assert worker.hear() == Ready(worker.process.pid)
+    kinds = list(processes.descriptors(worker.process.pid).values())
+    assert kinds.count("anon_inode:[eventpoll]") == 1, kinds
+
+
+def test_a_request_that_exits_ends_the_request_and_not_the_worker(spawn: Spawn) -> None:
+    worker = spawn("import sys\nasync def app(scope, receive, send):\n    sys.exit(7)\n")
+    assert worker.hear() == Ready(worker.process.pid)
+    for _ in range(2):
+        assert worker.get().startswith(b"HTTP/1.1 500 ")
+    drain(worker)
+    code, _, err = worker.wait()
+    assert code == 0
+    assert err.count("app shop failed on GET /") == 2
+
+
+def test_a_directory_that_is_named_like_ours_is_the_application_s(tmp_path: Path) -> None:
+    import serverd
+
+    ours = Path(str(serverd.__file__)).parent
+    frames: list[str] = []
+    code = compile("raise RuntimeError('no database')", f"{ours}_shop/main.py", "exec")
+    try:
+        exec(code, {})
+    except RuntimeError as error:
+        error.__traceback__ = error.__traceback__.tb_next if error.__traceback__ else None
+        frames.append(own_traceback(error))
+    assert f'{ours}_shop/main.py", line 1' in frames[0]
+
+
+def test_a_chain_of_errors_is_shown_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "chained_app.py").write_text(
+        "def read():\n    return {}['dsn']\ntry:\n    read()\nexcept KeyError as error:\n"
+        "    raise RuntimeError('no settings') from error\n"
+    )
+    app = App("shop", "chained_app", str(tmp_path), source="server.toml:7")
+    with pytest.raises(AppLoadError) as raised:
+        load_app(app)
+    detail = explain(app, raised.value)[1]
+    assert "KeyError: 'dsn'" in detail
+    assert "RuntimeError: no settings" in detail
+    assert 'chained_app.py", line 2, in read' in detail
+    assert "importlib" not in detail
