@@ -1,0 +1,13 @@
+-- The eleven fields that a browser sends with the request for a page; wrk adds Host.
+wrk.method = "GET"
+wrk.headers["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
+wrk.headers["Accept"] = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+wrk.headers["Accept-Language"] = "en-GB,en;q=0.7,de;q=0.3"
+wrk.headers["Accept-Encoding"] = "gzip, deflate, br, zstd"
+wrk.headers["Referer"] = "http://localhost/shop/items?page=2&sort=price"
+wrk.headers["Cookie"] = "session=0f8fad5bd9cb469fa16570867728950e; theme=dark; consent=1"
+wrk.headers["Upgrade-Insecure-Requests"] = "1"
+wrk.headers["Sec-Fetch-Dest"] = "document"
+wrk.headers["Sec-Fetch-Mode"] = "navigate"
+wrk.headers["Sec-Fetch-Site"] = "same-origin"
+wrk.headers["Priority"] = "u=0, i"

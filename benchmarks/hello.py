@@ -1,0 +1,19 @@
+"""The application that every server of the comparison runs: raw ASGI, so that the server is what is measured."""
+
+BODY = b"Hello, world!"
+START = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(BODY))],
+}
+
+
+async def app(scope, receive, send):
+    """Answer at once; speak lifespan, which some servers insist on."""
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] != "lifespan.shutdown":
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send(START)
+    await send({"type": "http.response.body", "body": BODY})

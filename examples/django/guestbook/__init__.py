@@ -1,0 +1,1 @@
+"""A Django project as small as they come."""
