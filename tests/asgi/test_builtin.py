@@ -117,6 +117,10 @@ class TestRedirect:
         head = b"HTTP/1.1 307 Temporary Redirect\r\nlocation: " + expected + b"\r\ncontent-length: 0\r\n"
         assert data.startswith(head)
 
+    def test_a_client_that_names_no_host_is_sent_to_the_address_it_came_to(self) -> None:
+        router = routes(mount(RedirectTarget("https://{host}{uri}")))
+        assert b"\r\nlocation: https://127.0.0.1/x\r\n" in answer(router, "/x", host="", version="1.0")
+
     def test_every_method_is_redirected(self) -> None:
         for method in ("HEAD", "POST", "OPTIONS", "DELETE"):
             assert answer(routes(mount(RedirectTarget("/x"))), method=method).startswith(b"HTTP/1.1 307 ")

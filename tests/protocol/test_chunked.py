@@ -132,6 +132,10 @@ class TestMalformedBodies:
     def test_it_is_refused_however_it_is_cut(self, data: bytes) -> None:
         assert decode_every_way(data) == 400
 
+    @pytest.mark.parametrize("end", [b"X", b"\rX", b"\n", b"\r\r"], ids=repr)
+    def test_a_wrong_terminator_is_refused_at_its_first_wrong_byte(self, end: bytes) -> None:
+        assert decode_every_way(b"5\r\nhello" + end) == 400
+
     @pytest.mark.parametrize("byte", range(256), ids="0x{:02x}".format)
     def test_a_chunk_size_takes_hexadecimal_digits_only(self, byte: int) -> None:
         result = decode_every_way(bytes([byte]) + b"\r\n")

@@ -134,6 +134,11 @@ class TestOwnedFields:
         assert framing_of(made.encode_head(200, [(b"connection", value), LENGTH], False))[b"connection"] == b"close"
         assert not made.keep_alive
 
+    def test_an_upgrade_field_is_marked_as_meant_for_the_next_hop(self) -> None:
+        lines = lines_of(encoder().encode_head(426, [(b"upgrade", b"h2c")], True))
+        assert b"upgrade: h2c" in lines
+        assert b"connection: upgrade" in lines
+
     def test_date_and_server_are_added(self) -> None:
         lines = lines_of(encoder().encode_head(200, [LENGTH], False))
         assert lines == [b"HTTP/1.1 200 OK", b"content-length: 5", b"date: " + DATE, b"server: s"]

@@ -52,7 +52,7 @@ TIMEOUT = 20.0  # s, for everything: a bound, far above what any of it takes
 class Worker:
     """A worker process and the supervisor's end of its channel."""
 
-    def __init__(self, directory: Path, target: str, loop: str, parser: str) -> None:
+    def __init__(self, directory: Path, target: str, loop: str, parser: str, others: tuple[str, ...] = ()) -> None:
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.channel, theirs = socket.socketpair()
         self.channel.settimeout(TIMEOUT)
@@ -68,7 +68,10 @@ class Worker:
             str(directory / "server.toml"),
             Server(loop=loop, http1_parser=parser),
             (Listener("web", (address,), 100, Limits()),),
-            (App("shop", target, str(directory), source="server.toml:7"),),
+            (
+                App("shop", target, str(directory), source="server.toml:7"),
+                *(App(f"other{number}", name, str(directory)) for number, name in enumerate(others, 1)),
+            ),
             (Mount("/", (), ("web",), AppTarget("shop", "")),),
             Logging(format="text"),
         )
@@ -221,3 +224,21 @@ def test_it_holds_neither_pydantic_nor_click_nor_watchfiles(spawn: Any, tmp_path
     modules = set(worker.get().decode().split())
     assert "serverd.worker.serving" in modules
     assert not modules & {"pydantic", "pydantic_core", "click", "watchfiles", "tomli", "h11"}
+
+
+def test_an_application_that_hangs_at_its_shutdown_takes_nothing_from_the_others(tmp_path: Path) -> None:
+    source = (
+        "import asyncio\nasync def app(scope, receive, send):\n    if scope['type'] != 'lifespan': return\n"
+        "    await receive()\n    await send({'type': 'lifespan.startup.complete'})\n    await receive()\n    "
+    )
+    (tmp_path / "hanging_app.py").write_text(source + "await asyncio.Event().wait()\n")
+    (tmp_path / "tidy_app.py").write_text(source + "print('tidy', flush=True)\n")
+    worker = Worker(tmp_path, "tidy_app:app", "auto", "auto", others=("hanging_app:app",))
+    try:
+        worker.hear()
+        worker.tell(Drain(0.1))
+        code, out, err = worker.wait()
+        assert (code, out) == (0, "tidy\n")
+        assert "app other1 did not shut down within 5 s" in err
+    finally:
+        worker.end()

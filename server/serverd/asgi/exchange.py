@@ -15,7 +15,7 @@ import os
 from contextvars import Context
 
 from serverd.asgi.failure import ERROR_BODY, ERROR_FIELDS, began_with_disconnect
-from serverd.asgi.fields import check_fields
+from serverd.asgi.fields import check_fields, check_trailers
 from serverd.asgi.pathsend import open_regular
 from serverd.asgi.progress import BODY, COMPLETE, FILE, HEAD, START, TRAILERS, State
 from serverd.asgi.scope import Endpoint
@@ -31,6 +31,10 @@ log = logging.getLogger("serverd.exchange")
 # Request body kept for an application that does not read; above it the peer is not read either.
 # One read of the event loop, as uvicorn and hypercorn keep.
 BODY_HIGH_WATER = 64 * 1024
+
+# No body follows these, whatever the application sends; a 205 says so with Content-Length 0 (RFC 9110
+# §6.4.1, §15.3.6).
+_BODILESS = frozenset((204, 205, 304))
 
 
 class Exchange:
@@ -236,8 +240,10 @@ class Exchange:
         self._status = status
         if message.get("trailers"):
             self._trailers = []
-        if status == 204 or status == 304:
+        if status in _BODILESS:
             self._bodiless = True
+            if status == 205:
+                self._fields = [field for field in self._fields if field[0] != b"content-length"]
         if not self._bodiless:
             self._left = length
         self.state = HEAD
@@ -293,7 +299,7 @@ class Exchange:
 
     def _send_trailers(self, message: Message) -> None:
         assert self._trailers is not None  # only then is the state TRAILERS
-        self._trailers += check_fields(message.get("headers", ()))[0]
+        self._trailers += check_trailers(message.get("headers", ()))
         if message.get("more_trailers"):
             return
         self._complete()

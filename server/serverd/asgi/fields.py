@@ -13,10 +13,23 @@ from typing import Any
 from serverd.errors import ResponseError
 from serverd.protocol.head import TOKEN, Fields
 
-__all__ = ["check_fields"]
+__all__ = ["check_fields", "check_trailers"]
 
 _search_illegal = re.compile(rb"[\r\n\x00]").search
 _CONTENT_LENGTH = b"content-length"
+# Framing, routing and what decides how the body is to be read.
+_NO_TRAILERS = frozenset(
+    (
+        _CONTENT_LENGTH,
+        b"connection",
+        b"content-encoding",
+        b"content-range",
+        b"content-type",
+        b"host",
+        b"trailer",
+        b"transfer-encoding",
+    )
+)
 # Names that have passed the check, so that the usual ones cost one look-up; bounded, an application may
 # make up names from what a client sent.
 _good_names = {b"content-length", b"content-type", b"cache-control", b"date", b"etag", b"location", b"server", b"vary"}
@@ -50,6 +63,18 @@ def check_fields(headers: Iterable[Any]) -> tuple[Fields, int | None]:
     if _search_illegal(joined) is not None:
         raise ResponseError(f"CR, LF or NUL in a header value: {fields!r}")
     return fields, length
+
+
+def check_trailers(headers: Iterable[Any]) -> Fields:
+    """Return the fields of a trailer section, names in lower case.
+
+    Raises ResponseError, also for a field that must be known before the body (RFC 9110 §6.5.1).
+    """
+    fields, _ = check_fields(headers)
+    for name, _ in fields:
+        if name in _NO_TRAILERS:
+            raise ResponseError(f"{name.decode()} cannot be a trailer: it belongs into http.response.start")
+    return fields
 
 
 def _check_name(name: Any) -> bytes:

@@ -41,7 +41,7 @@ class Lifespan:
         self.state: State = {}
         self.phase = Phase.OFF
         self._application = application
-        self._name = name
+        self.name = name
         self._mode = mode
         self._events: asyncio.Queue[Message] = asyncio.Queue()
         self._answered = asyncio.Event()  # the application has answered the event of this phase
@@ -55,7 +55,7 @@ class Lifespan:
             return
         self.phase = Phase.SILENT
         self._events.put_nowait({"type": "lifespan.startup"})
-        self._task = asyncio.create_task(self._call(), name=f"lifespan of {self._name}")
+        self._task = asyncio.create_task(self._call(), name=f"lifespan of {self.name}")
         await self._wait_for_answer()
         if self._failure is not None:
             await asyncio.wait({self._task}, timeout=_LAST_WORDS_TIMEOUT)
@@ -74,7 +74,7 @@ class Lifespan:
         if self.phase is Phase.SILENT and self._mode == "auto":
             self.phase = Phase.OFF
             why = "it returned" if error is None else "".join(traceback.format_exception_only(error)).strip()
-            log.info("app %s does not speak lifespan (%s)", self._name, why)
+            log.info("app %s does not speak lifespan (%s)", self.name, why)
             return
         what = "does not speak lifespan" if self.phase is Phase.SILENT else "ended before its start-up was complete"
         raise LifespanError(what) from error
@@ -92,7 +92,7 @@ class Lifespan:
         await asyncio.wait({self._task}, timeout=_LAST_WORDS_TIMEOUT)
         error = self._exception()
         if self._failure is not None or error is not None:
-            log.error("app %s failed to shut down: %s", self._name, self._failure or error, exc_info=error)
+            log.error("app %s failed to shut down: %s", self.name, self._failure or error, exc_info=error)
         self._task.cancel()
 
     async def _call(self) -> None:
@@ -123,7 +123,7 @@ class Lifespan:
     def _on_early_end(self, task: asyncio.Task[None]) -> None:
         error = self._exception()
         if error is not None:
-            log.error("app %s: its lifespan ended with an error while it was serving", self._name, exc_info=error)
+            log.error("app %s: its lifespan ended with an error while it was serving", self.name, exc_info=error)
 
     async def _receive(self) -> Message:
         if self.phase is Phase.SILENT:

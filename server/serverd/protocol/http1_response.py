@@ -22,7 +22,7 @@ _STATUS_LINES = {
 # would contradict the framing. A "close" in its Connection field is heard.
 _CONNECTION = b"connection"
 _OWNED = frozenset((_CONNECTION, b"transfer-encoding", b"keep-alive", b"proxy-connection"))
-_NOTED = _OWNED | {b"content-length", b"date", b"server"}
+_NOTED = _OWNED | {b"content-length", b"date", b"server", b"upgrade"}
 
 
 class DefaultFields:
@@ -77,7 +77,7 @@ class ResponseEncoder:
         """Return the head of the final response; `end` says that no body follows it."""
         # Hot path: one loop, one join; benchmarks/ "plain GET".
         parts = [_STATUS_LINES[status]]
-        length_known = date = server = False
+        length_known = date = server = upgrade = False
         for name, value in fields:
             if name in _NOTED:
                 if name == b"content-length":
@@ -88,6 +88,8 @@ class ResponseEncoder:
                     date = True
                 elif name == b"server":
                     server = True
+                elif name == b"upgrade":
+                    upgrade = True
                 else:
                     if name == _CONNECTION and b"close" in value.lower():
                         self.keep_alive = False
@@ -100,6 +102,8 @@ class ResponseEncoder:
             parts.append((b"" if date else defaults.date) + (b"" if server else defaults.server))
         else:
             parts.append(defaults.both)
+        if upgrade:
+            parts.append(b"connection: upgrade\r\n")  # RFC 9110 §7.8: an Upgrade field is for the next hop only
         if not self.keep_alive:
             parts.append(b"connection: close\r\n\r\n")
         elif self._version == "1.0":

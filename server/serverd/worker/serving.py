@@ -201,11 +201,19 @@ def _location(target: RedirectTarget) -> Callable[[Scope], bytes]:
     parts = [part.encode() for part in target.location.replace("{uri}", "\0u\0").replace("{host}", "\0h\0").split("\0")]
 
     def location(scope: Scope) -> bytes:
-        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+        host = next((normalise_host(value) for name, value in scope["headers"] if name == b"host"), "")
         query = scope["query_string"]
         uri = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
-        filled = {b"u": uri, b"h": normalise_host(host).encode()}
+        filled = {b"u": uri, b"h": (host or _own_host(scope)).encode()}
         # Every second part stood between two marks.
         return b"".join(filled[part] if index % 2 else part for index, part in enumerate(parts))
 
     return location
+
+
+def _own_host(scope: Scope) -> str:
+    """Return where the request came in, for an HTTP/1.0 client that does not say where it wanted to go."""
+    host, port = scope["server"] or ("localhost", None)
+    if port is None:
+        return "localhost"  # a unix socket: whoever stands before it knows the name
+    return f"[{host}]" if ":" in host else host
