@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import re
 from collections.abc import Iterator
+from pathlib import Path as FilePath
 from typing import Any
 
 import pytest
 
+from serverd.config.load import load
 from serverd.config.locate import Path
+from serverd.errors import ConfigError
 
-from .conftest import Load, Report
+from .conftest import Load, Report, Write
 
 FILES = {
     "more.toml": '[apps.blog]\napp = "blog"\ndirectory = "lib"\nenv = { B = "1", SAME = "x" }\n'
@@ -60,14 +65,14 @@ DATE = object()  # stands for a date, which no key takes
 def toml(value: Any) -> str:
     """Return `value` as TOML writes it within a line."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{json.dumps(key)} = {toml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return f"[{', '.join(map(toml, value))}]"
     return "1979-05-27" if value is DATE else json.dumps(value)
 
 
 def document(values: dict[str, Any]) -> str:
-    return "".join(f"{key} = {toml(value)}\n" for key, value in values.items())
+    return "".join(f"{json.dumps(key)} = {toml(value)}\n" for key, value in values.items())
 
 
 def paths(value: Any, path: Path = ()) -> Iterator[Path]:
@@ -181,3 +186,24 @@ def messages(report: str) -> set[str]:
     """Return the problems of a report without the numbers of lines."""
     heads = [line for line in report.splitlines()[:-1] if line.startswith("server.toml")]
     return {re.sub(r"server.toml:[0-9]+", "server.toml", line) for line in heads}
+
+
+STRANGE: list[Any] = [
+    *(DATE, True, 0, 1, -1, 1.5, "", "x", "web", "shop", "a/b", "${MISSING}"),
+    *([], [1], ["x"], [[1]], [{}], {}, {"x": 1}, {"x": {}}, {"path": "/"}, {"a/b": 1}),
+]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_the_values_are_there_is_a_generation_or_a_report(write: Write, tmp_path: FilePath, seed: int) -> None:
+    chance = random.Random(seed)
+    write(FILES)
+    for _ in range(100):
+        values = SOUND
+        for _ in range(chance.choice((1, 1, 2, 3, 8))):
+            path = chance.choice(list(paths(values)) or [("x",)])
+            rename = f"{path[-1]}{chance.choice(('x', ' ', '[key]'))}" if isinstance(path[-1], str) else None
+            values = changed(values, path, chance.choice((rename, None)), chance.choice(STRANGE))
+        (tmp_path / "server.toml").write_text(document(values))
+        with contextlib.suppress(ConfigError):
+            load(str(tmp_path / "server.toml"), {})

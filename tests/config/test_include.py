@@ -46,6 +46,32 @@ def test_an_absolute_pattern_outside_is_shown_absolutely(tmp_path: Path, load_te
     assert report_of(f'include = ["{outside}"]\n{WEB}{mount("/")}').startswith(f"{outside}:1: zzz: unknown key")
 
 
+def test_a_faulty_pattern_keeps_no_other_from_being_read(report_of: Report) -> None:
+    report = report_of(f'include = [1, "a.toml", "b.toml"]\n{WEB}{mount("/")}', {"a.toml": "zzz = 1\n"})
+    assert report.splitlines()[::2][:3] == [
+        "server.toml:1: include[0]: 1 is not a string (expected a path)",
+        'server.toml:1: include[2]: "b.toml" does not exist (expected a file, or a pattern with *)',
+        "a.toml:1: zzz: unknown key (expected one of listeners, apps, mounts)",
+    ]
+
+
+@pytest.mark.parametrize("wrong", ["[app.shop]", 'apps = "none"', "[app]"])
+@pytest.mark.parametrize("where", ["server.toml", "a.toml"])
+def test_nothing_is_said_about_names_of_a_table_that_is_wrong(report_of: Report, wrong: str, where: str) -> None:
+    mounts = f'{WEB}[[mounts]]\napp = "shop"\n'
+    if where == "server.toml":
+        report = report_of(f'include = ["a.toml"]\n{wrong}\n{mounts}', {"a.toml": ""})
+    else:
+        report = report_of(f'include = ["a.toml"]\n{mounts}', {"a.toml": wrong})
+    assert report.splitlines()[-1] == f"1 problem in {where}"
+
+
+def test_what_needs_no_name_is_told_of_a_mount_although_a_file_is_broken(report_of: Report) -> None:
+    report = report_of(f'include = ["a.toml"]\n{WEB}[[mounts]]\napp = "shop"\nredirect = "/"\n', {"a.toml": "["})
+    assert "second target beside app" in report
+    assert report.endswith("2 problems in server.toml, a.toml")
+
+
 def test_nothing_is_said_about_names_that_a_broken_file_might_define(report_of: Report) -> None:
     report = report_of(f'include = ["a.toml"]\n{WEB}[[mounts]]\napp = "shop"\n', {"a.toml": "[apps.shop"})
     assert report.splitlines()[-1] == "1 problem in a.toml"

@@ -63,3 +63,29 @@ def test_a_clash_within_an_included_file_names_both_places(report_of: Report) ->
 def test_an_unknown_owner_is_found_at_its_line(report_of: Report, key: str) -> None:
     report = report_of(f'[listeners.web]\nbind = "unix:w"\n{key} = "nobody-of-that-name"\n{PONG}')
     assert report.startswith(f'server.toml:3: listeners.web.{key}: "nobody-of-that-name" is not a ')
+
+
+@pytest.mark.parametrize(
+    "bind",
+    ["1", '["unix:"]', '["${MISSING}"]', '[":1", "unix:"]', "[]"],
+    ids=["type", "value", "variable", "one", "none"],
+)
+def test_nothing_is_said_about_unix_keys_when_an_address_is_not_known(report_of: Report, bind: str) -> None:
+    report = report_of(f'[listeners.web]\nbind = {bind}\nsocket_mode = "0660"\n{PONG}')
+    assert "has no effect" not in report
+    assert report.endswith("\n1 problem in server.toml")
+
+
+def test_the_sound_addresses_beside_a_faulty_one_are_compared(report_of: Report) -> None:
+    report = report_of(
+        f'[listeners.a]\nbind = ["x", ":8000"]\nsocket_user = "nobody-of-that-name"\n[listeners.b]\n'
+        f'bind = [1, 2, "[::1]:8000"]\n{PONG}'
+    )
+    assert 'listeners.b.bind[2]: "[::1]:8000" clashes with ":8000" of listener "a" at server.toml:2' in report
+    assert 'listeners.a.socket_user: "nobody-of-that-name" is not a user' in report
+    assert report.endswith("5 problems in server.toml")
+
+
+def test_a_faulty_unix_key_without_unix_address_is_told_both(report_of: Report) -> None:
+    report = report_of(f'[listeners.web]\nbind = ":1"\nsocket_mode = 660\n{PONG}')
+    assert report.endswith("2 problems in server.toml")

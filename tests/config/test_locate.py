@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import tomli
 
-from serverd.config.locate import Locator, Path, present
+from serverd.config import locate
+from serverd.config.locate import Budget, Locator, Path, present
 
 TEXT = '''\
 # a comment
@@ -143,3 +144,50 @@ def test_a_long_file_is_searched_in_linear_time() -> None:
     text = "".join(f"[apps.a{number}]\napp = 'x'\n\n" for number in range(2000))
     locator = Locator(text)
     assert [locator.line(("apps", f"a{number}", "app")) for number in range(2000)] == list(range(2, 6000, 3))
+
+
+LONG = 5000
+
+LONG_VALUES: list[tuple[str, str, str, Path, int]] = [
+    # head, repeated line, tail, path, its line
+    ("hosts = [", '"a",', "]", ("hosts", LONG - 1), LONG + 1),
+    ("hosts = [", '"""a""",', "]", ("hosts", LONG - 1), LONG + 1),
+    ("mounts = [", '{ path = "/x" },', "]", ("mounts", LONG - 1, "path"), LONG + 1),
+    ("env = {", "# nothing", "a = 1 }", ("env", "a"), LONG + 2),
+    ('body = """', "text", '"""\nlast = 1', ("last",), LONG + 3),
+    ("body = '''", "text", "'''\nlast = 1", ("body",), 1),
+    ('a = [ """', "text", '""" ]', ("a", 0), 1),
+    ('a = [ """', "text", '""",\n"b"]', ("a", 1), LONG + 3),
+]
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(("head", "line", "tail", "path", "number"), LONG_VALUES)
+def test_a_long_value_is_searched_fast(head: str, line: str, tail: str, path: Path, number: int) -> None:
+    assert Locator("\n".join([head, *[line] * LONG, tail])).line(path) == number
+
+
+def test_a_multi_line_element_stands_on_its_first_line() -> None:
+    text = 'a = [\n"x",\n"""\ny\n""",\n[\n[1],\n],\n]\n'
+    assert [Locator(text).line(("a", number)) for number in range(3)] == [2, 3, 6]
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("element", ["[1],", "[[[[[[\n1]]]]]],", "{ a = [{ b = [\n1 ] }] },"])
+def test_beyond_the_budget_a_line_before_the_key_is_named(monkeypatch: pytest.MonkeyPatch, element: str) -> None:
+    monkeypatch.setattr(locate, "BUDGET", 100_000)
+    text = "first = 1\nx = [\n" + f"{element}\n" * 2000 + "]\nlast = 1"
+    budget = Budget()
+    found = Locator(text, budget).line(("last",))
+    assert found is not None
+    assert 1 <= found <= text.count("\n") + 1
+    assert budget.left > -4 * len(text)
+
+
+def test_documents_of_one_reading_share_the_budget() -> None:
+    budget = Budget()
+    before = budget.left
+    Locator("a = 1", budget).line(("a",))
+    between = budget.left
+    Locator("a = 1", budget).line(("a",))
+    assert budget.left < between < before

@@ -90,3 +90,71 @@ def test_equal_mounts_are_refused_and_both_places_shown(report_of: Report, one: 
 def test_the_same_host_twice_in_one_mount_is_harmless(load_text: Load) -> None:
     text = f'{WEB}[[mounts]]\napp = "shop"\nhosts = ["a", "A"]\nlisteners = ["web", "web"]\n'
     assert load_text(text).mounts[0].listeners == ("web",)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ("respond = { status = 99 }", "redirect = 1", True),
+        ('redirect = "/x"\nzzz = 1', "zzz = 1", True),
+        ('app = "nobody"', 'app = "json"\nredirect = "/x"', True),
+        ('hosts = [1, "a"]', 'hosts = ["b:1", "A"]', True),
+        ('hosts = ["a"]', 'hosts = ["a:1"]', False),
+        ("", 'hosts = ["a:1"]', False),
+        ("", "hosts = 1", False),
+        ("", 'hots = ["a"]', False),
+        ('listeners = [1, "api"]', 'listeners = ["api", 2]', True),
+        ('listeners = ["web"]', 'listeners = [1, "api"]', False),
+        ("", "listeners = [1]", False),
+        ('listeners = ["nobody"]', 'listeners = ["nobody"]', True),
+        ("", 'listeners = ["nobody"]', False),
+        ("", 'path = "x"', False),
+        ("", 'pth = "/x"', False),
+        ('path = "${MISSING}"', 'path = "${MISSING}"', False),
+    ],
+)
+def test_faulty_mounts_are_compared_by_what_is_sound_of_them(
+    report_of: Report, one: str, other: str, equal: bool
+) -> None:
+    for first, second in ((one, other), (other, one)):
+        report = report_of(f"{WEB}[[mounts]]\n{first}\n[[mounts]]\n{second}\n")
+        assert ("is the same as the mount at server.toml:7" in report) is equal
+
+
+def test_mounts_are_equal_whatever_the_listeners_are(report_of: Report) -> None:
+    report = report_of('[[mounts]]\nredirect = "/x"\n[[mounts]]\nredirect = "/y"\n')
+    assert 'is the same as the mount at server.toml:1: every listener, any host, path "/"' in report
+
+
+def test_a_mount_equals_several_earlier_ones(report_of: Report) -> None:
+    report = report_of(
+        f'{WEB}[[mounts]]\nlisteners = ["web"]\nredirect = "/"\n[[mounts]]\nlisteners = ["api"]\nredirect = "/"\n'
+        '[[mounts]]\nredirect = "/"\n'
+    )
+    assert 'mounts[2]: is the same as the mount at server.toml:7: listener "web"' in report
+    assert 'mounts[2]: is the same as the mount at server.toml:10: listener "api"' in report
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("redirect = 1\nrespond = 2", ["second target beside redirect"]),
+        ('app = "${MISSING}"\nredirect = "/x"', ["second target beside app"]),
+        ("root_path = 1", ["has no target", "root_path: has no effect without"]),
+        ("root_path = 1\nredirect = 2", ["root_path: has no effect without"]),
+        ("root_path = 1\napp = 2", []),
+        ('root_path = "/x"\nap = "shop"', []),
+        ("redirct = 1", []),
+        ('static = "."', ["has no target"]),
+        ('respond = { body = "x", status = 204, headers = 1 }', ["has a body"]),
+        ('respond = { body = "x", status = 99 }', []),
+        ("respond = { body = 1, status = 204 }", []),
+    ],
+)
+def test_what_follows_from_the_sound_keys_is_told_and_nothing_else(
+    report_of: Report, keys: str, words: list[str]
+) -> None:
+    report = report_of(f"{WEB}[[mounts]]\n{keys}\n")
+    every = ["second target", "has no target", "has no effect", "has a body", "is not an app"]
+    assert [word for word in every if word in report] == [word for word in every if any(word in item for item in words)]
+    assert all(item in report for item in words)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from serverd.config.report import Problem, render, render_warning
+from collections.abc import Iterator
+
+import pytest
+
+from serverd.config.report import MOST_PROBLEMS, Problem, Problems, render, render_warning
+from serverd.errors import ConfigError
 
 UNKNOWN = Problem(0, "server.toml", 17, "workres = 2", "apps.blog.workres", 'unknown key (did you mean "workers"?)')
 
@@ -48,3 +53,20 @@ def test_a_long_line_is_cut() -> None:
 
 def test_a_warning_is_one_line() -> None:
     assert render_warning(UNKNOWN) == 'server.toml:17: apps.blog.workres: unknown key (did you mean "workers"?)'
+
+
+def test_the_search_for_problems_ends_when_there_are_more_than_anybody_reads() -> None:
+    asked = 0
+
+    def endless() -> Iterator[Problem]:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield Problem(0, "server.toml", asked, "x", "x", "bad")
+
+    problems = Problems()
+    problems += [UNKNOWN]
+    with pytest.raises(ConfigError) as caught:
+        problems += endless()
+    assert asked == MOST_PROBLEMS - 1
+    assert str(caught.value).endswith("\n200 problems in server.toml (and perhaps more: the search ended here)")

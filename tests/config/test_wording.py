@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from serverd.config.document import Document
 from serverd.config.models import File, Fragment, Section
-from serverd.config.wording import explain, nearest
+from serverd.config.wording import explain, listed, nearest
 
 
 def document_of(text: str) -> Document:
@@ -47,6 +47,51 @@ def test_the_nearest_name_is_suggested(name: str, hint: str) -> None:
 )
 def test_the_known_keys_are_those_of_the_same_table(text: str, loc: tuple[str | int, ...], message: str) -> None:
     assert explain(error("extra_forbidden", loc), document_of(text), File).message == message
+
+
+@pytest.mark.parametrize(
+    ("text", "loc", "hint"),
+    [
+        ("[apps.blog]\nworkres = 2", ("apps", "blog", "workres"), '"workers" in [server]'),
+        ("workers = 2", ("workers",), '"workers" in [server]'),
+        ("[apps.blog]\nbind = 2", ("apps", "blog", "bind"), '"bind" in [listeners.NAME]'),
+        ("[apps.blog]\npath = 2", ("apps", "blog", "path"), '"path" in [[mounts]]'),
+        ("[[mounts]]\nstatus = 2", ("mounts", 0, "status"), '"status" in [mounts.respond]'),
+        ("[apps.blog]\ninclud = 2", ("apps", "blog", "includ"), '"include" at the top level'),
+        ("[server]\nbody_siz = 2", ("server", "body_siz"), '"body_size" in [limits]'),
+        ("[listeners.a]\nbody_siz = 2", ("listeners", "a", "body_siz"), '"body_size" in [listeners.NAME.limits]'),
+    ],
+)
+def test_a_key_of_another_table_is_suggested_when_none_is_near(
+    text: str, loc: tuple[str | int, ...], hint: str
+) -> None:
+    message = explain(error("extra_forbidden", loc), document_of(text), File).message
+    assert message == f"unknown key (did you mean {hint}?)"
+
+
+@pytest.mark.parametrize(
+    ("loc", "hint"),
+    [
+        (("apps", "a", "workers"), '"workers" in [server] of the main file'),
+        (("apps", "a", "include"), '"include" at the top level of the main file'),
+        (("apps", "a", "bind"), '"bind" in [listeners.NAME]'),
+        (("apps", "a", "mounts"), '"mounts" at the top level'),
+    ],
+)
+def test_an_included_file_is_told_what_belongs_in_the_main_file(loc: tuple[str | int, ...], hint: str) -> None:
+    message = explain(error("extra_forbidden", loc), document_of(f"[apps.a]\n{loc[-1]} = 1"), Fragment).message
+    assert message == f"unknown key (did you mean {hint}?)"
+
+
+@pytest.mark.parametrize("key", ["port", "tls", "user", "zzz", "w" * 1000, "workers" * 20])
+def test_a_key_that_is_like_none_gets_the_list_of_its_table(key: str) -> None:
+    message = explain(error("extra_forbidden", ("apps", "a", key)), document_of(f"[apps.a]\n{key} = 1"), File).message
+    assert message.startswith("unknown key (expected one of app, factory, ")
+
+
+def test_a_long_list_of_names_is_cut() -> None:
+    assert listed(map(str, range(20))).endswith("18, 19")
+    assert listed(map(str, range(21))).endswith("18, 19, ...")
 
 
 def test_a_table_of_the_main_file_is_sent_there() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,10 @@ def test_no_report_shows_a_secret(case: Path) -> None:
 
 def test_every_expectation_has_a_case() -> None:
     assert {path.stem for path in HERE.glob("*.expected")} == {case.stem for case in CASES}
+
+
+def test_the_readme_shows_what_is_printed() -> None:
+    """The indented lines after "A mistake is explained at its line" are a report, word for word."""
+    readme = (HERE.parents[1] / "README.md").read_text("utf-8")
+    block = readme.partition("A mistake is explained at its line")[2].split("\n\n")[1]
+    assert textwrap.dedent(block) + "\n" == (HERE / "readme_example.expected").read_text("utf-8")

@@ -155,6 +155,25 @@ def test_the_directory_of_the_application_comes_first(directory: Path) -> None:
     assert sys.path.count(str(directory)) == 1
 
 
+@pytest.mark.parametrize("name", ["helper_of_a", "json"])
+def test_a_module_that_is_taken_by_another_one_is_refused(directory: Path, name: str) -> None:
+    a, b = directory / "a", directory / "b"
+    for folder in (a, b):
+        folder.mkdir()
+        (folder / "helper_of_a.py").write_text("async def app(scope, receive, send): pass\n")
+    (b / "json.py").write_text("async def app(scope, receive, send): pass\n")
+    (a / "first_app.py").write_text("import json, helper_of_a\nasync def app(scope, receive, send): pass\n")
+    load_app(app(a, "first_app:app"))
+    with pytest.raises(AppLoadError, match=f"module '{name}' is taken by .*, imported before: rename .*/b/{name}.py"):
+        load_app(app(b, f"{name}:app"))
+
+
+def test_an_application_may_be_mounted_from_a_module_that_is_imported_already(directory: Path) -> None:
+    (directory / "second_app.py").write_text("import good_app\nasync def app(scope, receive, send): pass\n")
+    load_app(app(directory, "second_app:app"))
+    assert called(load_app(app(directory, "good_app:app"))) == "asgi3"
+
+
 def test_the_environment_is_set_before_the_import(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_SETTING", "old")
     (directory / "env_app.py").write_text(

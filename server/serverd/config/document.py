@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 import tomli
 
-from serverd.config.locate import Locator, Path, present
+from serverd.config.locate import Budget, Locator, Path, present
 from serverd.config.report import Problem
 from serverd.config.substitution import substitute
 from serverd.errors import ConfigError
@@ -40,10 +40,11 @@ class Unreadable(ConfigError):
 class Document:
     """One file as the operator wrote it."""
 
-    def __init__(self, path: str, display: str, order: int) -> None:
+    def __init__(self, path: str, display: str, order: int, budget: Budget | None = None) -> None:
         self.path = path  # absolute
         self.display = display  # how reports name it
         self.order = order  # 0 for the main file
+        self.budget = budget or Budget()  # of the search for lines; the documents of one reading share it
         self.written: dict[str, Any] = {}
         self.values: dict[str, Any] = {}
         self._lines: list[str] = []
@@ -73,7 +74,7 @@ class Document:
         if oddity:
             return [self.problem((), oddity)]
         self.written = written
-        self._locator = Locator(text)
+        self._locator = Locator(text, self.budget)
         return []
 
     def expand(self, environ: Mapping[str, str]) -> dict[Path, str]:

@@ -28,10 +28,10 @@ def included_files(main: Entry[File], problems: list[Problem]) -> list[str]:
     found: dict[str, None] = {}
     for number, pattern in main.elements("include", main.model.include):
         names = _matches(pattern, main.document.directory)
-        others = [name for name in names if not _is_same(name, main.document.path)]
         if number >= MOST_FILES or len(found) + len(names) > MOST_FILES:
             problems.append(main.refusal("include", f"leads to more than {MOST_FILES} files or folders", number))
             break
+        others = [name for name in names if not _is_same(name, main.document.path)]
         if not names and not glob.has_magic(pattern):
             problems.append(main.refusal("include", "does not exist (expected a file, or a pattern with *)", number))
         elif not others and not glob.has_magic(pattern):
@@ -55,4 +55,7 @@ def _matches(pattern: str, folder: str) -> list[str]:
 
 
 def _is_same(path: str, other: str) -> bool:
-    return os.path.realpath(path) == os.path.realpath(other)
+    try:
+        return os.path.samefile(path, other)
+    except OSError:  # whoever reads it will tell
+        return False

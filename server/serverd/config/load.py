@@ -111,7 +111,7 @@ def _read_fragments(
     paths = included_files(top.root, problems)
     complete = top.root.knows("include") and len(problems) == before
     for order, path in enumerate(paths, 1):
-        document = Document(path, _display(path, main), order)
+        document = Document(path, _display(path, main), order, main.budget)
         text = _read(document, problems)
         if text is not None:
             size += len(text)

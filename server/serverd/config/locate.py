@@ -17,12 +17,12 @@ from typing import Any
 
 import tomli
 
-__all__ = ["Locator", "Path", "present"]
+__all__ = ["Budget", "Locator", "Path", "present"]
 
 Path = tuple[str | int, ...]
 """Keys and list indexes from the root of a document to a value, as pydantic's `loc` has them."""
 
-BUDGET = 8 * 1024 * 1024  # characters that tomli may be given for one document: seconds at most
+BUDGET = 8 * 1024 * 1024  # characters; ten thousand mounts need the half of it, the slowest take seconds
 
 _ABSENT = object()
 
@@ -51,18 +51,25 @@ def _contains(values: Any, path: Path) -> bool:
     return present(path, values) == path
 
 
+class Budget:
+    """How many characters tomli may still be given in the search for lines, in all documents that share it."""
+
+    def __init__(self) -> None:
+        self.left = BUDGET
+
+
 class Locator:
     """The lines of one document, and where its keys stand in them."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, budget: Budget | None = None) -> None:
         self._lines = text.split("\n")
         self._index: dict[Path, tuple[int, int, Path]] | None = None
-        self._budget = BUDGET
+        self._budget = budget or Budget()
 
     def line(self, path: Path) -> int | None:
         """Return the line, counted from 1, where `path` first stands; None when it stands nowhere.
 
-        When the budget is used up, it is a line before that, and None where not even that is known.
+        When the budget is used up, it is a line before that.
         """
         if self._index is None:
             self._index = self._make_index()
@@ -75,7 +82,7 @@ class Locator:
     def _parse(self, lines: list[str], closing: str = "") -> dict[str, Any] | None:
         """Return what the lines hold, or None when they are not whole statements."""
         text = "\n".join(lines) + "\n" + closing
-        self._budget -= len(text)
+        self._budget.left -= len(text)
         try:
             return tomli.loads(text)
         except (ValueError, RecursionError):
@@ -108,7 +115,8 @@ class Locator:
         """Yield first line, end and values of pieces of one table each; together they are the text."""
         first = 0
         for end in _piece_ends(self._lines):
-            values = self._parse(self._lines[first:end]) if self._budget > 0 else None
+            affordable = self._budget.left > 0 or end == len(self._lines)  # the last one is whatever is left
+            values = self._parse(self._lines[first:end]) if affordable else None
             if values is not None:  # else the "[" was in a multi-line value: the piece goes on
                 yield first, end, values
                 first = end
@@ -120,10 +128,10 @@ class Locator:
         after the last one that could.
         """
         before, limit, end = 0, len(lines), len(lines)
-        while before + 1 < limit and self._budget > 0:
+        while before + 1 < limit and self._budget.left > 0:
             middle = (before + limit) // 2
             stop, values = middle, self._closed(lines[:middle], path)
-            while values is None and stop < end and self._budget > 0:
+            while values is None and stop < end and self._budget.left > 0:
                 stop += 1
                 values = self._closed(lines[:stop], path)
             if values is None or _contains(values, path):

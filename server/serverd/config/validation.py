@@ -125,10 +125,15 @@ def _without(values: dict[str, Any], unknown: frozenset[Path]) -> dict[str, Any]
         inner = _within(unknown, key)
         if not inner:
             kept[key] = value
-        elif () not in inner and isinstance(value, dict):
+        elif isinstance(value, dict) and _all_lead_by(str, inner):
             kept[key] = _without(value, inner)
-        elif () not in inner and isinstance(value, list):
+        elif isinstance(value, list) and _all_lead_by(int, inner):
             sound = [item for number, item in enumerate(value) if not _within(inner, number)]
             if sound:
                 kept[key] = sound
     return kept
+
+
+def _all_lead_by(step: type, unknown: frozenset[Path]) -> bool:
+    """Return whether all paths lead into a value by a key, or by an index; others mean the value itself."""
+    return all(path and isinstance(path[0], step) for path in unknown)

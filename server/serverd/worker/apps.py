@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from types import TracebackType
 from typing import Any
 
@@ -36,6 +37,7 @@ def load_app(app: App) -> Application:
     if app.directory in sys.path:
         sys.path.remove(app.directory)
     sys.path.insert(0, app.directory)
+    _check_taken(app)
     loaded = _find(app)
     if app.factory:
         loaded = _call_factory(app, loaded)
@@ -62,6 +64,21 @@ def _find(app: App) -> Any:
             raise AppLoadError(f"{name}.{attribute} cannot be had: {_brief(error)}") from error
         name = f"{name}.{attribute}"
     return found
+
+
+def _check_taken(app: App) -> None:
+    """Refuse an application whose module somebody has imported from elsewhere: it would silently get that one.
+
+    The configuration's checks know what the applications are called, not what they import.
+    """
+    name = app.target.partition(":")[0].partition(".")[0]
+    taken = sys.modules.get(name)
+    own = PathFinder.find_spec(name, [app.directory])
+    if taken is None or own is None or own.origin is None:
+        return
+    origin = getattr(taken, "__file__", None) or "within the interpreter"
+    if os.path.realpath(origin) != os.path.realpath(own.origin):
+        raise AppLoadError(f"module {name!r} is taken by {origin}, imported before: rename {own.origin}")
 
 
 def _is_part(missing: str | None, module_name: str) -> bool:
