@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from serverd.asgi.exchange import Exchange
 from serverd.asgi.router import Router
@@ -16,10 +16,20 @@ from serverd.generation import Limits
 from serverd.protocol.http1_head import Bounds, FieldParser
 from serverd.protocol.http1_response import DefaultFields
 
-if TYPE_CHECKING:
-    from serverd.connection.base import Connection
+__all__ = ["OpenConnection", "Service"]
 
-__all__ = ["Service"]
+
+class OpenConnection(Protocol):
+    """What the worker may ask of an open connection, whatever it speaks."""
+
+    def sweep(self, now: float) -> None:
+        """End what is overdue; `now` is the loop's time in seconds."""
+
+    def drain(self) -> None:
+        """Invite no further request."""
+
+    def cut(self) -> None:
+        """End at once."""
 
 
 @dataclass(slots=True, eq=False)
@@ -31,7 +41,7 @@ class Service:
     limits: Limits
     defaults: DefaultFields
     make_parser: Callable[[], FieldParser]
-    connections: set[Connection] = field(default_factory=set)  # open ones
+    connections: set[OpenConnection] = field(default_factory=set)  # open ones
     exchanges: set[Exchange] = field(default_factory=set)  # requests in flight, background work included
     draining: bool = False  # no further request is invited
     bounds: Bounds = field(init=False)

@@ -21,9 +21,8 @@ from serverd.asgi import builtin
 from serverd.asgi.router import Route, Router
 from serverd.asgi.scope import Endpoint
 from serverd.asgi.types import Scope
-from serverd.connection.base import Connection
 from serverd.connection.http1 import Http1Connection
-from serverd.connection.service import Service
+from serverd.connection.service import OpenConnection, Service
 from serverd.generation import AppTarget, Generation, Listener, Mount, RedirectTarget, RespondTarget
 from serverd.messages import SocketGrant
 from serverd.protocol.head import normalise_host
@@ -118,7 +117,7 @@ class Serving:
     def _busy(self) -> bool:
         return any(service.connections or service.exchanges for service in self._services.values())
 
-    def _connections(self) -> list[Connection]:
+    def _connections(self) -> list[OpenConnection]:
         return [connection for service in self._services.values() for connection in service.connections]
 
     def _sweep(self) -> None:
