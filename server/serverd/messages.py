@@ -27,6 +27,7 @@ __all__ = [
     "Ready",
     "SocketGrant",
     "Start",
+    "Starting",
     "decode",
     "encode",
 ]
@@ -54,6 +55,13 @@ class Drain:
     """Supervisor to worker: stop accepting, finish what is in flight, shut the applications down, exit."""
 
     timeout: float  # seconds until what is left is cut
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """Worker to supervisor: it begins to bring up `what`, and is to blame when nothing more is heard."""
+
+    what: str  # an application, with its place in the configuration
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +98,7 @@ class LoadFailed:
     report: str
 
 
-Message = Start | Drain | Ready | Draining | Failed | Loaded | LoadFailed
+Message = Start | Drain | Starting | Ready | Draining | Failed | Loaded | LoadFailed
 
 
 def encode(message: Message) -> bytes:

@@ -6,6 +6,7 @@ The target of the generation's application says how it behaves:
     fail        says Failed and exits           babble      says what no worker says
     fail-1      the same, in slot 1 only        rant        sends without end and without a newline
     crash       exits without a word            stubborn    serves, and does not leave when told
+    stuck       the same, after it has said what it starts
     hang-up     serves, then closes its channel at the first connection, and stays
 """
 
@@ -19,7 +20,7 @@ import signal
 import socket
 import sys
 
-from serverd.messages import Drain, Draining, Failed, Ready, Start, decode, encode
+from serverd.messages import Drain, Draining, Failed, Ready, Start, Starting, decode, encode
 
 
 class StandIn:
@@ -56,7 +57,9 @@ class StandIn:
         while self.behaviour == "rant":
             self.channel.sendall(b"x" * 65536)
         listeners = []
-        if self.behaviour != "silent":
+        if self.behaviour == "stuck":
+            self.channel.sendall(encode(Starting("server.toml:7: apps.shop")))
+        elif self.behaviour != "silent":
             for grant in self.start.sockets:
                 listener = socket.socket(fileno=grant.fd)
                 listener.listen(64)

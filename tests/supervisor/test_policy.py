@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import re
+import signal
 from dataclasses import replace
 from itertools import product
 
 import pytest
 
 from serverd.supervisor import actions, events
-from serverd.supervisor.fleet import CUT_PATIENCE, LEAVE_PATIENCE, UNREADY_PATIENCE, Fleet
+from serverd.supervisor.fleet import CUT_PATIENCE, LEAVE_PATIENCE, UNREADY_PATIENCE, WHAT_LIMIT, Fleet
 from serverd.supervisor.policy import decide
 from serverd.supervisor.states import Phase, StateError, Step, WorkerState
 from serverd.supervisor.transaction import LOAD_PATIENCE
@@ -131,8 +132,29 @@ class TestStart:
         assert scene.drained() == [second]
         complaint = f"worker 0 (pid {100 + first}) was not ready within 7 s (start_timeout)"
         assert actions.Complain(complaint) in scene.actions
+        assert scene.logged() == ""
         scene.exits(second)
         assert scene.exits(first, status=-9)[-1] == actions.Exit(3)
+
+    def test_the_application_that_a_worker_said_it_brings_up_is_blamed_once(self, scene: Scene) -> None:
+        scene.happens(events.Begin())
+        workers = scene.is_prepared(make_generation(start_timeout=2.0))
+        for worker in workers:
+            assert scene.happens(events.WorkerStarting(worker, "server.toml:3: apps.shop")) == []
+            assert scene.happens(events.WorkerStarting(worker, "server.toml:6: apps.h")) == []
+        scene.passes(2)
+        assert scene.killed() == workers
+        told = [action for action in scene.actions if isinstance(action, actions.Complain | actions.Log)]
+        assert told == [actions.Complain("server.toml:6: apps.h: not up within 2 s (start_timeout)")]
+        assert scene.exits(*workers, status=-9)[-1] == actions.Exit(3)
+        assert scene.logged() == ""
+
+    def test_what_a_worker_says_that_it_brings_up_is_kept_in_part(self, scene: Scene) -> None:
+        scene.happens(events.Begin())
+        first, _ = scene.is_prepared()
+        scene.happens(events.WorkerStarting(first, "x" * 1_000_000))
+        scene.passes(60)
+        assert actions.Complain(f"{'x' * WHAT_LIMIT}: not up within 60 s (start_timeout)") in scene.actions
 
     def test_a_machine_without_room_for_a_process_ends_it(self, scene: Scene) -> None:
         scene.happens(events.Begin())
@@ -250,10 +272,46 @@ class TestReload:
     def test_a_worker_that_is_not_ready_in_time_is_killed_and_rolls_back(self, scene: Scene) -> None:
         scene.serves()
         first, second = scene.reloads()
+        scene.happens(events.WorkerReady(second))
         scene.passes(60)
         assert scene.killed() == [first]
         assert scene.drained() == [second]
-        assert "reload failed, generation 1 goes on serving: worker 0" in scene.logged()
+        reason = f"worker 0 (pid {100 + first}) was not ready within 60 s (start_timeout)"
+        assert scene.logged() == f"reload failed, generation 1 goes on serving: {reason}"
+
+    def test_workers_that_hang_together_are_killed_together_and_the_application_is_blamed_once(
+        self, scene: Scene
+    ) -> None:
+        scene.serves()
+        new = scene.reloads()
+        for worker in new:
+            scene.happens(events.WorkerStarting(worker, "server.toml:6: apps.h"))
+        scene.passes(60)
+        assert scene.killed() == new
+        reason = "server.toml:6: apps.h: not up within 60 s (start_timeout)"
+        assert scene.logged() == f"reload failed, generation 1 goes on serving: {reason}"
+
+    def test_a_worker_that_failed_after_it_was_told_to_leave_is_no_warning(self, scene: Scene) -> None:
+        scene.serves()
+        first, second = scene.reloads()
+        scene.happens(events.WorkerFailed(first, "no module", ""))
+        scene.happens(events.WorkerFailed(second, "no module", ""))
+        scene.exits(second, status=3)
+        assert scene.actions == [actions.Log("debug", f"worker 1 (pid {100 + second}) exited with status 3")]
+        scene.exits(first, status=3)
+        assert scene.logged() == ""
+
+    @pytest.mark.parametrize(("says_failed", "status"), [(False, 3), (True, 1), (True, -11)])
+    def test_any_other_end_of_a_worker_that_was_told_to_leave_is_one(
+        self, scene: Scene, says_failed: bool, status: int
+    ) -> None:
+        scene.serves()
+        first, second = scene.reloads()
+        scene.happens(events.WorkerFailed(first, "no module", ""))
+        if says_failed:
+            scene.happens(events.WorkerFailed(second, "no module", ""))
+        scene.exits(second, status=status)
+        assert scene.logged() == f"worker 1 (pid {100 + second}) {describe_exit(status)} while draining"
 
     def test_a_rolled_back_generation_keeps_its_number_for_itself(self, scene: Scene) -> None:
         old = scene.serves()
@@ -519,10 +577,14 @@ class TestReplacement:
         scene.exits(1, status=-9)
         scene.passes(60)
         assert scene.killed() == [2]
-        assert "was not ready within 60 s" in scene.logged()
+        assert scene.logged() == "worker 0 (pid 102) was not ready within 60 s (start_timeout), killing it"
         scene.exits(2, status=-9)
         scene.passes_until_deadline()
         assert scene.spawned() == [0]
+        scene.happens(events.WorkerStarting(3, "server.toml:6: apps.h"))
+        scene.passes(60)
+        reason = "server.toml:6: apps.h: not up within 60 s (start_timeout)"
+        assert scene.logged() == f"worker 0 (pid 103) cannot serve: {reason}, killing it"
 
     def test_the_old_generation_is_kept_complete_while_a_new_one_is_prepared(self, scene: Scene) -> None:
         old = scene.serves()
@@ -555,6 +617,12 @@ class TestReplacement:
         first, _ = scene.serves()
         scene.happens(events.WorkerReady(first))
         assert scene.killed() == [first]
+
+    def test_a_worker_that_is_ready_and_starts_again_is_killed(self, scene: Scene) -> None:
+        first, _ = scene.serves()
+        scene.happens(events.WorkerStarting(first, "server.toml:6: apps.h"))
+        assert scene.killed() == [first]
+        assert "said that it is starting at the wrong time" in scene.logged()
 
     def test_a_worker_that_hangs_up_without_exiting_is_killed(self, scene: Scene) -> None:
         first, _ = scene.serves()
@@ -696,6 +764,27 @@ class TestStop:
         assert scene.exits(first, second, status=-9)[-1] == actions.Exit(3)
 
 
+LATER = [
+    (signal.SIGUSR1, "USR1 ignored: there is nothing to reopen yet"),
+    (signal.SIGUSR2, "USR2 ignored: the supervisor cannot be replaced yet"),
+    (signal.SIGTTIN, "TTIN ignored: no worker can be added by a signal yet"),
+    (signal.SIGTTOU, "TTOU ignored: no worker can be removed by a signal yet"),
+]
+
+
+@pytest.mark.parametrize(("number", "told"), LATER, ids=lambda value: str(value)[:4])
+@pytest.mark.parametrize(
+    "phase", [phase for phase in Phase if phase is not Phase.STOPPED], ids=lambda phase: phase.value
+)
+def test_signals_that_later_features_will_use_are_ignored_with_a_line(
+    phase: Phase, number: signal.Signals, told: str
+) -> None:
+    scene, worker = fleet_with_worker(WorkerState.STARTING, phase)
+    assert scene.happens(events.SignalReceived(number)) == [actions.Log("info", told)]
+    assert scene.fleet.phase is phase
+    assert scene.fleet.workers[worker].state is WorkerState.STARTING
+
+
 def fleet_with_worker(state: WorkerState, phase: Phase) -> tuple[Scene, int]:
     """Return a scene in `phase` whose first worker is in `state`; it serves when the phase allows."""
     scene = Scene()
@@ -710,6 +799,7 @@ def fleet_with_worker(state: WorkerState, phase: Phase) -> tuple[Scene, int]:
 
 
 SAID = [
+    lambda number: events.WorkerStarting(number, "server.toml:6: apps.h"),
     lambda number: events.WorkerReady(number),
     lambda number: events.WorkerDraining(number),
     lambda number: events.WorkerFailed(number, "summary", "detail"),
@@ -833,6 +923,7 @@ class World:
         for worker in sorted(self.alive):
             found += [events.WorkerExited(worker, -9 if worker in self.killed else self.dice.choice([0, 1, -11]))]
             if worker not in self.said_ready:
+                found += [events.WorkerStarting(worker, "apps.h")]
                 found += [events.WorkerReady(worker)] * 3 + [events.WorkerFailed(worker, "no", "")]
             if worker not in self.said_draining:
                 likely = worker in self.told or self.dice.random() < 0.1  # by somebody else's signal

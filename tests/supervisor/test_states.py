@@ -56,6 +56,12 @@ def test_a_worker_that_has_left_does_not_say_that_it_is_draining(state: WorkerSt
     assert (state, WorkerEvent.DRAINING) not in WORKERS
 
 
+def test_a_worker_brings_applications_up_only_before_it_is_ready() -> None:
+    ways = {(state, after) for (state, event), after in WORKERS.items() if event is WorkerEvent.STARTING}
+    states = {WorkerState.STARTING, WorkerState.TOLD, WorkerState.KILLED}
+    assert ways == {(state, state) for state in states}
+
+
 def test_nothing_follows_the_end_of_a_worker_or_of_the_supervisor() -> None:
     assert [key for key in WORKERS if key[0] is WorkerState.GONE] == []
     assert [key for key in PHASES if key[0] is Phase.STOPPED] == []

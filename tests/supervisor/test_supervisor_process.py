@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import select
 import signal
@@ -173,7 +174,14 @@ class TestStart:
     def test_a_worker_that_is_never_ready_ends_it(self, start: Starter) -> None:
         running = start(behaviour="silent", server={"workers": 2, "start_timeout": 0.2})
         assert running.ends() == 3
-        assert "was not ready within 0.2 s (start_timeout)" in running.log
+        assert running.log.count("was not ready within 0.2 s (start_timeout)\n") == 1
+
+    def test_what_never_starts_is_named_and_once(self, start: Starter) -> None:
+        # 2 s: the worker must have come as far as saying what it starts, also on a busy machine.
+        running = start(behaviour="stuck", server={"workers": 2, "start_timeout": 2.0})
+        assert running.ends() == 3
+        assert "server.toml:7: apps.shop: not up within 2 s (start_timeout)\n" in running.log
+        assert running.log.count("start_timeout") == 1
 
     def test_a_worker_that_cannot_be_spawned_ends_it(self, start: Starter) -> None:
         running = start("without-worker")
@@ -397,6 +405,54 @@ class TestStop:
             os.kill(pid, signal.SIGINT)
         assert running.stops() == 0
         assert "starting another" not in running.log
+
+
+class TestSignalsOfLaterFeatures:
+    def test_they_are_survived_with_a_line_each(self, start: Starter) -> None:
+        running = start()
+        running.is_ready()
+        before = running.workers()
+        for name in ("USR1", "USR2", "TTIN", "TTOU"):
+            running.tells(signal.Signals[f"SIG{name}"])
+            running.waits_for(f"info .*: {name} ignored: .* yet\n")
+        assert running.workers() == before
+        assert running.stops() == 0
+
+    def test_a_closed_pipe_is_survived_without_one(self, start: Starter) -> None:
+        running = start()
+        running.is_ready()
+        running.tells(signal.SIGPIPE)
+        running.tells(signal.SIGUSR1)
+        running.waits_for("USR1 ignored")
+        assert running.stops() == 0
+        assert "PIPE" not in running.log
+
+    def test_a_terminal_that_wants_no_output_from_the_background_gets_it(self, tmp_path: Path) -> None:
+        (tmp_path / "server.toml").write_text(json.dumps({"report": "server.toml:1: wrong"}))
+        command = [sys.executable, str(Path(__file__).parent / "stand_in_command.py"), str(tmp_path / "server.toml")]
+        # A session whose leader holds the terminal and puts the supervisor into the background.
+        leader = (
+            "import fcntl, subprocess, sys, termios\n"
+            "fcntl.ioctl(2, termios.TIOCSCTTY, 0)\n"
+            "mode = termios.tcgetattr(2)\n"
+            "mode[3] |= termios.TOSTOP\n"
+            "termios.tcsetattr(2, termios.TCSANOW, mode)\n"
+            f"sys.exit(subprocess.call(sys.argv[1:], process_group=0, timeout={PATIENCE}))\n"
+        )
+        terminal, theirs = pty.openpty()
+        try:
+            with subprocess.Popen(
+                [sys.executable, "-c", leader, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=theirs,
+                start_new_session=True,
+            ) as process:
+                assert process.wait(2 * PATIENCE) == 3
+            assert b"server.toml:1: wrong" in os.read(terminal, 65536)
+        finally:
+            os.close(terminal)
+            os.close(theirs)
 
 
 def test_the_supervisor_knows_neither_pydantic_nor_a_workers_modules() -> None:

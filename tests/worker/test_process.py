@@ -25,7 +25,7 @@ from serverd.generation import (
     Mount,
     Server,
 )
-from serverd.messages import Drain, Draining, Failed, Message, Ready, SocketGrant, Start, decode, encode
+from serverd.messages import Drain, Draining, Failed, Message, Ready, SocketGrant, Start, Starting, decode, encode
 
 APPLICATION = """
 import asyncio
@@ -52,7 +52,15 @@ TIMEOUT = 20.0  # s, for everything: a bound, far above what any of it takes
 class Worker:
     """A worker process and the supervisor's end of its channel."""
 
-    def __init__(self, directory: Path, target: str, loop: str, parser: str, others: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        target: str,
+        loop: str,
+        parser: str,
+        others: tuple[str, ...] = (),
+        start_timeout: float = 60.0,
+    ) -> None:
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.channel, theirs = socket.socketpair()
         self.channel.settimeout(TIMEOUT)
@@ -66,7 +74,7 @@ class Worker:
         address = Address(AddressKind.TCP, "127.0.0.1:0", "127.0.0.1", 0)
         generation = Generation(
             str(directory / "server.toml"),
-            Server(loop=loop, http1_parser=parser),
+            Server(loop=loop, http1_parser=parser, start_timeout=start_timeout),
             (Listener("web", (address,), 100, Limits()),),
             (
                 App("shop", target, str(directory), source="server.toml:7"),
@@ -81,6 +89,12 @@ class Worker:
         self.channel.sendall(encode(message))
 
     def hear(self) -> Message:
+        """Return the next message that does not only say what is being started."""
+        while isinstance(message := self.hear_any(), Starting):
+            pass
+        return message
+
+    def hear_any(self) -> Message:
         return decode(self._lines.readline())
 
     def connect(self, request: bytes) -> socket.socket:
@@ -136,6 +150,18 @@ def test_it_becomes_ready_serves_and_drains(spawn: Any, loop: str, parser: str) 
     code, out, err = worker.wait()
     assert (code, err) == (0, "")
     assert out.split() == ["lifespan.startup", "lifespan.shutdown"]
+
+
+def test_it_says_what_it_starts_before_it_starts_it(tmp_path: Path) -> None:
+    (tmp_path / "shop_app.py").write_text(APPLICATION)
+    (tmp_path / "broken_app.py").write_text("1 / 0")
+    worker = Worker(tmp_path, "shop_app:app", "auto", "auto", others=("broken_app:app",))
+    try:
+        assert worker.hear_any() == Starting("server.toml:7: apps.shop")
+        assert worker.hear_any() == Starting(": apps.other1")
+        assert isinstance(worker.hear_any(), Failed)
+    finally:
+        worker.end()
 
 
 def test_a_request_in_flight_is_finished_before_it_exits(spawn: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from serverd.errors import AppLoadError
 from serverd.generation import App
-from serverd.messages import Drain, Failed, Ready
+from serverd.messages import Drain, Failed, Ready, Starting
 from serverd.worker.apps import explain, load_app, own_traceback
 from tests.support import processes
 from tests.worker.test_process import Worker
@@ -24,9 +25,9 @@ def spawn(tmp_path: Path) -> Iterator[Spawn]:
     """Start a worker for an application with this source."""
     workers: list[Worker] = []
 
-    def start(source: str, loop: str = "auto") -> Worker:
+    def start(source: str, loop: str = "auto", start_timeout: float = 60.0) -> Worker:
         (tmp_path / "own_app.py").write_text(source)
-        workers.append(Worker(tmp_path, "own_app:app", loop, "auto"))
+        workers.append(Worker(tmp_path, "own_app:app", loop, "auto", start_timeout=start_timeout))
         return workers[-1]
 
     yield start
@@ -104,15 +105,51 @@ def test_a_module_that_fails_when_its_attribute_is_read_is_reported(spawn: Spawn
     assert worker.wait()[0] == 3
 
 
+def test_an_import_that_blocks_is_named_and_shows_where_before_the_time_is_over(spawn: Spawn) -> None:
+    begin = time.monotonic()
+    worker = spawn("import time\ndef connect():\n    time.sleep(60)\nconnect()\n", start_timeout=1.0)
+    assert worker.hear_any() == Starting("server.toml:7: apps.shop")
+    stack = ""
+    assert worker.process.stderr is not None
+    while 'own_app.py", line 4 in <module>' not in stack:
+        line = worker.process.stderr.readline()
+        assert line, stack
+        stack += line
+    assert 'own_app.py", line 3 in connect' in stack
+    assert time.monotonic() - begin > 0.5
+    assert worker.process.poll() is None
+
+
+def test_a_start_up_that_is_complete_shows_no_stack(spawn: Spawn) -> None:
+    worker = spawn("async def app(scope, receive, send):\n    assert scope['type'] == 'http'\n", start_timeout=2.0)
+    assert worker.hear() == Ready(worker.process.pid)
+    time.sleep(1.5)  # it would come 1 s after the start
+    drain(worker)
+    code, _, err = worker.wait()
+    assert code == 0
+    assert "Timeout" not in err
+    assert "most recent call first" not in err
+
+
+@pytest.mark.parametrize("start_timeout", [1e-9, 365 * 86400.0])
+def test_any_start_timeout_that_a_configuration_may_hold_can_be_used(spawn: Spawn, start_timeout: float) -> None:
+    worker = spawn(
+        "async def app(scope, receive, send):\n    assert scope['type'] == 'http'\n", start_timeout=start_timeout
+    )
+    assert worker.hear() == Ready(worker.process.pid)
+
+
 def test_an_asyncio_worker_has_one_event_loop(spawn: Spawn) -> None:
-    worker = spawn("async def app(scope, receive, send):\n    raise RuntimeError\n", "asyncio")
+    worker = spawn("async def app(scope, receive, send):\n    raise NotImplementedError\n", "asyncio")
     assert worker.hear() == Ready(worker.process.pid)
     kinds = list(processes.descriptors(worker.process.pid).values())
     assert kinds.count("anon_inode:[eventpoll]") == 1, kinds
 
 
 def test_a_request_that_exits_ends_the_request_and_not_the_worker(spawn: Spawn) -> None:
-    worker = spawn("import sys\nasync def app(scope, receive, send):\n    sys.exit(7)\n")
+    worker = spawn(
+        "import sys\nasync def app(scope, receive, send):\n    assert scope['type'] == 'http'\n    sys.exit(7)\n"
+    )
     assert worker.hear() == Ready(worker.process.pid)
     for _ in range(2):
         assert worker.get().startswith(b"HTTP/1.1 500 ")

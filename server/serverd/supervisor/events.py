@@ -28,6 +28,7 @@ __all__ = [
     "WorkerFailed",
     "WorkerReady",
     "WorkerSpawned",
+    "WorkerStarting",
 ]
 
 
@@ -38,7 +39,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class SignalReceived:
-    """One of HUP, TERM, INT and QUIT came."""
+    """One of HUP, TERM, INT, QUIT, USR1, USR2, TTIN and TTOU came."""
 
     signal: signal.Signals
 
@@ -69,6 +70,14 @@ class SpawnFailed:
 
     worker: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStarting:
+    """A worker said what it brings up next."""
+
+    worker: int
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +140,7 @@ Event = (
     | BindFailed
     | WorkerSpawned
     | SpawnFailed
+    | WorkerStarting
     | WorkerReady
     | WorkerDraining
     | WorkerFailed

@@ -25,7 +25,7 @@ from serverd.supervisor.states import (
     advance,
 )
 
-__all__ = ["CUT_PATIENCE", "LEAVE_PATIENCE", "UNREADY_PATIENCE", "Fleet", "Slot", "Worker"]
+__all__ = ["CUT_PATIENCE", "LEAVE_PATIENCE", "UNREADY_PATIENCE", "WHAT_LIMIT", "Fleet", "Slot", "Worker"]
 
 # Seconds beyond graceful_timeout before a draining worker is killed: at the timeout it cuts what is
 # left by itself, and then still has to run the applications' lifespan shutdown.
@@ -36,6 +36,9 @@ UNREADY_PATIENCE = 5.0
 # Seconds for a worker that said it cannot serve, or hung up, to exit by itself: it only shuts down
 # those of its applications that had started.
 LEAVE_PATIENCE = 5.0
+# Characters kept of what a worker says it brings up: it runs foreign code, and this goes into one
+# line. Enough for a place in a configuration and the name of an application.
+WHAT_LIMIT = 300
 
 
 @dataclass(slots=True)
@@ -49,6 +52,8 @@ class Worker:
     state: WorkerState = WorkerState.STARTING
     pid: int = 0
     ready_at: float | None = None
+    brings_up: str = ""  # what it said last that it brings up
+    has_failed: bool = False  # it said so, and exits with status 3
 
     def __str__(self) -> str:
         return f"worker {self.slot} (pid {self.pid})"
@@ -70,6 +75,10 @@ class Worker:
     def served(self, now: float) -> float:
         """Return for how many seconds it has been ready."""
         return 0.0 if self.ready_at is None else now - self.ready_at
+
+    def is_overdue(self, now: float) -> bool:
+        """Return whether the supervisor's patience has ended."""
+        return self.deadline is not None and self.deadline <= now
 
 
 @dataclass(slots=True)

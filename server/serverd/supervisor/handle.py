@@ -10,7 +10,7 @@ import os
 import socket
 from dataclasses import dataclass
 
-from serverd.messages import Draining, Failed, Loaded, LoadFailed, Message, Ready, decode, encode
+from serverd.messages import Draining, Failed, Loaded, LoadFailed, Message, Ready, Starting, decode, encode
 from serverd.supervisor.spawn import Process
 from serverd.supervisor.wording import describe_exit
 
@@ -65,9 +65,9 @@ class WorkerHandle:
             # The worker has hung up: what there is to say about it comes with its end.
             self._outgoing = b""
 
-    def receive(self) -> list[Ready | Draining | Failed | Garbage]:
+    def receive(self) -> list[Starting | Ready | Draining | Failed | Garbage]:
         """Return what has come; `is_open` turns false when it was the last, as it is after Garbage."""
-        said: list[Ready | Draining | Failed | Garbage] = []
+        said: list[Starting | Ready | Draining | Failed | Garbage] = []
         for _ in range(READS_AT_ONCE):
             try:
                 data = self.channel.recv(READ_SIZE)
@@ -93,9 +93,9 @@ class WorkerHandle:
         self.channel.close()
 
 
-def _understand(line: bytes) -> Ready | Draining | Failed | Garbage:
+def _understand(line: bytes) -> Starting | Ready | Draining | Failed | Garbage:
     message = _decode(line)
-    if isinstance(message, Ready | Draining | Failed):
+    if isinstance(message, Starting | Ready | Draining | Failed):
         return message
     return Garbage(f"sent what is no message of its: {line[:80]!r}")
 

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+from serverd.errors import AppError
 from serverd.supervisor import transaction
 from serverd.supervisor.actions import Action, Exit, Log, StopLoader
 from serverd.supervisor.events import (
@@ -30,12 +31,21 @@ from serverd.supervisor.events import (
     WorkerFailed,
     WorkerReady,
     WorkerSpawned,
+    WorkerStarting,
 )
-from serverd.supervisor.fleet import LEAVE_PATIENCE, Fleet, Worker
+from serverd.supervisor.fleet import LEAVE_PATIENCE, WHAT_LIMIT, Fleet, Worker
 from serverd.supervisor.states import WORKERS, Phase, PhaseEvent, Step, StepEvent, WorkerEvent, WorkerState
 from serverd.supervisor.wording import describe_exit, duration
 
 __all__ = ["decide"]
+
+# What comes with later features; until then the default action must not end or stop the supervisor.
+_NOT_YET = {
+    signal.SIGUSR1: "there is nothing to reopen yet",
+    signal.SIGUSR2: "the supervisor cannot be replaced yet",
+    signal.SIGTTIN: "no worker can be added by a signal yet",
+    signal.SIGTTOU: "no worker can be removed by a signal yet",
+}
 
 
 def decide(fleet: Fleet, event: Event, now: float) -> list[Action]:
@@ -68,6 +78,8 @@ def _on_begin(fleet: Fleet, _: Begin, now: float) -> list[Action]:
 
 def _on_signal(fleet: Fleet, event: SignalReceived, now: float) -> list[Action]:
     name = event.signal.name.removeprefix("SIG")
+    if event.signal in _NOT_YET:
+        return [Log("info", f"{name} ignored: {_NOT_YET[event.signal]}")]
     alive = fleet.phase in {Phase.STARTING, Phase.SERVING}
     if event.signal is signal.SIGHUP:
         return _want_reload(fleet) if alive else []
@@ -117,6 +129,15 @@ def _on_spawn_failed(fleet: Fleet, event: SpawnFailed, now: float) -> list[Actio
     return _on_gone(fleet, worker, f"worker {worker.slot} could not be spawned: {event.reason}", now)
 
 
+def _on_starting(fleet: Fleet, event: WorkerStarting, now: float) -> list[Action]:
+    worker = fleet.workers[event.worker]
+    if (worker.state, WorkerEvent.STARTING) not in WORKERS:
+        return _on_broke(fleet, WorkerBroke(event.worker, "said that it is starting at the wrong time"), now)
+    worker.advance(WorkerEvent.STARTING)
+    worker.brings_up = event.what[:WHAT_LIMIT]
+    return []
+
+
 def _on_ready(fleet: Fleet, event: WorkerReady, now: float) -> list[Action]:
     worker = fleet.workers[event.worker]
     if (worker.state, WorkerEvent.READY) not in WORKERS:
@@ -146,6 +167,7 @@ def _on_draining(fleet: Fleet, event: WorkerDraining, now: float) -> list[Action
 def _on_failed(fleet: Fleet, event: WorkerFailed, now: float) -> list[Action]:
     worker = fleet.workers[event.worker]
     heard_before = worker.state not in {WorkerState.STARTING, WorkerState.READY}
+    worker.has_failed = True
     _let_leave(worker, now)
     if heard_before:
         return [Log("debug", f"{worker} failed while it was leaving: {event.summary}", event.detail)]
@@ -171,10 +193,11 @@ def _on_broke(fleet: Fleet, event: WorkerBroke, _: float) -> list[Action]:
 
 def _on_exited(fleet: Fleet, event: WorkerExited, now: float) -> list[Action]:
     worker = fleet.workers[event.worker]
-    return _on_gone(fleet, worker, f"{worker} {describe_exit(event.status)}", now, clean=event.status == 0)
+    expected = event.status == 0 or (worker.has_failed and event.status == AppError.exit_code)
+    return _on_gone(fleet, worker, f"{worker} {describe_exit(event.status)}", now, expected=expected)
 
 
-def _on_gone(fleet: Fleet, worker: Worker, how: str, now: float, *, clean: bool = False) -> list[Action]:
+def _on_gone(fleet: Fleet, worker: Worker, how: str, now: float, *, expected: bool = False) -> list[Action]:
     """Return what to do about a worker that has no process any more."""
     before = worker.state
     worker.advance(WorkerEvent.EXIT)
@@ -185,7 +208,7 @@ def _on_gone(fleet: Fleet, worker: Worker, how: str, now: float, *, clean: bool 
         return transaction.rollback(fleet, how, "", now)
     if fleet.is_committed(worker) and fleet.phase is Phase.SERVING:
         return _replace(fleet, worker, how, now)
-    if clean or before not in {WorkerState.TOLD, WorkerState.DRAINING} or not worker.pid:
+    if expected or before not in {WorkerState.TOLD, WorkerState.DRAINING} or not worker.pid:
         return [Log("debug", how)]
     return [Log("warning", f"{how} while draining")]
 
@@ -207,7 +230,7 @@ def _on_tick(fleet: Fleet, _: Tick, now: float) -> list[Action]:
     if fleet.load_deadline is not None and fleet.load_deadline <= now:
         return _load_overdue(fleet, now)
     for worker in list(fleet.workers.values()):
-        if worker.deadline is not None and worker.deadline <= now:
+        if worker.is_overdue(now):
             actions += _worker_overdue(fleet, worker, now)
     for number, slot in fleet.slots.items():
         if slot.due is not None and slot.due <= now and fleet.committed is not None:
@@ -224,16 +247,26 @@ def _load_overdue(fleet: Fleet, now: float) -> list[Action]:
 
 
 def _worker_overdue(fleet: Fleet, worker: Worker, now: float) -> list[Action]:
-    server = worker.generation.server
     if worker.state is WorkerState.STARTING:
-        why = f"was not ready within {duration(server.start_timeout)} (start_timeout)"
-        killed = fleet.kill(worker, why)
-        if fleet.is_candidate(worker):
-            return [*killed, *transaction.rollback(fleet, f"{worker} {why}", "", now)]
-        return killed
+        return _start_overdue(fleet, worker, now)
     if worker.state in {WorkerState.TOLD, WorkerState.DRAINING}:
         return fleet.kill(worker, f"of generation {worker.generation.number} did not exit in time while draining")
     return fleet.kill(worker, "did not exit by itself")
+
+
+def _start_overdue(fleet: Fleet, worker: Worker, now: float) -> list[Action]:
+    within = f"within {duration(worker.generation.server.start_timeout)} (start_timeout)"
+    reason = f"{worker.brings_up}: not up {within}" if worker.brings_up else ""
+    if not fleet.is_candidate(worker):
+        return fleet.kill(worker, f"cannot serve: {reason}" if reason else f"was not ready {within}")
+    # What hangs in one worker hangs in most: none of them gets more time. The rollback says why, once.
+    hanging = [
+        other
+        for other in fleet.workers.values()
+        if fleet.is_candidate(other) and other.state is WorkerState.STARTING and other.is_overdue(now)
+    ]
+    killed = [action for other in hanging for action in fleet.kill(other)]
+    return [*killed, *transaction.rollback(fleet, reason or f"{worker} was not ready {within}", "", now)]
 
 
 _Handler = Callable[[Fleet, Any, float], list[Action]]
@@ -247,6 +280,7 @@ _HANDLERS: dict[type[Event], _Handler] = {
     BindFailed: _on_bind_failed,
     WorkerSpawned: _on_spawned,
     SpawnFailed: _on_spawn_failed,
+    WorkerStarting: _on_starting,
     WorkerReady: _on_ready,
     WorkerDraining: _on_draining,
     WorkerFailed: _on_failed,

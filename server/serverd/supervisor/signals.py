@@ -12,7 +12,20 @@ from typing import Any
 
 __all__ = ["SignalInbox"]
 
-HANDLED = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD)
+# SIGPIPE is not among them: Python ignores it, and a write to a closed pipe raises an error instead.
+HANDLED = (
+    signal.SIGHUP,
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGCHLD,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+)
+
+_STDERR = 2
 
 
 class SignalInbox:
@@ -25,15 +38,22 @@ class SignalInbox:
         self._received: list[signal.Signals] = []
         self._before: dict[signal.Signals, Any] = {}
         self._wake_before = -1
+        self._mask_before: set[int] | None = None
 
     def __enter__(self) -> SignalInbox:
         # A full pipe has woken the loop already: no warning is due.
         self._wake_before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         for number in HANDLED:
             self._before[number] = signal.signal(number, self._record)
+        if os.isatty(_STDERR):
+            # With `stty tostop`, a write from the background brings SIGTTOU, and one that is handled
+            # makes Python write again, for ever. Blocked, it lets the write pass; the workers inherit that.
+            self._mask_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._mask_before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask_before)
         for number, handler in self._before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wake_before)

@@ -48,6 +48,7 @@ class WorkerState(Enum):
 class WorkerEvent(Enum):
     """What moves a worker through its life."""
 
+    STARTING = "starting"  # its message Starting
     READY = "ready"  # its message Ready
     LEAVE = "leave"  # its message Failed, or the end of its channel
     DRAIN = "drain"  # the message Drain is sent to it
@@ -57,6 +58,7 @@ class WorkerEvent(Enum):
 
 
 WORKERS: Mapping[tuple[WorkerState, WorkerEvent], WorkerState] = {
+    (WorkerState.STARTING, WorkerEvent.STARTING): WorkerState.STARTING,  # once for each application
     (WorkerState.STARTING, WorkerEvent.READY): WorkerState.READY,
     (WorkerState.STARTING, WorkerEvent.LEAVE): WorkerState.LEAVING,
     (WorkerState.STARTING, WorkerEvent.DRAIN): WorkerState.TOLD,
@@ -70,6 +72,7 @@ WORKERS: Mapping[tuple[WorkerState, WorkerEvent], WorkerState] = {
     (WorkerState.READY, WorkerEvent.EXIT): WorkerState.GONE,
     # What a worker said may cross what it is told, so everything it says is still heard after DRAIN
     # and KILL, and changes nothing but that DRAINING answers DRAIN.
+    (WorkerState.TOLD, WorkerEvent.STARTING): WorkerState.TOLD,
     (WorkerState.TOLD, WorkerEvent.READY): WorkerState.TOLD,
     (WorkerState.TOLD, WorkerEvent.DRAINING): WorkerState.DRAINING,
     (WorkerState.TOLD, WorkerEvent.LEAVE): WorkerState.TOLD,
@@ -81,6 +84,7 @@ WORKERS: Mapping[tuple[WorkerState, WorkerEvent], WorkerState] = {
     (WorkerState.LEAVING, WorkerEvent.LEAVE): WorkerState.LEAVING,  # Failed, then the end of the channel
     (WorkerState.LEAVING, WorkerEvent.KILL): WorkerState.KILLED,
     (WorkerState.LEAVING, WorkerEvent.EXIT): WorkerState.GONE,
+    (WorkerState.KILLED, WorkerEvent.STARTING): WorkerState.KILLED,
     (WorkerState.KILLED, WorkerEvent.READY): WorkerState.KILLED,
     (WorkerState.KILLED, WorkerEvent.DRAINING): WorkerState.KILLED,
     (WorkerState.KILLED, WorkerEvent.LEAVE): WorkerState.KILLED,

@@ -23,7 +23,7 @@ import setproctitle
 
 from serverd.errors import BindError
 from serverd.generation import Logging
-from serverd.messages import Drain, Draining, Failed, LoadFailed, Ready, SocketGrant, Start
+from serverd.messages import Drain, Draining, Failed, LoadFailed, Ready, SocketGrant, Start, Starting
 from serverd.net.bindings import Bindings
 from serverd.observe import logs
 from serverd.supervisor import actions, events, spawn
@@ -105,6 +105,8 @@ class Supervisor:
     def _receive(self, handle: WorkerHandle) -> None:
         for message in handle.receive():
             match message:
+                case Starting(what):
+                    self._queue.append(events.WorkerStarting(handle.number, what))
                 case Ready():
                     self._queue.append(events.WorkerReady(handle.number))
                 case Draining():

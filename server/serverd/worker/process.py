@@ -6,6 +6,7 @@ Everything it learns comes over the channel; everything it decides is told there
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import importlib.util
 import logging
@@ -20,9 +21,9 @@ from serverd.asgi.lifespan import Lifespan
 from serverd.asgi.scope import Endpoint
 from serverd.errors import AppError
 from serverd.generation import App, Generation
-from serverd.messages import Drain, Draining, Failed, Message, Ready, Start
+from serverd.messages import Drain, Draining, Failed, Message, Ready, Start, Starting
 from serverd.observe import logs
-from serverd.worker.apps import explain, load_app
+from serverd.worker.apps import explain, load_app, place
 from serverd.worker.channel import Channel
 from serverd.worker.serving import Serving
 
@@ -32,6 +33,10 @@ log = logging.getLogger("serverd.worker")
 
 # What is left of a drain for the lifespan shutdowns when the requests have used all of it.
 _SHUTDOWN_TIMEOUT = 5.0
+# Seconds before start_timeout at which a start-up that hangs shows its stack. The supervisor counts
+# from the spawn, we from when the interpreter is up, which takes 0.2 s and on a busy machine several
+# times that; the stack has to be out before the supervisor kills us.
+_STACK_MARGIN = 1.0
 
 
 def run(channel: Channel, title: str) -> int:
@@ -112,14 +117,31 @@ class _Worker:
     async def _bring_up(self) -> dict[str, Endpoint] | None:
         """Import and start every application; tell the supervisor and return None when one fails."""
         endpoints = {}
-        for app in self._generation.apps:
-            try:
-                endpoints[app.name] = await self._bring_up_app(app)
-            except AppError as error:
-                summary, detail = explain(app, error)
-                self._channel.send(Failed(summary, detail))
-                return None
+        self._show_stack_before_the_end()
+        try:
+            for app in self._generation.apps:
+                self._channel.send(Starting(place(app)))
+                try:
+                    endpoints[app.name] = await self._bring_up_app(app)
+                except AppError as error:
+                    summary, detail = explain(app, error)
+                    self._channel.send(Failed(summary, detail))
+                    return None
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         return endpoints
+
+    def _show_stack_before_the_end(self) -> None:
+        """Have the stack written to stderr when the start-up is about to be killed.
+
+        That is plain text and no log line, as a blocked import lets no Python code run that could make
+        one. faulthandler escapes what is not printable, so that no application forges a line with it.
+        """
+        server = self._generation.server
+        # One slot after the other: the text is written piece by piece, and would be mixed.
+        margin = min(_STACK_MARGIN, server.start_timeout / 4) * (2 - self._start.slot / server.workers)
+        delay = max(server.start_timeout - margin, 0.001)  # it refuses what rounds to nothing
+        faulthandler.dump_traceback_later(delay)
 
     async def _bring_up_app(self, app: App) -> Endpoint:
         application = load_app(app)
