@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serverd.asgi.failure import ERROR_BODY, ERROR_FIELDS, began_with_disconnect
+from serverd.asgi.failure import began_with_disconnect, send_error
 from serverd.errors import ClientDisconnected
 
 
@@ -54,5 +54,25 @@ def test_a_chain_of_causes_may_bite_its_own_tail_or_be_long() -> None:
         error = error.__cause__
 
 
-def test_the_500_announces_the_length_that_it_has() -> None:
-    assert dict(ERROR_FIELDS)[b"content-length"] == str(len(ERROR_BODY)).encode()
+class Sent:
+    """Keeps what is sent of one response."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[object, ...]] = []
+
+    def send_headers(self, *arguments: object) -> None:
+        self.calls.append(("head", *arguments))
+
+    def send_body(self, *arguments: object) -> None:
+        self.calls.append(("body", *arguments))
+
+
+@pytest.mark.parametrize("bodiless", [False, True], ids=["GET", "HEAD"])
+def test_the_500_has_a_length_and_to_head_no_body(bodiless: bool) -> None:
+    sent = Sent()
+    send_error(sent, bodiless=bodiless)  # type: ignore[arg-type]
+    (_, status, fields, end), *bodies = sent.calls
+    assert (status, end) == (500, bodiless)
+    if not bodiless:
+        assert bodies == [("body", b"Internal Server Error\n", True)]
+    assert dict(fields)[b"content-length"] == b"22"  # type: ignore[call-overload]

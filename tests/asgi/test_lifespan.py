@@ -77,6 +77,36 @@ async def raises_at_once(scope: Any, receive: Any, send: Any) -> None:
     raise AssertionError("only http")
 
 
+async def fails_before_it_asks(scope: Any, receive: Any, send: Any) -> None:
+    raise RuntimeError("database url is missing")  # as a framework does whose middleware cannot be built
+
+
+async def asserts_at_once(scope: Any, receive: Any, send: Any) -> None:
+    assert scope["type"] == "http"
+
+
+async def takes_it_for_http(scope: Any, receive: Any, send: Any) -> None:
+    scope["path"]
+
+
+async def lacks_a_setting(scope: Any, receive: Any, send: Any) -> None:
+    raise KeyError("DATABASE_URL")
+
+
+async def talks_like_django(scope: Any, receive: Any, send: Any) -> None:
+    raise ValueError("Django can only handle ASGI/HTTP connections, not lifespan.")
+
+
+async def implements_no_more(scope: Any, receive: Any, send: Any) -> None:
+    raise NotImplementedError
+
+
+OFF_REMEDY = ' (lifespan = "off" for an application that does not speak lifespan)'
+NO_URL = "failed before its start-up: RuntimeError: database url is missing"
+NO_SETTING = "failed before its start-up: KeyError: 'DATABASE_URL'"
+EXITED = "failed before its start-up: SystemExit: no"
+
+
 async def exits_at_once(scope: Any, receive: Any, send: Any) -> None:
     sys.exit("no")
 
@@ -136,7 +166,13 @@ TABLE = [
     (good, UP, UP),
     (never_receives, UP, UP),
     (raises_at_once, OFF, "does not speak lifespan"),
-    (exits_at_once, OFF, "does not speak lifespan"),
+    (asserts_at_once, OFF, "does not speak lifespan"),
+    (takes_it_for_http, OFF, "does not speak lifespan"),
+    (talks_like_django, OFF, "does not speak lifespan"),
+    (implements_no_more, OFF, "does not speak lifespan"),
+    (fails_before_it_asks, NO_URL + OFF_REMEDY, NO_URL),
+    (lacks_a_setting, NO_SETTING + OFF_REMEDY, NO_SETTING),
+    (exits_at_once, EXITED + OFF_REMEDY, EXITED),
     (returns_at_once, OFF, "does not speak lifespan"),
     (answers_http, OFF, "does not speak lifespan"),
     (raises_during_start, "ended before its start-up was complete", "ended before its start-up was complete"),

@@ -82,6 +82,12 @@ def test_it_tells_the_version(version: str) -> None:
         pytest.param(
             {"peername": ("::1", 1, 0, 0), "sockname": ("fe80::1", 2, 0, 3)}, ("::1", 1), ("fe80::1", 2), id="IPv6"
         ),
+        pytest.param(
+            {"peername": ("::ffff:10.0.0.1", 1, 0, 0), "sockname": ("::ffff:10.0.0.2", 2, 0, 0)},
+            ("10.0.0.1", 1),
+            ("10.0.0.2", 2),
+            id="IPv4 on a dual-stack socket",
+        ),
         pytest.param({"peername": "", "sockname": "/run/a.sock"}, None, ("/run/a.sock", None), id="unix"),
         pytest.param({"peername": "/tmp/b", "sockname": "/run/a.sock"}, None, ("/run/a.sock", None), id="unix, bound"),
         pytest.param({"peername": None, "sockname": ("::1", 2, 0, 0)}, None, ("::1", 2), id="the peer has gone"),

@@ -361,6 +361,19 @@ class TestHalfClose:
                 assert wire.send_eof() == b""
                 assert wire.transport.closed
 
+    def test_an_application_that_returns_when_it_is_told_is_not_at_fault(
+        self, parser: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        manual = Manual()
+        with Wire(manual, parser) as wire:
+            wire.send(GET)
+            wire.send_eof()
+            manual.call.finish()
+            wire.settle()
+            assert wire.received() == b""
+            assert wire.closed
+        assert not [record for record in caplog.records if record.name.startswith("serverd")]
+
     def test_a_request_before_the_end_is_answered(self, parser: str) -> None:
         manual = Manual()
         with Wire(manual, parser) as wire:

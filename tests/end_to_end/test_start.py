@@ -69,8 +69,17 @@ def refused(file: Path, configuration: str) -> str:
             '    raise RuntimeError("no cache at start-up")\n',
             "RuntimeError: no cache at start-up",
         ),
+        (
+            "from starlette.applications import Starlette\n"
+            "from starlette.middleware import Middleware\n"
+            "class Database:\n"
+            "    def __init__(self, app):\n"
+            '        raise RuntimeError("no database url")\n'
+            "app = Starlette(middleware=[Middleware(Database)])\n",
+            "RuntimeError: no database url",
+        ),
     ],
-    ids=["raises", "imports what is missing", "syntax error", "fails in its lifespan"],
+    ids=["raises", "imports what is missing", "syntax error", "fails in its lifespan", "middleware fails before it"],
 )
 def test_a_broken_application_ends_the_start_with_its_own_traceback_and_its_line(
     tmp_path: Path, source: str, error: str

@@ -23,8 +23,8 @@ def factory():
 def broken_factory():
     raise ValueError("no settings")
 class Legacy:
-    def __init__(self, scope): pass
-    async def __call__(self, receive, send): await send({"called": "asgi2"})
+    def __init__(self, scope): self.version = scope["asgi"]["version"]
+    async def __call__(self, receive, send): await send({"called": "asgi" + self.version})
 def legacy(scope):
     async def instance(receive, send): await send({"called": "asgi2"})
     return instance
@@ -62,7 +62,7 @@ def called(application: Any) -> str:
         sent.append(message["called"])
 
     async def run() -> None:
-        await application({"type": "http"}, None, send)
+        await application({"type": "http", "asgi": {"version": "3.0"}}, None, send)
 
     coroutine = run()
     with pytest.raises(StopIteration):
@@ -77,7 +77,7 @@ def called(application: Any) -> str:
         ("good_app:app", {}, "asgi3"),
         ("good_app:inner.deep", {}, "deep"),
         ("good_app:factory", {"factory": True}, "asgi3"),
-        ("good_app:Legacy", {}, "asgi2"),
+        ("good_app:Legacy", {}, "asgi2.0"),
         ("good_app:legacy", {}, "asgi2"),
         ("good_app:legacy", {"interface": "asgi2"}, "asgi2"),
         ("good_app:Endpoint", {}, "endpoint"),

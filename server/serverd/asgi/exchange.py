@@ -14,10 +14,10 @@ import logging
 import os
 from contextvars import Context
 
-from serverd.asgi.failure import ERROR_BODY, ERROR_FIELDS, began_with_disconnect
+from serverd.asgi.failure import began_with_disconnect, send_error
 from serverd.asgi.fields import check_fields, check_trailers
 from serverd.asgi.pathsend import open_regular
-from serverd.asgi.progress import BODY, COMPLETE, FILE, HEAD, START, TRAILERS, State
+from serverd.asgi.progress import BODILESS, BODY, COMPLETE, FILE, HEAD, START, TRAILERS, State
 from serverd.asgi.scope import Endpoint
 from serverd.asgi.stream import Stream
 from serverd.asgi.types import Message, Scope
@@ -31,10 +31,6 @@ log = logging.getLogger("serverd.exchange")
 # Request body kept for an application that does not read; above it the peer is not read either.
 # One read of the event loop, as uvicorn and hypercorn keep.
 BODY_HIGH_WATER = 64 * 1024
-
-# No body follows these, whatever the application sends; a 205 says so with Content-Length 0 (RFC 9110
-# §6.4.1, §15.3.6).
-_BODILESS = frozenset((204, 205, 304))
 
 
 class Exchange:
@@ -145,13 +141,19 @@ class Exchange:
                 log.exception("app %s failed on %s", self._endpoint.name, self.description)
             self._end_incomplete()
         else:
-            if self.state is not COMPLETE and not self._stream.closed:
-                expected = " or ".join(self.state.actions)
-                name = self._endpoint.name
-                log.error("app %s returned too early on %s: expected %s", name, self.description, expected)
-            self._end_incomplete()
+            self._on_return()
         finally:
             self._active.discard(self)
+
+    def _on_return(self) -> None:
+        if self.state is COMPLETE:
+            return
+        if self._disconnected or self._stream.closed:
+            self._stream.abort()  # it was told that the client has gone: there is nobody to answer
+            return
+        expected = " or ".join(self.state.actions)
+        log.error("app %s returned too early on %s: expected %s", self._endpoint.name, self.description, expected)
+        self._end_incomplete()
 
     @property
     def description(self) -> str:
@@ -166,10 +168,7 @@ class Exchange:
             self._stream.abort()
             return
         self._complete()
-        bodiless = self._head.method == "HEAD"
-        self._stream.send_headers(500, ERROR_FIELDS, bodiless)
-        if not bodiless:
-            self._stream.send_body(ERROR_BODY, True)
+        send_error(self._stream, bodiless=self._head.method == "HEAD")
 
     def _complete(self) -> None:
         """Note the end of the response: before the last write, because that may begin the next request."""
@@ -240,7 +239,7 @@ class Exchange:
         self._status = status
         if message.get("trailers"):
             self._trailers = []
-        if status in _BODILESS:
+        if status in BODILESS:
             self._bodiless = True
             if status == 205:
                 self._fields = [field for field in self._fields if field[0] != b"content-length"]

@@ -5,16 +5,21 @@ Used by `exchange`.
 
 from __future__ import annotations
 
+from serverd.asgi.stream import Stream
 from serverd.errors import ClientDisconnected
 from serverd.protocol.head import Fields
 
-__all__ = ["ERROR_BODY", "ERROR_FIELDS", "began_with_disconnect"]
+__all__ = ["began_with_disconnect", "send_error"]
 
-ERROR_BODY = b"Internal Server Error\n"
-ERROR_FIELDS: Fields = [
-    (b"content-type", b"text/plain; charset=utf-8"),
-    (b"content-length", b"%d" % len(ERROR_BODY)),
-]
+_BODY = b"Internal Server Error\n"
+_FIELDS: Fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(_BODY))]
+
+
+def send_error(stream: Stream, *, bodiless: bool) -> None:
+    """Answer 500 with a plain sentence; `bodiless` to a HEAD request."""
+    stream.send_headers(500, _FIELDS, bodiless)
+    if not bodiless:
+        stream.send_body(_BODY, True)
 
 
 def began_with_disconnect(error: BaseException) -> bool:

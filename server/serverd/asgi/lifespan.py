@@ -1,13 +1,15 @@
 """The ASGI lifespan of one application in one worker (ASGI Lifespan specification 2.0).
 
-`auto` tolerates only an application that does not speak lifespan: one that ends or raises before it has
-asked for an event. From its first `receive` on it speaks, and its failures are failures.
+`auto` tolerates only an application that does not speak lifespan: one that, before it has asked for an event,
+returns, answers in another protocol, or raises because of the type of the scope. Everything else that it
+raises is a failure: a framework may build its middleware, and fail at it, before its first `receive`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import traceback
 from enum import Enum
 
@@ -71,13 +73,18 @@ class Lifespan:
     def _judge_end(self) -> None:
         """Decide about an application that ended before its start-up was complete."""
         error = self._exception()
-        if self.phase is Phase.SILENT and self._mode == "auto":
-            self.phase = Phase.OFF
-            why = "it returned" if error is None else "".join(traceback.format_exception_only(error)).strip()
-            log.info("app %s does not speak lifespan (%s)", self.name, why)
-            return
-        what = "does not speak lifespan" if self.phase is Phase.SILENT else "ended before its start-up was complete"
-        raise LifespanError(what) from error
+        if self.phase is not Phase.SILENT:
+            raise LifespanError("ended before its start-up was complete") from error
+        why = "it returned" if error is None else traceback.format_exception_only(error)[-1].strip()
+        if error is not None and not _is_about_scope(error):
+            remedy = (
+                ' (lifespan = "off" for an application that does not speak lifespan)' if self._mode == "auto" else ""
+            )
+            raise LifespanError(f"failed before its start-up: {why}{remedy}") from error
+        if self._mode == "on":
+            raise LifespanError("does not speak lifespan") from error
+        self.phase = Phase.OFF
+        log.info("app %s does not speak lifespan (%s)", self.name, why)
 
     async def stop(self) -> None:
         """Run the shutdown; a failure is logged, nobody can do anything about it."""
@@ -139,6 +146,24 @@ class Lifespan:
             self._failure = str(message.get("message", ""))
         self.phase = follows
         self._answered.set()
+
+
+# What applications say when they are asked for something else than HTTP: Django "can only handle ASGI/HTTP
+# connections, not lifespan", Channels "no application configured for scope type 'lifespan'", and by hand.
+_ABOUT_SCOPE = re.compile(r"\blifespan\b|\bscope\b|\bonly (?:handles? |supports? |speaks? )?https?\b", re.IGNORECASE)
+# What the scope of a request has and that of a lifespan lacks: who takes one for the other looks for these.
+_HTTP_KEYS = frozenset(("client", "headers", "http_version", "method", "path", "query_string", "raw_path", "root_path"))
+
+
+def _is_about_scope(error: BaseException) -> bool:
+    """Return whether an application raised `error` because it knows no lifespan scope, as far as one can tell."""
+    if isinstance(error, NotImplementedError | LifespanError):
+        return True  # a LifespanError is ours, for a message of another protocol
+    if isinstance(error, KeyError):
+        return bool(error.args) and error.args[0] in _HTTP_KEYS
+    if isinstance(error, AssertionError) and not str(error):
+        return True  # assert scope["type"] == "http"
+    return isinstance(error, Exception) and _ABOUT_SCOPE.search(str(error)) is not None
 
 
 # Phase x message -> phase. A server may be answered before it was asked: some applications never receive.

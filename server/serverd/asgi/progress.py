@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Any
 
-__all__ = ["BODY", "COMPLETE", "FILE", "HEAD", "START", "TRAILERS", "State"]
+__all__ = ["BODILESS", "BODY", "COMPLETE", "FILE", "HEAD", "START", "TRAILERS", "State"]
 
 
 class State(Enum):
@@ -24,3 +24,7 @@ class State(Enum):
 
 # Hot path: members looked up once; Python 3.11 takes 0.3 us for each `State.NAME` (benchmarks/ "plain GET").
 START, HEAD, BODY, FILE, TRAILERS, COMPLETE = State
+
+# No body follows these, whatever the application sends; a 205 says so with Content-Length 0 (RFC 9110
+# §6.4.1, §15.3.6).
+BODILESS = frozenset((204, 205, 304))

@@ -240,5 +240,10 @@ def _peer_of(transport: asyncio.BaseTransport) -> Peer:
     client = transport.get_extra_info("peername")
     server = transport.get_extra_info("sockname")
     if isinstance(server, tuple):
-        return Peer((client[0], client[1]) if client else None, (server[0], server[1]))
+        return Peer((_plain(client[0]), client[1]) if client else None, (_plain(server[0]), server[1]))
     return Peer(None, (server, None) if server else None)
+
+
+def _plain(host: str) -> str:
+    """Return an IPv4 address that a dual-stack socket shows as an IPv6 one in its own form (RFC 4291 §2.5.5.2)."""
+    return host.removeprefix("::ffff:") if "." in host else host

@@ -6,6 +6,7 @@ endpoint, starts the exchange, and when the response is complete goes on with wh
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 
 from serverd.asgi.exchange import Exchange
@@ -29,6 +30,8 @@ from serverd.protocol.http1 import DONE, HEAD, Http1Decoder
 from serverd.protocol.http1_response import ResponseEncoder, encode_informational
 
 __all__ = ["Http1Connection"]
+
+log = logging.getLogger("serverd.connection")
 
 # An unread request body up to this size is read and thrown away to keep the connection; Go's net/http
 # does the same with 256 KiB. Beyond it closing is cheaper than reading.
@@ -276,6 +279,7 @@ class Http1Connection(Connection):
         self._decoder.refuse()
         if self.closed:
             return
+        log.debug("refused a request of %s: %d %s", self.peer.client or "a local client", error.status, error.reason)
         if exchange is not None and self._started:
             self.abort()
         elif exchange is None and self._wait is WAIT_BODY:

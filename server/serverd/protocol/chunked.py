@@ -10,11 +10,11 @@ import re
 from enum import Enum
 
 from serverd.errors import PeerError
-from serverd.protocol.head import check_field_lines
+from serverd.protocol.head import TOKEN, check_field_lines
 
 __all__ = ["ChunkedDecoder"]
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TOKEN = TOKEN.pattern
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
 _CHUNK_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)

@@ -66,7 +66,7 @@ class HeadReader:
         self._block = b""
         self._section = b""  # of the block: from the CRLF of the request line to the empty line
         self._head: RequestHead | None = None
-        self._framing: Framing | None = None
+        self._framing = Framing(None, 0, True, False)
 
     def recall(self, data: bytes) -> RequestHead | None:
         """Return the head that `data` is, if that needs no reading of fields; raises PeerError."""
@@ -80,7 +80,7 @@ class HeadReader:
             return None
         method, version, target = self._parse_request_line(data[:line_end])
         framing = self._framing
-        if framing is None or version != known.version:
+        if version != known.version:
             framing = frame_request(version, known.fields)
         head = RequestHead(method, version, target, known.fields, framing)
         if target[0] is not None:

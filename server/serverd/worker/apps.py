@@ -20,7 +20,7 @@ from serverd.asgi.types import Application, Receive, Scope, Send
 from serverd.errors import AppLoadError
 from serverd.generation import App
 
-__all__ = ["explain", "load_app", "own_traceback"]
+__all__ = ["explain", "load_app", "own_traceback", "place"]
 
 log = logging.getLogger("serverd.apps")
 
@@ -132,6 +132,7 @@ def _takes(signature: inspect.Signature, count: int) -> bool:
 
 def _from_asgi2(loaded: Callable[..., Any]) -> Application:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["asgi"] = {**scope["asgi"], "version": "2.0"}
         await loaded(scope)(receive, send)
 
     return application
@@ -141,10 +142,15 @@ def _brief(error: BaseException) -> str:
     return traceback.format_exception_only(error)[-1].strip()
 
 
+def place(app: App) -> str:
+    """Return how the operator finds `app`: where it stands in the configuration, and its name."""
+    return f"{app.source}: apps.{app.name}"
+
+
 def explain(app: App, error: BaseException) -> tuple[str, str]:
     """Return what the operator reads: one line with the place in the configuration, and the traceback."""
     cause = error.__cause__
-    return f"{app.source}: apps.{app.name}: {error}", "" if cause is None else own_traceback(cause)
+    return f"{place(app)}: {error}", "" if cause is None else own_traceback(cause)
 
 
 def own_traceback(error: BaseException) -> str:

@@ -8,6 +8,7 @@ the Date field.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
 import select
 import socket
@@ -155,7 +156,7 @@ async def _serve(loop: asyncio.AbstractEventLoop, fd: int, service: Service, bac
 
 
 def _parser_factory(name: str) -> Callable[[], FieldParser]:
-    if name == "h11":
+    if name == "h11" or (name == "auto" and not importlib.util.find_spec("httptools")):
         from serverd.protocol.http1_h11 import H11Parser  # only the one that is used costs memory
 
         return H11Parser
