@@ -1,7 +1,7 @@
 """The command `serverd`: reads the command line, runs the supervisor, ends the process.
 
-It knows no configuration and no processes. Only this module and `worker.__main__` exit. What a
-command needs is imported when it runs, so that `--help` and `--version` answer at once.
+It knows no configuration and no processes. What a command needs is imported when it runs, so that `--help`
+and `--version` answer at once.
 """
 
 from __future__ import annotations

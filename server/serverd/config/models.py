@@ -204,7 +204,8 @@ class Mount(Section):
         examples=["/shop"],
     )
     strip_prefix: Flag = Field(
-        default=False, description="For apps that know no root_path: take path off the front of the request's path."
+        default=False,
+        description="For apps that know no root_path: take path off the front of the request's path (not of raw_path).",
     )
 
 

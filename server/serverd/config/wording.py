@@ -27,7 +27,9 @@ from serverd.config.report import Problem
 __all__ = ["PREDICATES", "explain", "kind_of", "listed", "misspelt", "nearest"]
 
 LIKE = 0.6  # what difflib must find for names to be alike: its own default
-LIKE_ELSEWHERE = 0.7  # among the keys of all tables there are more to be alike by chance
+# Among the keys of all tables there are more to be alike by chance; and a slip rarely hits the first letter, so names
+# that begin differently need as much, or "on_failure" is taken for "env_file".
+VERY_LIKE = 0.7
 LONGEST_NAME = 100  # comparing takes time, and what is longer is no misspelling
 MOST_LISTED = 20
 
@@ -85,7 +87,10 @@ def listed(names: Iterable[str]) -> str:
 def _closest(name: str, known: Iterable[str], likeness: float) -> str | None:
     if len(name) > LONGEST_NAME:
         return None
-    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=likeness)), None)
+    for close in difflib.get_close_matches(name, sorted(known), cutoff=likeness):
+        if close[:1] == name[:1] or difflib.get_close_matches(name, [close], cutoff=VERY_LIKE):
+            return close
+    return None
 
 
 def kind_of(field: FieldInfo) -> str:
@@ -127,7 +132,7 @@ def _unknown_key(path: Path, model: type[BaseModel]) -> str:
     if close:
         return f'unknown key (did you mean "{close}"?)'
     elsewhere = _keys_elsewhere(path)
-    close = _closest(key, elsewhere, LIKE_ELSEWHERE)
+    close = _closest(key, elsewhere, VERY_LIKE)
     if close:
         header = elsewhere[close]
         here = (_outermost(header) or close) in model.model_fields
