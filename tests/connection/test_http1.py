@@ -251,6 +251,30 @@ class TestWritingBackpressure:
             assert data.partition(b"\r\n\r\n")[2] == b"".join(b"%c" % number * 100_000 for number in range(50))
 
 
+class TestFairness:
+    """An application that awaits nothing but `send`, to a peer that takes everything."""
+
+    def test_it_gives_others_their_turn_and_hears_that_its_client_has_gone(self) -> None:
+        gone: list[BaseException] = []
+
+        async def streams_for_ever(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            try:
+                while True:
+                    await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            except OSError as error:
+                gone.append(error)
+                raise
+
+        with Wire(streams_for_ever) as wire:
+            wire.transport.deliver(GET)
+            for _ in range(5):
+                wire.loop.call_soon(wire.loop.stop)
+                wire.loop.run_forever()
+            wire.lose()  # it settles: the application has come to its end
+            assert len(gone) == 1
+
+
 @both_parsers
 class TestUnreadBodies:
     """An application that answers without reading the body: the rest is never parsed as a request."""

@@ -252,6 +252,26 @@ def test_it_holds_neither_pydantic_nor_click_nor_watchfiles(spawn: Any, tmp_path
     assert not modules & {"pydantic", "pydantic_core", "click", "watchfiles", "tomli", "h11"}
 
 
+def test_a_request_that_cannot_be_cancelled_does_not_keep_the_worker(spawn: Any, tmp_path: Path) -> None:
+    (tmp_path / "stubborn_app.py").write_text(
+        "import asyncio\nasync def app(scope, receive, send):\n    assert scope['type'] == 'http'\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+        "    await send({'type': 'http.response.body', 'body': b'begun', 'more_body': True})\n"
+        "    while True:\n        try:\n            await asyncio.Event().wait()\n        except BaseException:\n"
+        "            pass\n"
+    )
+    worker = spawn("stubborn_app:app")
+    worker.hear()
+    client = worker.connect(b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n")
+    while b"begun" not in client.recv(1000):
+        pass
+    worker.tell(Drain(0.1))
+    code, _, err = worker.wait()
+    client.close()
+    assert code == 0
+    assert "does not end when it is cancelled" in err
+
+
 def test_an_application_that_hangs_at_its_shutdown_takes_nothing_from_the_others(tmp_path: Path) -> None:
     source = (
         "import asyncio\nasync def app(scope, receive, send):\n    if scope['type'] != 'lifespan': return\n"

@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Awaitable
 from contextvars import Context
 
 from serverd.asgi.failure import began_with_disconnect, send_error
-from serverd.asgi.fields import check_fields, check_trailers
+from serverd.asgi.fields import check_body, check_fields, check_trailers
 from serverd.asgi.pathsend import open_regular
 from serverd.asgi.progress import BODILESS, BODY, COMPLETE, FILE, HEAD, START, TRAILERS, State
 from serverd.asgi.scope import Endpoint
@@ -31,6 +32,7 @@ log = logging.getLogger("serverd.exchange")
 # Request body kept for an application that does not read; above it the peer is not read either.
 # One read of the event loop, as uvicorn and hypercorn keep.
 BODY_HIGH_WATER = 64 * 1024
+FAIR_PARTS = 16  # parts of a response body after which others get their turn
 
 
 class Exchange:
@@ -49,6 +51,7 @@ class Exchange:
         "_fields",
         "_head",
         "_left",
+        "_parts",
         "_status",
         "_stream",
         "_task",
@@ -84,6 +87,7 @@ class Exchange:
         self._fields: Fields = []
         self._left: int | None = None  # bytes until the announced Content-Length; None: not announced
         self._bodiless = head.method == "HEAD"  # RFC 9110 §6.4.1; 204 and 304 as well, once known
+        self._parts = 0  # of the body, sent after the first
         self._trailers: Fields | None = None  # None: none are announced
 
     # The connection's side.
@@ -103,8 +107,7 @@ class Exchange:
     def deliver_body(self, data: bytes, end: bool) -> bool:
         """Take a part of the request body; return whether reading should pause."""
         self.owes_continue = False  # RFC 9110 §10.1.1: who sends the body waits for no 100
-        if end:
-            self._body_end = True
+        self._body_end = self._body_end or end
         if self.state is COMPLETE:
             return False  # nobody will read it
         if data:
@@ -237,8 +240,7 @@ class Exchange:
             raise ResponseError(f"status {status!r} is not a final status code: expected 200 to 599")
         self._fields, length = check_fields(message.get("headers", ()))
         self._status = status
-        if message.get("trailers"):
-            self._trailers = []
+        self._trailers = [] if message.get("trailers") else None
         if status in BODILESS:
             self._bodiless = True
             if status == 205:
@@ -263,8 +265,12 @@ class Exchange:
         self._stream.send_headers(self._status, self._fields, False)
         self._send_part(data, end)
 
-    def _send_more_body(self, message: Message) -> None:
+    def _send_more_body(self, message: Message) -> Awaitable[None] | None:
         self._send_part(*self._count(message))
+        self._parts += 1
+        # An application that awaits nothing else would keep the loop from everybody, and never hear that its
+        # client has gone.
+        return None if self._parts % FAIR_PARTS else asyncio.sleep(0)
 
     def _send_part(self, data: bytes, end: bool) -> None:
         if end and self._trailers is None:
@@ -276,12 +282,8 @@ class Exchange:
 
     def _count(self, message: Message) -> tuple[bytes, bool]:
         """Return body and end of a body message, held against the Content-Length (RFC 9110 §8.6)."""
-        data = message.get("body", b"")
+        data = check_body(message.get("body", b""))
         end = not message.get("more_body", False)
-        if type(data) is not bytes:
-            if not isinstance(data, (bytes, bytearray, memoryview)):
-                raise ResponseError(f"response body is {type(data).__name__}: expected bytes")
-            data = bytes(data)
         if self._bodiless:
             return b"", end
         if self._left is not None:

@@ -1,4 +1,4 @@
-"""Checking the header and trailer fields that an application wants to send, for every protocol.
+"""Checking the fields and the body that an application wants to send, for every protocol.
 
 A CR, LF or NUL in a field would let whoever controls its value begin another field or another response
 (uvicorn CVE-2020-7695): it is an application error and never sent. Called by `exchange`.
@@ -13,7 +13,7 @@ from typing import Any
 from serverd.errors import ResponseError
 from serverd.protocol.head import TOKEN, Fields
 
-__all__ = ["check_fields", "check_trailers"]
+__all__ = ["check_body", "check_fields", "check_trailers"]
 
 _search_illegal = re.compile(rb"[\r\n\x00]").search
 _CONTENT_LENGTH = b"content-length"
@@ -75,6 +75,15 @@ def check_trailers(headers: Iterable[Any]) -> Fields:
         if name in _NO_TRAILERS:
             raise ResponseError(f"{name.decode()} cannot be a trailer: it belongs into http.response.start")
     return fields
+
+
+def check_body(data: Any) -> bytes:
+    """Return a part of a response body as bytes; raises ResponseError when it is nothing of the kind."""
+    if type(data) is bytes:
+        return data
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise ResponseError(f"response body is {type(data).__name__}: expected bytes")
+    return bytes(data)
 
 
 def _check_name(name: Any) -> bytes:

@@ -33,6 +33,8 @@ log = logging.getLogger("serverd.worker")
 
 # What is left of a drain for the lifespan shutdowns when the requests have used all of it.
 _SHUTDOWN_TIMEOUT = 5.0
+# Seconds that tasks which outlive everything have to end when they are cancelled.
+_CANCEL_TIMEOUT = 1.0
 # Seconds before start_timeout at which a start-up that hangs shows its stack. The supervisor counts
 # from the spawn, we from when the interpreter is up, which takes 0.2 s and on a busy machine several
 # times that; the stack has to be out before the supervisor kills us.
@@ -47,8 +49,24 @@ def run(channel: Channel, title: str) -> int:
     assert isinstance(start, Start)  # the first message, always
     logs.configure(start.generation.logging, sys.stderr)
     setproctitle(f"{title} (starting)")
-    with asyncio.Runner(loop_factory=_loop_factory(start.generation.server.loop)) as runner:
-        return runner.run(_Worker(channel, start, title).run())
+    runner = asyncio.Runner(loop_factory=_loop_factory(start.generation.server.loop))
+    code = runner.run(_Worker(channel, start, title).run())
+    if runner.run(_cancel_leftovers()):
+        runner.close()  # waits for every task, which is why a stubborn one is left to the end of the process
+    return code
+
+
+async def _cancel_leftovers() -> bool:
+    """Cancel the tasks that the applications have left behind; return whether all of them ended."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if not tasks:
+        return True
+    _, stubborn = await asyncio.wait(tasks, timeout=_CANCEL_TIMEOUT)
+    for task in stubborn:
+        log.warning("left behind: task %s does not end when it is cancelled", task.get_name())
+    return not stubborn
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
