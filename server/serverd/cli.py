@@ -30,6 +30,17 @@ def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
     context.exit()
 
 
+def _open_missing_streams() -> None:
+    """Open /dev/null in the place of a standard stream that is closed: the next file would take its number."""
+    import os
+
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "-c",
@@ -55,6 +66,7 @@ def main(path: str) -> None:
     """
     import os
 
+    _open_missing_streams()
     from serverd.supervisor.supervisor import Supervisor
 
     try:

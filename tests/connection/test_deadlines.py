@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+from typing import Any
+
 import pytest
 
 from serverd.generation import Limits
@@ -472,3 +475,29 @@ class TestDrain:
             wire.drain()
             wire.advance(0.5)
             assert wire.closed
+
+
+class TestThePeerThatLeavesUnread:
+    """A connection that is not read, because something waits to be served, still notices its end."""
+
+    @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+    def test_the_application_is_told_within_a_sweep(self, monkeypatch: pytest.MonkeyPatch, reset: bool) -> None:
+        ours, theirs = socket.socketpair()
+        told: list[Any] = []
+
+        async def waits(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            told.append(await receive())
+
+        with ours, theirs, Wire(waits, limits=LIMITS) as wire:
+            monkeypatch.setattr(wire.transport, "fileno", ours.fileno)
+            wire.send(GET + b"G")
+            wire.advance(2)
+            assert not told
+            if reset:
+                theirs.close()
+            else:
+                theirs.shutdown(socket.SHUT_WR)
+            wire.advance(1)
+            assert told == [{"type": "http.disconnect"}]
+            assert (not wire.service.connections) is reset

@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -236,3 +238,18 @@ def test_loggers_of_applications_are_left_alone(pipe: Pipe) -> None:
     application.handlers.clear()
     application.propagate = True
     application.setLevel(logging.NOTSET)
+
+
+def test_a_reader_that_hangs_does_not_stop_the_server() -> None:
+    program = (
+        "import logging, sys\nfrom serverd.generation import Logging\nfrom serverd.observe import logs\n"
+        "logs.configure(Logging(format='text'), sys.stderr)\n"
+        "for number in range(5000):\n    logging.getLogger('serverd').warning('x' * 200)\nprint('done')\n"
+    )
+    reader, writer = os.pipe()  # nobody reads
+    try:
+        process = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=writer, timeout=30)
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert process.stdout == b"done\n"

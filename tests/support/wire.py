@@ -8,6 +8,7 @@ conformance and fuzzing.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -136,6 +137,10 @@ class StillLoop(asyncio.SelectorEventLoop):
         return self.now
 
 
+# A socket whose other end stays open, for who looks at the descriptor of a connection.
+_STANDING = socket.socketpair()
+
+
 class MemoryTransport(asyncio.Transport):
     """Keeps what is written; `room` bytes are taken by the peer at once, the rest stays unsent.
 
@@ -159,6 +164,9 @@ class MemoryTransport(asyncio.Transport):
         self._loop = loop
         self._lost = False
         self._paused = False
+
+    def fileno(self) -> int:
+        return _STANDING[0].fileno()
 
     def setsockopt(self, *_: Any) -> None:
         self.reset = True

@@ -272,6 +272,27 @@ def test_a_request_that_cannot_be_cancelled_does_not_keep_the_worker(spawn: Any,
     assert "does not end when it is cancelled" in err
 
 
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("deed", ["sys.exit(7)", "asyncio.get_running_loop().stop()"])
+def test_a_task_that_stops_the_loop_does_not_stop_the_worker(spawn: Any, tmp_path: Path, loop: str, deed: str) -> None:
+    (tmp_path / "stopping_app.py").write_text(
+        "import asyncio, sys\nasync def stops():\n    " + deed + "\n"
+        "async def app(scope, receive, send):\n    assert scope['type'] == 'http'\n"
+        "    if scope['path'] == '/stop':\n        task = asyncio.ensure_future(stops())\n"
+        "        await asyncio.wait([task])\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': [(b'content-length', b'2')]})\n"
+        "    await send({'type': 'http.response.body', 'body': b'ok'})\n"
+    )
+    worker = spawn("stopping_app:app", loop=loop)
+    worker.hear()
+    assert worker.get("/stop").endswith(b"ok")
+    assert worker.get().endswith(b"ok")
+    worker.tell(Drain(1.0))
+    code, _, err = worker.wait()
+    assert code == 0
+    assert "an application has stopped the event loop, which goes on" in err
+
+
 def test_an_application_that_hangs_at_its_shutdown_takes_nothing_from_the_others(tmp_path: Path) -> None:
     source = (
         "import asyncio\nasync def app(scope, receive, send):\n    if scope['type'] != 'lifespan': return\n"

@@ -53,12 +53,11 @@ def check_fields(headers: Iterable[Any]) -> tuple[Fields, int | None]:
             if type(value) is not bytes or not value.isdigit():
                 raise ResponseError(f"content-length {value!r} is not a decimal number of bytes")
             length = int(value)
+        if type(value) is not bytes:
+            raise ResponseError(f"value of header {name!r} is {type(value).__name__}: expected bytes")
         fields.append((name, value))
         values.append(value)
-    try:
-        joined = b"".join(values)
-    except TypeError:
-        raise ResponseError(f"header values must be bytes: {fields!r}") from None
+    joined = b"".join(values)
     # Hot path: one search; `in` on bytes costs an exception inside CPython 3.11 (benchmarks/ "plain GET").
     if _search_illegal(joined) is not None:
         raise ResponseError(f"CR, LF or NUL in a header value: {fields!r}")

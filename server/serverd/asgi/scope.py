@@ -16,12 +16,6 @@ __all__ = ["Endpoint", "Peer", "http_scope"]
 # ASGI HTTP & WebSocket specification 2.5 (send after disconnect raises OSError since 2.4).
 _SPEC_VERSION = "2.5"
 
-_EXTENSIONS: dict[str, dict[str, object]] = {
-    "http.response.trailers": {},
-    "http.response.early_hint": {},
-    "http.response.pathsend": {},
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Peer:
@@ -59,7 +53,11 @@ def http_scope(head: RequestHead, endpoint: Endpoint, peer: Peer, path: str) -> 
         "client": peer.client,
         "server": peer.server,
         "state": endpoint.state.copy(),
-        "extensions": _EXTENSIONS.copy(),
+        "extensions": {
+            "http.response.trailers": {},
+            "http.response.early_hint": {},
+            "http.response.pathsend": {},
+        },
     }
 
 

@@ -126,7 +126,9 @@ Whole = Annotated[
 Workers = Annotated[
     int | Literal["auto"],
     PlainValidator(parse_workers),
-    Kind('whole number, or "auto"', _or_variable({"type": "integer", "minimum": 1}, {"enum": ["auto"]})),
+    Kind(
+        'whole number, or "auto"', _or_variable({"type": "integer", "minimum": 1, "maximum": 1024}, {"enum": ["auto"]})
+    ),
 ]
 Duration = Annotated[
     float,

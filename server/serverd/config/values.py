@@ -96,8 +96,13 @@ def parse_size(value: object) -> int:
     return size
 
 
+# Each is a process with a socket per address: more than any machine has processors, and few enough for a mistake in
+# the file to cost nothing but a line.
+_MOST_WORKERS = 1024
+
+
 def parse_workers(value: object) -> int | str:
-    """Return a number of workers of 1 or more, or "auto".
+    """Return a number of workers of 1 to 1024, or "auto".
 
     Raises ValueError when it is neither.
     """
@@ -108,6 +113,8 @@ def parse_workers(value: object) -> int | str:
         raise ValueError('is not a whole number or "auto"')
     if value < 1:
         raise ValueError('is too few (expected at least 1, or "auto")')
+    if value > _MOST_WORKERS:
+        raise ValueError(f'is too many (expected at most {_MOST_WORKERS}, or "auto")')
     return value
 
 

@@ -175,11 +175,15 @@ class Connection(asyncio.Protocol):
         self._wait = WAIT_LINGER
         # While something is unsent only the lack of progress ends it.
         self.deadline = self._stalled_at + LINGER_TIMEOUT if linger else NEVER
-        if linger and self._transport.can_write_eof():
-            self._transport.write_eof()
-            self._transport.resume_reading()
-        else:
+        if not linger or not self._transport.can_write_eof():
             self._transport.close()
+            return
+        try:
+            self._transport.write_eof()
+        except OSError:
+            self.cut()  # the peer's reset has arrived, and not yet been told to us
+        else:
+            self._transport.resume_reading()
 
     def _reset(self) -> None:
         """Cut the connection so that the peer sees an error and not an ordinary end."""

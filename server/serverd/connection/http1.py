@@ -7,6 +7,7 @@ endpoint, starts the exchange, and when the response is complete goes on with wh
 from __future__ import annotations
 
 import logging
+import select
 from http import HTTPStatus
 
 from serverd.asgi.exchange import Exchange
@@ -33,6 +34,8 @@ __all__ = ["Http1Connection"]
 
 log = logging.getLogger("serverd.connection")
 
+# What poll(2) tells of a peer that has gone although nothing is read from it; Linux tells of a half-close, too.
+_DEPARTURE = getattr(select, "POLLRDHUP", 0)
 # An unread request body up to this size is read and thrown away to keep the connection; Go's net/http
 # does the same with 256 KiB. Beyond it closing is cheaper than reading.
 DISCARD_LIMIT = 256 * 1024
@@ -108,6 +111,21 @@ class Http1Connection(Connection):
     def idle(self) -> bool:
         """True while nothing of a request has arrived since the last one was answered."""
         return self._decoder.idle
+
+    def sweep(self, now: float) -> None:
+        super().sweep(now)
+        if not self._reading and not self.closed and self._exchange is not None:
+            self._look_for_departure(self._exchange)
+
+    def _look_for_departure(self, exchange: Exchange) -> None:
+        """Notice the end of a peer that is not read, because something of it waits (a pipelined request, a body)."""
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), _DEPARTURE)
+        for _, events in poll.poll(0):
+            if events & (select.POLLHUP | select.POLLERR):
+                self.cut()
+            else:
+                exchange.deliver_disconnect()
 
     # Called by the decoder.
 
@@ -220,6 +238,7 @@ class Http1Connection(Connection):
     def abort(self) -> None:
         if self.closed:
             return
+        exchange = self._exchange
         self._exchange = None
         self._decoder.refuse()
         if self._encoder.ends_with_connection:
@@ -227,6 +246,8 @@ class Http1Connection(Connection):
         else:
             self._held = None
             self._end(linger=not self._eof)
+        if exchange is not None:
+            exchange.deliver_disconnect()  # to whatever the application has left waiting
 
     # The end of a request.
 

@@ -17,6 +17,7 @@ import logging
 import os
 import re
 import select
+import stat
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -33,9 +34,9 @@ _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _COLOURS = {"debug": "\x1b[2m", "warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[1;31m"}
 _RESET = "\x1b[0m"
 
-# Seconds that a full pipe is waited for before a line is given up: a log reader that hangs must not
+# Milliseconds that a full pipe is waited for before lines are given up: a log reader that hangs must not
 # stop the server.
-_WRITE_PATIENCE = 1.0
+_WRITE_PATIENCE = 1000.0
 
 
 class Stream(Protocol):
@@ -131,6 +132,8 @@ class _Handler(logging.Handler):
     def __init__(self, descriptor: int) -> None:
         super().__init__()
         self._descriptor = descriptor
+        self._is_pipe = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+        self._patience = _WRITE_PATIENCE
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -143,10 +146,14 @@ class _Handler(logging.Handler):
             self._write(data)
 
     def _write(self, data: bytes) -> None:
+        writable = select.poll()
+        writable.register(self._descriptor, select.POLLOUT)
+        # A pipe that polls as writable takes PIPE_BUF bytes without blocking, and may not take more.
+        most = select.PIPE_BUF if self._is_pipe else len(data)
         while data:
-            try:
-                data = data[os.write(self._descriptor, data) :]
-            except BlockingIOError:
-                # Whoever shares the pipe made it non-blocking.
-                if not select.select([], [self._descriptor], [], _WRITE_PATIENCE)[1]:
-                    return
+            if not writable.poll(self._patience):
+                self._patience = 0.0  # what follows is lost, too, but at once, until it is read again
+                return
+            with contextlib.suppress(BlockingIOError):
+                data = data[os.write(self._descriptor, data[:most]) :]
+        self._patience = _WRITE_PATIENCE

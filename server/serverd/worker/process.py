@@ -13,7 +13,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from setproctitle import setproctitle
 
@@ -33,6 +34,9 @@ log = logging.getLogger("serverd.worker")
 
 # What is left of a drain for the lifespan shutdowns when the requests have used all of it.
 _SHUTDOWN_TIMEOUT = 5.0
+# Characters of an application's failure that are told: the end of a traceback says what went wrong.
+_SUMMARY_SIZE = 2_000
+_DETAIL_SIZE = 100_000
 # Seconds that tasks which outlive everything have to end when they are cancelled.
 _CANCEL_TIMEOUT = 1.0
 # Seconds before start_timeout at which a start-up that hangs shows its stack. The supervisor counts
@@ -50,10 +54,23 @@ def run(channel: Channel, title: str) -> int:
     logs.configure(start.generation.logging, sys.stderr)
     setproctitle(f"{title} (starting)")
     runner = asyncio.Runner(loop_factory=_loop_factory(start.generation.server.loop))
-    code = runner.run(_Worker(channel, start, title).run())
+    code = _run_on(runner.get_loop(), _Worker(channel, start, title).run())
     if runner.run(_cancel_leftovers()):
         runner.close()  # waits for every task, which is why a stubborn one is left to the end of the process
     return code
+
+
+def _run_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, int]) -> int:
+    """Run the worker to its end, whatever the tasks of its applications do to the loop."""
+    task = loop.create_task(coroutine)
+    while True:
+        try:
+            return loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt, RuntimeError) as error:
+            # sys.exit() in a task leaves the loop, loop.stop() stops it: neither is an application's to do.
+            if task.done():
+                raise
+            log.error("an application has stopped the event loop, which goes on: %r", error)
 
 
 async def _cancel_leftovers() -> bool:
@@ -143,7 +160,7 @@ class _Worker:
                     endpoints[app.name] = await self._bring_up_app(app)
                 except AppError as error:
                     summary, detail = explain(app, error)
-                    self._channel.send(Failed(summary, detail))
+                    self._channel.send(Failed(summary[:_SUMMARY_SIZE], detail[-_DETAIL_SIZE:]))
                     return None
         finally:
             faulthandler.cancel_dump_traceback_later()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
+import os
 import select
 import socket
 import sys
@@ -37,6 +38,7 @@ log = logging.getLogger("serverd.worker")
 _SWEEP_INTERVAL = 1.0  # s: how exact a timeout of a few seconds has to be
 _DRAIN_INTERVAL = 0.05  # s: while draining somebody waits for the end
 _QUEUE_TIMEOUT = 1.0  # s to empty the queues of the listening sockets: what is left then fills as fast as we accept
+_ACCEPT_BATCH = 64  # connections that asyncio accepts, or fails to, and logs, in one turn of the loop
 _CONNECT_TURNS = 3  # of the loop, at most, from the accepting of a connection to its `connection_made`
 _CUT_TIMEOUT = 1.0  # s that a cancelled application has to come to its end
 
@@ -129,7 +131,12 @@ class Serving:
             self._defaults.set_date(_imf_fixdate(time.time()))
         now = self._loop.time()
         for connection in self._connections():
-            connection.sweep(now)
+            try:
+                connection.sweep(now)
+            except Exception:
+                # A bug of ours; it must not take the deadlines of all other connections along.
+                log.exception("a connection could not be swept, cutting it: this is a bug of serverd")
+                connection.cut()
         if self._drained is not None and not self._drained.done() and not self._busy():
             self._drained.set_result(None)
         self._sweep_handle = self._loop.call_later(self._interval, self._sweep)
@@ -149,10 +156,14 @@ async def _serve(loop: asyncio.AbstractEventLoop, fd: int, service: Service, bac
         return Http1Connection(service)
 
     if sock.family != socket.AF_UNIX:
-        return await loop.create_server(make_connection, sock=sock, backlog=backlog)
-    # The path belongs to the supervisor: a worker that ends must not take it from the others.
-    options: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-    return await loop.create_unix_server(make_connection, sock=sock, backlog=backlog, **options)
+        server = await loop.create_server(make_connection, sock=sock, backlog=_ACCEPT_BATCH)
+    else:
+        # The path belongs to the supervisor: a worker that ends must not take it from the others.
+        options: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+        server = await loop.create_unix_server(make_connection, sock=sock, backlog=_ACCEPT_BATCH, **options)
+    with socket.socket(fileno=os.dup(fd)) as listening:
+        listening.listen(backlog)  # the queue itself may be longer
+    return server
 
 
 def _parser_factory(name: str) -> Callable[[], FieldParser]:
