@@ -6,7 +6,9 @@ with it. Everything that does not depend on the request is prepared in it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from serverd.asgi.types import Application, Scope, State
 from serverd.protocol.head import RequestHead
@@ -15,6 +17,15 @@ __all__ = ["Endpoint", "Peer", "http_scope"]
 
 # ASGI HTTP & WebSocket specification 2.5 (send after disconnect raises OSError since 2.4).
 _SPEC_VERSION = "2.5"
+
+
+# What each says of itself is nothing, for good: it is shared between requests, and applications.
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+_EXTENSIONS = {
+    "http.response.trailers": _NOTHING,
+    "http.response.early_hint": _NOTHING,
+    "http.response.pathsend": _NOTHING,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +64,7 @@ def http_scope(head: RequestHead, endpoint: Endpoint, peer: Peer, path: str) -> 
         "client": peer.client,
         "server": peer.server,
         "state": endpoint.state.copy(),
-        "extensions": {
-            "http.response.trailers": {},
-            "http.response.early_hint": {},
-            "http.response.pathsend": {},
-        },
+        "extensions": _EXTENSIONS.copy(),
     }
 
 
