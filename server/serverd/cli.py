@@ -6,6 +6,7 @@ and `--version` answer at once.
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 
@@ -32,8 +33,6 @@ def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
 
 def _open_missing_streams() -> None:
     """Open /dev/null in the place of a standard stream that is closed: the next file would take its number."""
-    import os
-
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)
@@ -64,8 +63,6 @@ def main(path: str) -> None:
     Exit codes: 0 stopped as asked, 2 wrong usage, 3 the configuration, a listener's address or an
     application does not allow the start, 1 a bug of serverd.
     """
-    import os
-
     _open_missing_streams()
     from serverd.supervisor.supervisor import Supervisor
 

@@ -54,3 +54,8 @@ def test_a_bug_is_one_and_asks_to_be_reported(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("serverd: this is a bug of serverd")
+
+
+def test_a_closed_standard_error_is_no_bug(tmp_path: Path) -> None:
+    command = f'exec "{sys.executable}" -m serverd -c "{tmp_path}/missing.toml" 2>&-'
+    assert subprocess.run(["sh", "-c", command], timeout=30).returncode == 3
