@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 __all__ = [
+    "Account",
     "Address",
     "AddressKind",
     "App",
@@ -20,6 +21,7 @@ __all__ = [
     "Listener",
     "Logging",
     "Mount",
+    "Recycle",
     "RedirectTarget",
     "RespondTarget",
     "Server",
@@ -33,6 +35,7 @@ class AddressKind(Enum):
     TCP = "tcp"  # host and port; host "" is every interface, dual stack
     UNIX = "unix"  # path of a unix stream socket
     FD = "fd"  # a listening descriptor inherited from whoever started the supervisor
+    SYSTEMD = "systemd"  # the listening descriptors that socket activation calls by this name
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Address:
     port: int = 0  # TCP: 0 lets the kernel choose
     path: str = ""  # UNIX
     fd: int = -1  # FD
+    name: str = ""  # SYSTEMD: as LISTEN_FDNAMES has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ class App:
     factory: bool = False
     interface: str = "auto"  # auto | asgi3 | asgi2
     lifespan: str = "auto"  # auto | on | off
+    on_failure: str = "exit"  # exit | unavailable
     env: dict[str, str] = field(default_factory=dict)  # env_file and env, merged
     source: str = ""  # "server.toml:7": the line that names the application
 
@@ -129,6 +134,25 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
+class Recycle:
+    """When a worker is replaced although nothing is wrong with it ([server.recycle]); 0 is never."""
+
+    requests: int = 0  # that it has begun
+    jitter: int = 0  # requests more, differing from worker to worker
+    lifetime: float = 0.0  # since it was ready
+    memory: int = 0  # resident
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who the workers are ([server] user and group); None leaves what the supervisor is."""
+
+    uid: int | None = None
+    gid: int | None = None
+    groups: tuple[int, ...] = ()  # supplementary; taken together with uid
+
+
+@dataclass(frozen=True, slots=True)
 class Server:
     """The process-wide settings that workers and supervisor need ([server])."""
 
@@ -137,6 +161,14 @@ class Server:
     http1_parser: str = "auto"  # auto | httptools | h11
     start_timeout: float = 60.0
     graceful_timeout: float = 30.0
+    hang_timeout: float = 30.0  # an event loop that does not answer for so long is killed; 0: never
+    lag_threshold: float = 1.0  # one that does not answer for so long has its stack logged; 0: never
+    shutdown_delay: float = 0.0  # not ready any more, and still accepting
+    recycle: Recycle = Recycle()
+    preload: bool = False
+    account: Account = Account()
+    umask: int | None = None
+    pid_file: str = ""  # absolute; "": none
     server_header: bool = True
     date_header: bool = True
 
@@ -147,6 +179,7 @@ class Logging:
 
     level: str = "info"  # debug | info | warning | error
     format: str = "auto"  # auto | text | json
+    file: str = ""  # absolute; "": standard error
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,5 +192,6 @@ class Generation:
     apps: tuple[App, ...]
     mounts: tuple[Mount, ...]
     logging: Logging
+    control_socket: str = ""  # absolute path of the control socket; "": none
     warnings: tuple[str, ...] = ()
     number: int = 0

@@ -7,7 +7,7 @@ import pytest
 from serverd.config.addresses import clash, parse_address
 from serverd.generation import Address, AddressKind
 
-TCP, UNIX, FD = AddressKind.TCP, AddressKind.UNIX, AddressKind.FD
+TCP, UNIX, FD, SYSTEMD = AddressKind.TCP, AddressKind.UNIX, AddressKind.FD, AddressKind.SYSTEMD
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,8 @@ TCP, UNIX, FD = AddressKind.TCP, AddressKind.UNIX, AddressKind.FD
         Address(UNIX, "unix:/run/x.sock", path="/run/x.sock"),
         Address(UNIX, "unix:x:y.sock", path="x:y.sock"),
         Address(FD, "fd:3", fd=3),
+        Address(SYSTEMD, "systemd:web", name="web"),
+        Address(SYSTEMD, "systemd:My Web/1.socket", name="My Web/1.socket"),
     ],
     ids=lambda address: address.text,
 )
@@ -52,7 +54,11 @@ def test_an_address_is_read(expected: Address) -> None:
         ("unix:a\0", "control character"),
         ("fd:x", "is not an address"),
         ("fd:-1", "is not an address"),
-        ("systemd:web", "is not an address"),
+        ("systemd:", "no name of a socket"),
+        ("systemd:a:b", "no name of a socket"),
+        ("systemd:a\n", "no name of a socket"),
+        ("systemd:ä", "no name of a socket"),
+        ("systemd:" + "x" * 256, "no name of a socket"),
         (8000, "is not a string"),
     ],
 )
@@ -75,6 +81,7 @@ def test_what_is_no_address_is_refused(text: object, wrong: str) -> None:
         ("example.com:8000", "EXAMPLE.com:8000"),
         ("unix:/x", "unix:/x"),
         ("fd:3", "fd:3"),
+        ("systemd:web", "systemd:web"),
     ],
 )
 def test_addresses_clash_in_both_directions(one: str, other: str) -> None:

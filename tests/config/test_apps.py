@@ -37,6 +37,26 @@ def test_the_directory_is_that_of_the_file_where_the_app_stands(load_text: Load,
     )
 
 
+def test_the_directory_is_the_real_one_so_that_a_release_that_was_switched_differs(
+    load_text: Load, report_of: Report, tmp_path: Path
+) -> None:
+    files = {"releases/1/shop/main.py": "", "releases/2/shop/main.py": ""}
+    (tmp_path / "current").symlink_to("releases/1")
+    text = BASE + 'directory = "current"\n'
+    assert load_text(text, files).apps[0].directory == str(tmp_path / "releases/1")
+    (tmp_path / "current").unlink()
+    (tmp_path / "current").symlink_to("releases/2")
+    assert load_text(text).apps[0].directory == str(tmp_path / "releases/2")
+    (tmp_path / "current").unlink()
+    assert f'"current" is not a directory (looked for {tmp_path / "current"})' in report_of(text)
+
+
+def test_what_follows_a_failure_is_carried_along(load_text: Load) -> None:
+    text = BASE.replace("shop.main", "json")
+    assert load_text(text).apps[0].on_failure == "exit"
+    assert load_text(text + 'on_failure = "unavailable"\n').apps[0].on_failure == "unavailable"
+
+
 def test_env_wins_over_env_file(load_text: Load) -> None:
     generation = load_text(
         BASE + 'env_file = "shop.env"\nenv = { A = "env", B = "${B}" }\n',

@@ -10,7 +10,8 @@ import pytest
 
 from serverd.config import load as load_module
 from serverd.config import locate
-from serverd.config.load import LARGEST_FILE, load
+from serverd.config.files import LARGEST_FILE
+from serverd.config.load import load
 from serverd.errors import ConfigError
 
 from .conftest import Load, Report, Write

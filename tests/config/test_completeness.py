@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import re
 from collections.abc import Iterator
@@ -28,9 +29,23 @@ FILES = {
 
 SOUND: dict[str, Any] = {
     "include": ["more.toml"],
-    "server": {"workers": 2, "loop": "auto", "graceful_timeout": "5s", "server_header": False},
+    "server": {
+        "workers": 2,
+        "loop": "auto",
+        "graceful_timeout": "5s",
+        "server_header": False,
+        "user": os.geteuid(),
+        "group": os.getegid(),
+        "umask": "0027",
+        "pid_file": "serverd.pid",
+        "hang_timeout": "5s",
+        "lag_threshold": "2s",
+        "preload": True,
+        "recycle": {"requests": 100, "jitter": 10, "lifetime": "1h", "memory": "1GiB"},
+    },
     "limits": {"header_count": 10, "body_size": "1MiB"},
-    "logging": {"level": "debug"},
+    "logging": {"level": "debug", "file": "serverd.log"},
+    "control": {"socket": "control.sock"},
     "listeners": {
         "web": {
             "bind": ["127.0.0.1:8000", "unix:web.sock"],
@@ -48,6 +63,7 @@ SOUND: dict[str, Any] = {
             "env_file": "shop.env",
             "env": {"SAME": "x", "OWN": "y"},
             "lifespan": "off",
+            "on_failure": "unavailable",
         }
     },
     "mounts": [

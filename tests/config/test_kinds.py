@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 from pydantic import TypeAdapter
 
-from serverd.config.kinds import Duration, Workers, parse_account, parse_root_path
+from serverd.config.kinds import (
+    Duration,
+    HangTimeout,
+    LagThreshold,
+    Lifetime,
+    Memory,
+    Workers,
+    parse_account,
+    parse_root_path,
+)
 
 
 @pytest.mark.parametrize(("written", "account"), [(0, 0), (1000, 1000), ("1000", 1000), ("www-data", "www-data")])
@@ -29,3 +38,15 @@ def test_the_schema_accepts_numbers_and_text(kind: object) -> None:
     accepted = TypeAdapter(kind).json_schema()["anyOf"]
     assert {item.get("type") for item in accepted} >= {"string"}
     assert any(item.get("type") in ("number", "integer") for item in accepted)
+
+
+BOUNDED = [(HangTimeout, 2.0, "2s"), (LagThreshold, 0.01, "10ms"), (Lifetime, 1.0, "1s"), (Memory, 2**24, "16MiB")]
+
+
+@pytest.mark.parametrize(("kind", "least", "written"), BOUNDED, ids=["hang", "lag", "lifetime", "memory"])
+def test_0_is_never_and_what_is_too_small_to_be_meant_is_refused(kind: object, least: float, written: str) -> None:
+    adapter = TypeAdapter(kind)
+    assert adapter.validate_python(0) == 0
+    assert adapter.validate_python(written) == least
+    with pytest.raises(ValueError, match=f"expected at least {written}, or 0 for never"):
+        adapter.validate_python(least * 0.9 if isinstance(least, float) else least - 1)

@@ -86,6 +86,11 @@ def test_the_sound_addresses_beside_a_faulty_one_are_compared(report_of: Report)
     assert report.endswith("5 problems in server.toml")
 
 
+def test_sockets_of_socket_activation_have_the_access_that_their_unit_gives_them(report_of: Report) -> None:
+    report = report_of(f'[listeners.web]\nbind = "systemd:web"\nsocket_mode = "0660"\n{PONG}')
+    assert report.startswith("server.toml:3: listeners.web.socket_mode: has no effect without a unix address in `bind`")
+
+
 def test_a_faulty_unix_key_without_unix_address_is_told_both(report_of: Report) -> None:
     report = report_of(f'[listeners.web]\nbind = ":1"\nsocket_mode = 660\n{PONG}')
     assert report.endswith("2 problems in server.toml")

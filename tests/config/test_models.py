@@ -13,7 +13,7 @@ from serverd.config import models
 from serverd.config.models import Section
 
 SECTIONS = [models.Server, models.Limits, models.Listener, models.App, models.Mount, models.Respond, models.Logging]
-SECTIONS += [models.Fragment, models.File]
+SECTIONS += [models.Recycle, models.Control, models.Fragment, models.File]
 NEEDED: dict[type[Section], dict[str, Any]] = {models.Listener: {"bind": ":1"}, models.App: {"app": "x"}}
 
 
@@ -40,17 +40,24 @@ def test_a_section_is_frozen(section: type[Section]) -> None:
 
 @pytest.mark.parametrize(
     ("model", "plain"),
-    [(models.Server, generation.Server), (models.Limits, generation.Limits), (models.Logging, generation.Logging)],
-    ids=["server", "limits", "logging"],
+    [(models.Recycle, generation.Recycle), (models.Limits, generation.Limits), (models.Logging, generation.Logging)],
+    ids=["recycle", "limits", "logging"],
 )
 def test_defaults_are_those_of_the_generation(model: type[Section], plain: type[Any]) -> None:
     assert model().model_dump() == dataclasses.asdict(plain())
 
 
+def test_defaults_of_the_process_are_those_of_the_generation() -> None:
+    written, plain = models.Server().model_dump(), dataclasses.asdict(generation.Server())
+    assert written.pop("user") is written.pop("group") is None
+    assert set(plain.pop("account").values()) == {None, ()}
+    assert written == plain
+
+
 def test_defaults_of_apps_and_mounts_are_those_of_the_generation() -> None:
     app = models.App(app="x").model_dump()  # type: ignore[call-arg]
     plain = dataclasses.asdict(generation.App(name="x", target="x:app", directory="/"))
-    for key in ("factory", "interface", "lifespan", "env"):
+    for key in ("factory", "interface", "lifespan", "on_failure", "env"):
         assert app[key] == plain[key]
     assert models.Mount().strip_prefix is generation.AppTarget("x", "").strip_prefix
 

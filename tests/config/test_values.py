@@ -11,9 +11,11 @@ from serverd.config.values import (
     parse_app_target,
     parse_duration,
     parse_file_path,
+    parse_maybe_path,
     parse_name,
     parse_size,
     parse_socket_mode,
+    parse_umask,
     parse_variable_name,
     parse_variable_value,
     parse_workers,
@@ -183,3 +185,22 @@ def test_no_predicate_repeats_the_value(parse: object) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (the point is what it does not say)
         parse("hunter2 \0")  # type: ignore[operator]
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("written", "bits"), [("0027", 0o27), ("022", 0o22), ("0o077", 0o77), ("0777", 0o777)])
+def test_a_umask_is_octal(written: str, bits: int) -> None:
+    assert parse_umask(written) == bits
+
+
+@pytest.mark.parametrize("written", [22, 0o22, "22", "1777", "0028", "", None, "0027\n"])
+def test_what_is_no_umask_is_refused(written: object) -> None:
+    with pytest.raises(ValueError, match="is not a umask"):
+        parse_umask(written)
+
+
+def test_a_path_that_may_be_missing_is_empty_or_a_path() -> None:
+    assert parse_maybe_path("") == ""
+    assert parse_maybe_path("a/b") == "a/b"
+    for wrong in (0, None, False, "a\0"):
+        with pytest.raises(ValueError, match="path"):
+            parse_maybe_path(wrong)

@@ -7,11 +7,13 @@ are 0 for a generation, 3 for a report, 2 for wrong usage.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from serverd.config.load import load
 from serverd.errors import ConfigError
 from serverd.messages import Loaded, LoadFailed, encode
+from serverd.parent import die_with_parent
 
 __all__ = ["main"]
 
@@ -21,6 +23,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m serverd.config FILE", file=sys.stderr)
         return 2
+    die_with_parent(signal.SIGKILL)  # a supervisor that is killed leaves nobody who wants the outcome
     try:
         message: Loaded | LoadFailed = Loaded(load(arguments[0], os.environ))
         code = 0

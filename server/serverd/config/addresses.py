@@ -18,11 +18,14 @@ UNIX_PATH_BYTES = 107  # sun_path holds 108 bytes on Linux with the closing NUL 
 EVERY_IPV4 = "0.0.0.0"  # noqa: S104 (compared with what the operator wrote, never bound)
 EVERY_IPV6 = "::"
 
-_EXPECTED = '(expected like "127.0.0.1:8000", "[::1]:8000", ":8000", "unix:/run/app.sock" or "fd:3")'
+_EXPECTED = '(expected like "127.0.0.1:8000", "[::1]:8000", ":8000", "unix:/run/app.sock", "fd:3" or "systemd:web")'
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _PORT = re.compile(r"[0-9]{1,5}")
 _FD = re.compile(r"[0-9]{1,9}")
+# FileDescriptorName= in systemd.socket(5): ASCII without control characters and without ":", which separates the names
+# in LISTEN_FDNAMES (sd_listen_fds(3)).
+_ACTIVATION_NAME = re.compile(r"[\x20-\x39\x3b-\x7e]{1,255}")
 
 
 def parse_address(value: object) -> Address:
@@ -36,6 +39,8 @@ def parse_address(value: object) -> Address:
         return Address(AddressKind.UNIX, str(value), path=parse_file_path(value[5:]))
     if value.startswith("fd:") and _FD.fullmatch(value[3:]):
         return Address(AddressKind.FD, str(value), fd=int(value[3:]))
+    if value.startswith("systemd:"):
+        return Address(AddressKind.SYSTEMD, str(value), name=_parse_activation_name(value[8:]))
     if "://" in value:
         raise ValueError(f"is a URL, not an address {_EXPECTED}")
     host, colon, port = value.rpartition(":")
@@ -46,6 +51,16 @@ def parse_address(value: object) -> Address:
     if int(port) > 65535:
         raise ValueError("has a port above 65535 (expected 0 to 65535; 0 lets the kernel choose)")
     return Address(AddressKind.TCP, str(value), host=_parse_bind_host(host), port=int(port))
+
+
+def _parse_activation_name(name: str) -> str:
+    """Return a name as socket activation has it."""
+    if not _ACTIVATION_NAME.fullmatch(name):
+        raise ValueError(
+            'holds no name of a socket (expected like "systemd:web": the FileDescriptorName= of the .socket unit,'
+            ' up to 255 printable ASCII characters without ":")'
+        )
+    return str(name)
 
 
 def _parse_bind_host(host: str) -> str:
@@ -73,6 +88,8 @@ def clash(one: Address, other: Address) -> bool:
         return False
     if one.kind is AddressKind.FD:
         return one.fd == other.fd
+    if one.kind is AddressKind.SYSTEMD:
+        return one.name == other.name
     if one.kind is AddressKind.UNIX:
         return one.path == other.path
     if one.port != other.port or one.port == 0:

@@ -33,10 +33,12 @@ def resolve_app(entry: Entry[App], read: Callable[[str], str], problems: list[Pr
     return PlainApp(
         name=entry.name,
         target=model.app,
-        directory=directory,
+        # Of a symlinked release the real one: that is what the next reload compares, and what its modules are found by.
+        directory=os.path.realpath(directory),
         factory=model.factory,
         interface=model.interface,
         lifespan=model.lifespan,
+        on_failure=model.on_failure,
         env={**_read_env_file(entry, read, problems), **model.env},
         source=entry.place("app"),
     )

@@ -7,8 +7,9 @@ use, so that both come from the one place that has the parser. Called by `models
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, PlainValidator
 from pydantic_core import CoreSchema
@@ -26,9 +27,11 @@ from serverd.config.values import (
     parse_app_target,
     parse_duration,
     parse_file_path,
+    parse_maybe_path,
     parse_name,
     parse_size,
     parse_socket_mode,
+    parse_umask,
     parse_variable_name,
     parse_variable_value,
     parse_workers,
@@ -40,14 +43,20 @@ __all__ = [
     "Account",
     "AppReference",
     "BindAddresses",
+    "Count",
     "Duration",
     "FilePath",
     "Flag",
+    "HangTimeout",
     "HeaderName",
     "HeaderValue",
     "Host",
     "Kind",
+    "LagThreshold",
+    "Lifetime",
     "ListenerReference",
+    "MaybePath",
+    "Memory",
     "MountPath",
     "Name",
     "PythonTarget",
@@ -57,11 +66,14 @@ __all__ = [
     "SocketMode",
     "Status",
     "Text",
+    "Umask",
     "VariableName",
     "VariableValue",
     "Whole",
     "Workers",
 ]
+
+Amount = TypeVar("Amount", int, float)
 
 VARIABLE = r"\$\{"  # schema pattern: any string may be, or hold, a reference to the environment
 
@@ -90,6 +102,19 @@ def _one_or_more(value: object) -> object:
     if value == []:
         raise ValueError("is empty (expected at least one address)")
     return value if isinstance(value, list) else [value]
+
+
+def _or_never(parse: Callable[[object], Amount], least: str) -> Callable[[object], Amount]:
+    """Return `parse` that refuses what is less than `least` and yet not 0."""
+    bound = parse(least)
+
+    def parse_or_never(value: object) -> Amount:
+        amount = parse(value)
+        if 0 < amount < bound:
+            raise ValueError(f"is too small (expected at least {least}, or 0 for never)")
+        return amount
+
+    return parse_or_never
 
 
 def parse_account(value: object) -> int | str:
@@ -130,22 +155,27 @@ Workers = Annotated[
         'whole number, or "auto"', _or_variable({"type": "integer", "minimum": 1, "maximum": 1024}, {"enum": ["auto"]})
     ),
 ]
-Duration = Annotated[
-    float,
-    BeforeValidator(parse_duration),
-    Kind(
-        "duration",
-        {"anyOf": [{"type": "number", "minimum": 0}, _string(r"^[0-9]+(\.[0-9]+)? ?(ms|s|m|h|d)$")]},
-    ),
+Count = Annotated[
+    int, BeforeValidator(read_number_or_flag), Kind("whole number", _or_variable({"type": "integer", "minimum": 0}))
 ]
-Size = Annotated[
-    int,
-    BeforeValidator(parse_size),
-    Kind(
-        "size",
-        {"anyOf": [{"type": "integer", "minimum": 0}, _string(r"^[0-9]+ ?([KMGT]i?)?B$")]},
-    ),
+_DURATION = {"anyOf": [{"type": "number", "minimum": 0}, _string(r"^[0-9]+(\.[0-9]+)? ?(ms|s|m|h|d)$")]}
+_SIZE = {"anyOf": [{"type": "integer", "minimum": 0}, _string(r"^[0-9]+ ?([KMGT]i?)?B$")]}
+Duration = Annotated[float, BeforeValidator(parse_duration), Kind("duration", _DURATION)]
+Size = Annotated[int, BeforeValidator(parse_size), Kind("size", _SIZE)]
+# A worker beats every 0.5 s and is late without a beat for 1.5 s: whoever is to be killed has been late before.
+HangTimeout = Annotated[
+    float, BeforeValidator(_or_never(parse_duration, "2s")), Kind("duration of at least 2s, or 0", _DURATION)
 ]
+# Twice the interval at which CPython's threads take turns (sys.getswitchinterval): below, that is all one would see.
+LagThreshold = Annotated[
+    float, BeforeValidator(_or_never(parse_duration, "10ms")), Kind("duration of at least 10ms, or 0", _DURATION)
+]
+# A shorter one is less than most applications take to start: a server would do nothing else.
+Lifetime = Annotated[
+    float, BeforeValidator(_or_never(parse_duration, "1s")), Kind("duration of at least 1s, or 0", _DURATION)
+]
+# An interpreter with an event loop and nothing else is larger: no successor would ever be small enough.
+Memory = Annotated[int, BeforeValidator(_or_never(parse_size, "16MiB")), Kind("size of at least 16MiB, or 0", _SIZE)]
 Name = Annotated[str, PlainValidator(parse_name), Kind("name", {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"})]
 ListenerReference = Annotated[str, Kind("name of a listener", _string())]
 AppReference = Annotated[str, Kind("name of an app", _string())]
@@ -154,13 +184,15 @@ BindAddresses = Annotated[
     Field(strict=False),
     BeforeValidator(_one_or_more),
     Kind(
-        'address like "127.0.0.1:8000", "[::1]:8000", ":8000", "unix:/run/app.sock", "fd:3", or a list of them',
+        'address like "127.0.0.1:8000", "[::1]:8000", ":8000", "unix:/run/app.sock", "fd:3", "systemd:web",'
+        " or a list of them",
         {"anyOf": [_string("^.*:.+$"), {"type": "array", "items": _string("^.*:.+$"), "minItems": 1}]},
     ),
 ]
 SocketMode = Annotated[
     int, PlainValidator(parse_socket_mode), Kind('octal string like "0660"', _string("^(0o|0)?[0-7]{3}$"))
 ]
+Umask = Annotated[int, PlainValidator(parse_umask), Kind('octal string like "0027"', _string("^(0o|0)?[0-7]{3}$"))]
 Account = Annotated[
     int | str,
     PlainValidator(parse_account),
@@ -172,6 +204,7 @@ PythonTarget = Annotated[
     Kind('"package.module:attribute"', _string(r"^[^\s:/]+(:[^\s:/]+)?$")),
 ]
 FilePath = Annotated[str, PlainValidator(parse_file_path), Kind("path", {"type": "string", "minLength": 1})]
+MaybePath = Annotated[str, PlainValidator(parse_maybe_path), Kind('path, or ""', _string())]
 VariableName = Annotated[
     str,
     PlainValidator(parse_variable_name),

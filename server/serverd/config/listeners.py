@@ -6,12 +6,11 @@ nothing. Called by `load`.
 
 from __future__ import annotations
 
-import grp
-import pwd
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import combinations
 
+from serverd.config.accounts import find_group, find_user
 from serverd.config.addresses import UNIX_PATH_BYTES, clash
 from serverd.config.document import Entry
 from serverd.config.models import Limits, Listener
@@ -78,10 +77,9 @@ def _absolute(entry: Entry[Listener], address: Address) -> Address:
 def _account(entry: Entry[Listener], key: str, problems: list[Problem]) -> int | None:
     """Return the number of the user or group that `key` names; None when it is not set or unknown."""
     value: int | str | None = getattr(entry.model, key)
-    if not isinstance(value, str):
-        return value
-    try:
-        return pwd.getpwnam(value).pw_uid if key == "socket_user" else grp.getgrnam(value).gr_gid
-    except (KeyError, UnicodeError):
-        problems.append(entry.refusal(key, f"is not a {key.removeprefix('socket_')} of this machine"))
+    if value is None:
         return None
+    number = find_user(value) if key == "socket_user" else find_group(value)
+    if number is None:
+        problems.append(entry.refusal(key, f"is not a {key.removeprefix('socket_')} of this machine"))
+    return number

@@ -1,35 +1,34 @@
 """From the path of the main file to a `Generation`, or to a `ConfigError` with every problem there is.
 
-The only module that opens configuration files. It orders the steps: read, substitute, validate, resolve,
-compare; what each step means is in the module of its noun. Called by `python -m serverd.config`.
+It orders the steps: read, substitute, validate, resolve, compare; what each step means is in the module of its
+noun. Called by `python -m serverd.config`.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from serverd.config.apps import resolve_app, shared_variables
-from serverd.config.cpus import usable_cpus
 from serverd.config.document import Document, Entry, Unreadable
+from serverd.config.files import LARGEST_FILE, read_text
 from serverd.config.include import included_files
 from serverd.config.listeners import clashing_addresses, resolve_listener
 from serverd.config.models import App, File, Fragment, Listener
 from serverd.config.modules import foreign_modules
 from serverd.config.mounts import Names, equal_mounts, resolve_mount
+from serverd.config.process import resolve_control, resolve_logging, resolve_server, taken_files
 from serverd.config.report import Problem, Problems, render, render_warning
 from serverd.config.validation import Validated, validate
 from serverd.errors import ConfigError
 from serverd.generation import App as PlainApp
-from serverd.generation import AppTarget, Generation, Logging, Server
+from serverd.generation import AppTarget, Generation
 from serverd.generation import Listener as PlainListener
 from serverd.generation import Mount as PlainMount
 
-__all__ = ["load", "read_text"]
+__all__ = ["load"]
 
-LARGEST_FILE = 1024 * 1024  # bytes; a hundred times the longest sensible file, and no log by mistake
 MOST_BYTES = 4 * LARGEST_FILE  # in all files together
 MOST_COMPARED = 1000  # listeners, their addresses, and apps: more than a process has descriptors or memory for
 
@@ -49,43 +48,11 @@ def load(path: str, environ: Mapping[str, str]) -> Generation:
         raise ConfigError(render(problems))
     top = validate(main, File, main.expand(environ), problems)
     fragments, complete = _read_fragments(top, environ, len(text), problems)
-    generation = _assemble(top, fragments, problems, complete)
+    control = resolve_control(top.root, environ, problems)
+    generation = _assemble(top, fragments, control, problems, complete)
     if problems:
         raise ConfigError(render(problems))
     return generation
-
-
-def read_text(path: str) -> str:
-    """Return the text of the regular file at `path`.
-
-    Raises Unreadable with a predicate.
-    """
-    try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise Unreadable("is a directory (expected a file)")
-        if not stat.S_ISREG(status.st_mode):  # a pipe could block for ever, and could not be read again on reload
-            raise Unreadable("is not a regular file")
-        with open(path, "rb", opener=_open_without_waiting) as file:
-            content = file.read(LARGEST_FILE + 1) or b""  # the size that stat has is 0 for what the kernel makes up
-        if len(content) > LARGEST_FILE:
-            raise Unreadable(f"is larger than {LARGEST_FILE} bytes")
-    except FileNotFoundError:
-        raise Unreadable("does not exist") from None
-    except ValueError:
-        raise Unreadable("is not a path that this machine can take") from None
-    except OSError as error:
-        raise Unreadable(f"cannot be read: {(error.strerror or 'unknown error').lower()}") from None
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise Unreadable(f"is not UTF-8: line {line} holds byte 0x{content[error.start]:02x}") from None
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Open a file that only looks regular, as some do in /proc and /sys, without waiting for what it may bring."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _read(document: Document, problems: list[Problem]) -> str | None:
@@ -128,10 +95,13 @@ def _display(path: str, main: Document) -> str:
     return path if relative.startswith("..") else relative
 
 
-def _assemble(top: Validated[File], fragments: Fragments, problems: list[Problem], complete: bool) -> Generation:
+def _assemble(
+    top: Validated[File], fragments: Fragments, control: str, problems: list[Problem], complete: bool
+) -> Generation:
     """Return the generation; what is wrong between the tables is added to `problems`, and then it is not to be used.
 
-    Unless `complete`, a file is missing, which may define what is named elsewhere.
+    `control` is the path of its control socket. Unless `complete`, a file is missing, which may define what is named
+    elsewhere.
     """
     names = {table: _names(fragments, table, complete) for table in ("listeners", "apps")}
     for table, defined in names.items():
@@ -140,17 +110,28 @@ def _assemble(top: Validated[File], fragments: Fragments, problems: list[Problem
     apps = _resolve_apps(fragments, problems)
     mounts = _resolve_mounts(fragments, names["listeners"], names["apps"], problems)
     problems += _nothing_to_do(fragments, names["listeners"], complete)
-    model = top.root.model
-    workers = usable_cpus() if model.server.workers == "auto" else model.server.workers
+    problems += taken_files(top.root, _files(fragments, listeners))
     return Generation(
         source=top.document.path,
-        server=Server(**{**model.server.model_dump(), "workers": workers}),
+        server=resolve_server(top.root, problems),
         listeners=tuple(listener for _, listener in listeners),
         apps=tuple(app for _, app in apps),
         mounts=tuple(mounts),
-        logging=Logging(**model.logging.model_dump()),
+        logging=resolve_logging(top.root),
+        control_socket=control,
         warnings=() if problems else tuple(map(render_warning, _unused(listeners, apps, mounts))),
     )
+
+
+def _files(fragments: Fragments, listeners: list[tuple[Entry[Listener], PlainListener]]) -> dict[str, str]:
+    """Return the files that are read as configuration or bound as sockets, and what each is."""
+    sockets = {
+        address.path: f'a socket of listener "{listener.name}"'
+        for _, listener in listeners
+        for address in listener.addresses
+        if address.path
+    }
+    return sockets | {fragment.document.path: "a configuration file" for fragment in fragments}
 
 
 def _refuse_mass(main: Document, number: int, what: str) -> None:

@@ -1,8 +1,9 @@
 """Every key of the configuration language: type, default, bounds and description, each beside the field.
 
-The models judge each value by itself. What needs its neighbours, other tables or the machine is checked
-in `listeners`, `apps` and `mounts`. A key whose feature does not exist yet is not here, so that nothing
-is accepted and ignored. Instances are frozen; defaults are written as the operator would write them.
+The keys of process-wide tables stand in `settings`, all others here. The models judge each value by itself. What
+needs its neighbours, other tables or the machine is checked in `process`, `listeners`, `apps` and `mounts`. A key
+whose feature does not exist yet is not here, so that nothing is accepted and ignored. Instances are frozen; defaults
+are written as the operator would write them.
 
 Used by `validation`; read by `reference` (reference.toml and the JSON Schema come from here) and
 `wording` (the nearest known key).
@@ -10,9 +11,9 @@ Used by `validation`; read by `reference` (reference.toml and the JSON Schema co
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from serverd.config.kinds import (
     Account,
@@ -37,47 +38,25 @@ from serverd.config.kinds import (
     VariableName,
     VariableValue,
     Whole,
-    Workers,
 )
+from serverd.config.settings import Control, Logging, Recycle, Section, Server, as_written
 
-__all__ = ["App", "File", "Fragment", "Limits", "Listener", "Logging", "Mount", "Respond", "Section", "Server"]
+__all__ = [
+    "App",
+    "Control",
+    "File",
+    "Fragment",
+    "Limits",
+    "Listener",
+    "Logging",
+    "Mount",
+    "Recycle",
+    "Respond",
+    "Section",
+    "Server",
+]
 
 LOOSE = Field(strict=False)  # TOML has lists and the models keep tuples: only the container is converted
-
-
-def as_written(text: str) -> Any:
-    """Return a default as the operator would write it; the model parses it like any other value."""
-    return text
-
-
-class Section(BaseModel):
-    """A table of the configuration: frozen, strict about types, closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", validate_default=True)
-
-
-class Server(Section):
-    """Process-wide settings."""
-
-    workers: Workers = Field(
-        default=1,
-        description='How many worker processes; "auto" is one per usable CPU, respecting affinity and cgroup quota.',
-    )
-    loop: Literal["auto", "uvloop", "asyncio"] = Field(
-        default="auto", description="The event loop of the workers; auto takes uvloop where it is installed."
-    )
-    http1_parser: Literal["auto", "httptools", "h11"] = Field(
-        default="auto", description="The HTTP/1 parser; auto takes httptools where it is installed."
-    )
-    start_timeout: Duration = Field(
-        default=as_written("60s"), gt=0, description="How long a worker may take to import and start every application."
-    )
-    graceful_timeout: Duration = Field(
-        default=as_written("30s"),
-        description="How long what is in flight may take to finish on a stop or a reload; 0 cuts at once.",
-    )
-    server_header: Flag = Field(default=True, description="Whether responses carry a Server header.")
-    date_header: Flag = Field(default=True, description="Whether responses carry a Date header.")
 
 
 class Limits(Section):
@@ -163,6 +142,11 @@ class App(Section):
     lifespan: Literal["auto", "on", "off"] = Field(
         default="auto", description="Whether the application has a lifespan; auto finds out, on demands one."
     )
+    on_failure: Literal["exit", "unavailable"] = Field(
+        default="exit",
+        description="What follows when it cannot be imported or started: exit stops the start, or the reload, of all;"
+        " unavailable lets it alone answer 503 and tries it again.",
+    )
 
 
 class Respond(Section):
@@ -209,17 +193,6 @@ class Mount(Section):
     )
 
 
-class Logging(Section):
-    """How log lines look."""
-
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="The least severe level that is logged."
-    )
-    format: Literal["auto", "text", "json"] = Field(
-        default="auto", description="The shape of log lines; auto is text on a terminal and JSON otherwise."
-    )
-
-
 class Fragment(Section):
     """An included file, which may add listeners, apps and mounts only."""
 
@@ -238,4 +211,5 @@ class File(Fragment):
     )
     server: Server = Field(default_factory=Server, description="Process-wide settings.")
     limits: Limits = Field(default_factory=Limits, description="Bounds for every listener.")
-    logging: Logging = Field(default_factory=Logging, description="How log lines look.")
+    control: Control = Field(default_factory=Control, description="How commands reach a running server.")
+    logging: Logging = Field(default_factory=Logging, description="How log lines look, and where they go.")

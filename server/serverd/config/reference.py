@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from serverd.config.kinds import VARIABLE
-from serverd.config.models import App, File, Limits, Listener, Logging, Mount, Respond, Server
+from serverd.config.models import App, Control, File, Limits, Listener, Logging, Mount, Recycle, Respond, Server
 from serverd.config.wording import kind_of
 
 __all__ = ["reference", "schema"]
@@ -27,12 +27,14 @@ NULL = {"type": "null"}
 
 TABLES: tuple[tuple[str, type[BaseModel], tuple[str, ...]], ...] = (
     ("", File, ("include",)),
-    ("[server]", Server, ()),
+    ("[server]", Server, tuple(name for name in Server.model_fields if name != "recycle")),
+    ("[server.recycle]", Recycle, ()),
     ("[listeners.web]", Listener, ()),
     ("[apps.shop]", App, ()),
     ("[[mounts]]", Mount, ()),
     ("[mounts.respond]", Respond, ()),
     ("[limits]", Limits, ()),
+    ("[control]", Control, ()),
     ("[logging]", Logging, ()),
 )
 """Header, model, and the keys to show where that is not all of them."""

@@ -17,9 +17,11 @@ __all__ = [
     "parse_app_target",
     "parse_duration",
     "parse_file_path",
+    "parse_maybe_path",
     "parse_name",
     "parse_size",
     "parse_socket_mode",
+    "parse_umask",
     "parse_variable_name",
     "parse_variable_value",
     "parse_workers",
@@ -150,12 +152,27 @@ def parse_app_target(value: object) -> str:
 def parse_socket_mode(value: object) -> int:
     """Return permission bits from an octal string such as "0660", at most 0o777.
 
-    Numbers are refused: 0o660 and a mistaken 432 or 660 cannot be told apart once TOML has read them.
     Raises ValueError when it is no such string.
+    """
+    return _parse_bits(value, 'is not a file mode (expected an octal string like "0660")')
+
+
+def parse_umask(value: object) -> int:
+    """Return the permission bits to take away, from an octal string such as "0027", at most 0o777.
+
+    Raises ValueError when it is no such string.
+    """
+    return _parse_bits(value, 'is not a umask (expected an octal string like "0027")')
+
+
+def _parse_bits(value: object, otherwise: str) -> int:
+    """Return what an octal string spells; a ValueError says `otherwise`.
+
+    Numbers are refused: 0o660 and a mistaken 432 or 660 cannot be told apart once TOML has read them.
     """
     found = _MODE.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise ValueError('is not a file mode (expected an octal string like "0660")')
+        raise ValueError(otherwise)
     bits: str = found[1]
     return int(bits, 8)
 
@@ -172,6 +189,14 @@ def parse_file_path(value: object) -> str:
     if any(ord(character) < 32 or ord(character) == 127 for character in value):
         raise ValueError("holds a control character, which no path here may")
     return str(value)
+
+
+def parse_maybe_path(value: object) -> str:
+    """Return a path that the operating system can take, or "".
+
+    Raises ValueError when it is neither.
+    """
+    return "" if value == "" else parse_file_path(value)
 
 
 def parse_variable_name(value: object) -> str:

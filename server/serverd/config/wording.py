@@ -28,7 +28,7 @@ __all__ = ["PREDICATES", "explain", "kind_of", "listed", "misspelt", "nearest"]
 
 LIKE = 0.6  # what difflib must find for names to be alike: its own default
 # Among the keys of all tables there are more to be alike by chance; and a slip rarely hits the first letter, so names
-# that begin differently need as much, or "on_failure" is taken for "env_file".
+# that begin differently need as much, or "port" is taken for "format".
 VERY_LIKE = 0.7
 LONGEST_NAME = 100  # comparing takes time, and what is longer is no misspelling
 MOST_LISTED = 20

@@ -1,0 +1,105 @@
+"""The death of a parent as its child sees it, with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from serverd.parent import is_orphan
+from tests.support import processes
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG")
+
+PARENT = """
+import subprocess, sys
+descriptors = list(map(int, sys.argv[2:]))
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, pass_fds=descriptors)
+print(child.pid, child.stdout.readline().decode(), flush=True)
+sys.stdin.read()
+"""
+READY = "print('ready', flush=True)\nwhile True: signal.pause()"
+IMPORTS = "import os, signal\nfrom serverd.parent import die_with_parent\n"
+
+
+class Family:
+    """A parent that we started and its child, which has inherited descriptors and said that it is ready."""
+
+    def __init__(self, child: str, *descriptors: int) -> None:
+        self.parent = subprocess.Popen(
+            [sys.executable, "-c", PARENT, IMPORTS + child, *map(str, descriptors)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=descriptors,
+            text=True,
+        )
+        assert self.parent.stdout is not None
+        pid, *said = self.parent.stdout.readline().split()
+        assert said == ["ready"]
+        self.child = int(pid)
+
+    def orphan(self) -> None:
+        """Kill the parent."""
+        self.parent.kill()
+        self.parent.communicate(timeout=10)
+
+
+@pytest.fixture
+def families() -> Iterator[list[Family]]:
+    made: list[Family] = []
+    yield made
+    for family in made:
+        family.orphan()
+        if not processes.has_ended(family.child):
+            os.kill(family.child, signal.SIGKILL)
+            processes.wait_for_end(family.child)
+
+
+@linux_only
+def test_the_child_gets_the_signal_when_its_parent_is_killed(families: list[Family]) -> None:
+    families.append(Family(f"die_with_parent(signal.SIGKILL)\n{READY}"))
+    assert not processes.has_ended(families[0].child)
+    families[0].orphan()
+    processes.wait_for_end(families[0].child)
+
+
+@linux_only
+def test_a_second_call_replaces_the_signal(families: list[Family]) -> None:
+    ours, theirs = os.pipe()
+    with os.fdopen(ours, "rb") as told:
+        try:
+            child = (
+                "die_with_parent(signal.SIGKILL)\ndie_with_parent(signal.SIGTERM)\n"
+                f"signal.signal(signal.SIGTERM, lambda *_: (os.write({theirs}, b'told'), os._exit(0)))\n{READY}"
+            )
+            families.append(Family(child, theirs))
+        finally:
+            os.close(theirs)
+        families[0].orphan()
+        assert told.read() == b"told"  # ends with the child: nobody else holds the pipe then
+
+
+def test_whoever_shares_a_pipe_with_a_closed_end_is_an_orphan() -> None:
+    ours, theirs = os.pipe()
+    try:
+        assert not is_orphan(theirs)
+        os.write(theirs, b"what the parent has not read does not matter")
+        assert not is_orphan(theirs)
+    finally:
+        os.close(ours)
+    assert is_orphan(theirs)
+    os.close(theirs)
+
+
+def test_whoever_shares_a_socket_with_a_closed_end_is_an_orphan() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        with ours:
+            ours.sendall(b"a message that waits does not matter")
+            assert not is_orphan(theirs.fileno())
+        assert is_orphan(theirs.fileno())
