@@ -1,4 +1,4 @@
-"""Log lines: their form, their escaping, and that each is one write."""
+"""Log lines: their form, their escaping, that each is one write, and the file that they may go to."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import json
 import logging
 import os
 import re
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from serverd.errors import OperatorError
 from serverd.generation import Logging
 from serverd.observe import logs
 
@@ -253,3 +256,201 @@ def test_a_reader_that_hangs_does_not_stop_the_server() -> None:
         os.close(reader)
         os.close(writer)
     assert process.stdout == b"done\n"
+
+
+# The log file
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "serverd.log"
+
+
+@pytest.fixture
+def file(path: Path) -> Iterator[logs.LogFile]:
+    made = logs.LogFile(str(path))
+    yield made
+    made.close()
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_log_file_is_appended_to(path: Path) -> None:
+    path.write_text("before\n")
+    file = logs.LogFile(str(path))
+    logs.configure(Logging(format="text"), file)
+    log.info("one")
+    with path.open("a") as other:  # such as a worker's print
+        other.write("two\n")
+    log.info("three")
+    file.close()
+    assert [line.rpartition(" ")[2] for line in path.read_text().splitlines()] == ["before", "one", "two", "three"]
+
+
+def test_auto_in_a_file_is_json(path: Path, file: logs.LogFile) -> None:
+    logs.configure(Logging(), file)
+    log.info("hello")
+    assert parsed(path.read_text())["message"] == "hello"
+
+
+@pytest.mark.parametrize(("umask", "expected"), [(0o000, 0o640), (0o077, 0o600)])
+def test_a_new_log_file_is_not_for_everybody(path: Path, umask: int, expected: int) -> None:
+    before = os.umask(umask)
+    try:
+        logs.LogFile(str(path)).close()
+    finally:
+        os.umask(before)
+    assert mode(path) == expected
+
+
+def test_a_log_file_that_exists_keeps_its_mode(path: Path) -> None:
+    path.write_text("")
+    path.chmod(0o604)
+    logs.LogFile(str(path)).close()
+    assert mode(path) == 0o604
+
+
+def test_a_child_gets_the_log_file_as_its_standard_error_and_not_otherwise(path: Path, file: logs.LogFile) -> None:
+    program = "import os, sys; print('said', file=sys.stderr); os.fstat(int(sys.argv[1]))"
+    command = [sys.executable, "-c", program, str(file.fileno())]
+    done = subprocess.run(command, stderr=file, close_fds=False, timeout=30, check=False)
+    assert done.returncode == 1
+    said = path.read_text().splitlines()
+    assert (said[0], said[-1]) == ("said", "OSError: [Errno 9] Bad file descriptor")
+
+
+def test_reopening_goes_on_in_a_new_file_under_the_same_descriptor(path: Path, file: logs.LogFile) -> None:
+    logs.configure(Logging(format="text"), file)
+    log.info("one")
+    moved = path.rename(path.with_suffix(".log.1"))
+    log.info("two")
+    descriptor = file.fileno()
+    file.reopen()
+    log.info("three")
+    assert file.fileno() == descriptor
+    assert not os.get_inheritable(descriptor)
+    assert [line.rpartition(" ")[2] for line in moved.read_text().splitlines()] == ["one", "two"]
+    assert path.read_text().endswith("serverd.test: three\n")
+
+
+def test_a_new_file_has_the_access_of_the_one_before(path: Path, file: logs.LogFile) -> None:
+    path.chmod(0o664)
+    if os.geteuid() == 0:
+        os.chown(path, 65534, 65533)
+    before = path.stat()
+    path.rename(path.with_suffix(".log.1"))
+    file.reopen()
+    after = path.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+
+
+def test_a_file_that_somebody_else_has_made_keeps_its_access(path: Path, file: logs.LogFile) -> None:
+    path.chmod(0o664)
+    path.rename(path.with_suffix(".log.1"))
+    path.write_text("")
+    path.chmod(0o600)
+    if os.geteuid() == 0:
+        os.chown(path, 65534, 65533)
+    before = path.stat()
+    file.reopen()
+    after = path.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+
+
+@pytest.mark.parametrize("denied", ["fchown", "fchmod"])
+def test_access_that_cannot_be_given_is_no_error(
+    path: Path, file: logs.LogFile, monkeypatch: pytest.MonkeyPatch, denied: str
+) -> None:
+    def deny(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, denied, deny)
+    path.rename(path.with_suffix(".log.1"))
+    file.reopen()
+    os.write(file.fileno(), b"x")
+    assert path.read_text() == "x"
+
+
+def test_when_reopening_fails_the_old_file_stays_in_use(path: Path, file: logs.LogFile) -> None:
+    moved = path.rename(path.with_suffix(".log.1"))
+    path.mkdir()
+    with pytest.raises(OperatorError, match=r"cannot open the log file .*/serverd\.log: it is no plain file"):
+        file.reopen()
+    os.write(file.fileno(), b"x")
+    assert moved.read_text() == "x"
+
+
+def make_directory(path: Path) -> None:
+    path.mkdir()
+
+
+def make_link(path: Path) -> None:
+    target = path.with_name("victim")
+    target.write_text("precious")
+    path.symlink_to(target)
+
+
+def make_dangling_link(path: Path) -> None:
+    path.symlink_to(path.with_name("nothing"))
+
+
+def make_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (make_directory, "it is no plain file"),
+        (make_fifo, "it is no plain file"),
+        (make_link, "it is a symbolic link, expected a file"),
+        (make_dangling_link, "it is a symbolic link, expected a file"),
+    ],
+    ids=["directory", "fifo", "link", "dangling link"],
+)
+def test_what_is_no_plain_file_is_refused(path: Path, make: Any, reason: str) -> None:
+    make(path)
+    there = sorted(os.listdir(path.parent))
+    with pytest.raises(OperatorError, match=f"^cannot open the log file {path}: {reason}"):
+        logs.LogFile(str(path))
+    assert sorted(os.listdir(path.parent)) == there  # nothing was made through the link
+
+
+def test_a_fifo_that_is_read_is_refused_too_and_closed(path: Path) -> None:
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(OperatorError, match="it is no plain file"):
+        logs.LogFile(str(path))
+    assert os.read(reader, 1) == b""  # nobody writes any more
+    os.close(reader)
+
+
+def test_a_missing_directory_is_said(tmp_path: Path) -> None:
+    with pytest.raises(OperatorError) as error:
+        logs.LogFile(str(tmp_path / "missing" / "serverd.log"))
+    assert str(error.value) == f"cannot open the log file {tmp_path}/missing/serverd.log: its directory must exist"
+
+
+def test_what_the_kernel_refuses_is_a_sentence(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OperatorError) as error:
+        logs.LogFile(str(path))
+    assert str(error.value) == f"cannot open the log file {path}: permission denied"
+
+
+def test_lines_of_several_processes_in_one_file_stay_whole(path: Path, file: logs.LogFile) -> None:
+    program = (
+        "import logging, sys\nfrom serverd.generation import Logging\nfrom serverd.observe import logs\n"
+        "logs.configure(Logging(format='text'), sys.stderr)\n"
+        "for number in range(300):\n    logging.getLogger('serverd').warning(sys.argv[1] * 5000)\n"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", program, letter], stderr=file) for letter in "ab"]
+    assert [writer.wait(30) for writer in writers] == [0, 0]
+    lines = path.read_text().splitlines()
+    assert len(lines) == 600
+    assert all(re.fullmatch(rf"{TIME} warning  serverd: (a{{5000}}|b{{5000}})", line) for line in lines)

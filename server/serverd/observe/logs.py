@@ -1,9 +1,12 @@
-"""How serverd's log lines look and how they reach stderr.
+"""How serverd's log lines look, and how they reach standard error or a file.
 
 One line per event, written with one system call, so that lines of several processes never mix
 (POSIX promises that for pipes up to PIPE_BUF; longer ones are best effort). Control characters in
 what is logged are escaped, so that nobody can forge a line. This is not the access log, and decides
 nothing about what is logged. The supervisor and every worker call `configure` once per generation.
+
+A log file is the supervisor's to open and reopen; a worker finds it as its standard error, where an
+application's own prints go, too, and needs no right to open it.
 
 A record may carry a report of several lines: `logger.error(..., extra={"detail": text})`. It is
 shown like a traceback.
@@ -12,6 +15,7 @@ shown like a traceback.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -21,9 +25,10 @@ import stat
 from datetime import UTC, datetime
 from typing import Protocol
 
+from serverd.errors import OperatorError
 from serverd.generation import Logging
 
-__all__ = ["Stream", "configure", "escape"]
+__all__ = ["LogFile", "Stream", "configure", "escape"]
 
 # C0, DEL and C1 controls; line and paragraph separators, which JSON and some terminals take for line
 # ends; the bidirectional controls that make a line read differently than it is; lone surrogates,
@@ -38,6 +43,10 @@ _RESET = "\x1b[0m"
 # stop the server.
 _WRITE_PATIENCE = 1000.0
 
+# Of a new log file, less the umask: what requests hold is not everybody's; Debian's logs are adm's to read.
+_FILE_MODE = 0o640
+_NO_FILE = "it is no plain file, expected one, or no logging.file for standard error"
+
 
 class Stream(Protocol):
     """Where log lines go: all that is needed of sys.stderr."""
@@ -47,6 +56,82 @@ class Stream(Protocol):
 
     def isatty(self) -> bool:
         """Return whether a person looks at it."""
+
+
+class LogFile:
+    """A log file, as a stream for `configure` whose descriptor keeps its number for good."""
+
+    def __init__(self, path: str) -> None:
+        """Open the file at `path`, and create it if there is none.
+
+        Raises OperatorError when it cannot be opened or is no plain file.
+        """
+        self.path = path
+        self._descriptor, _ = _open_file(path)
+
+    def fileno(self) -> int:
+        """Return the descriptor that is written to; a worker inherits it as its standard error."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Return that no person looks at it."""
+        return False
+
+    def reopen(self) -> None:
+        """Open the path again, where logrotate has moved the file away; a new file is given the access of the old.
+
+        The descriptor keeps its number, but copies of it, such as a worker's standard error, keep the
+        old file. Raises OperatorError, and goes on with the old file, when the path cannot be opened.
+        """
+        descriptor, is_new = _open_file(self.path)
+        try:
+            if is_new:
+                before = os.fstat(self._descriptor)
+                with contextlib.suppress(PermissionError):  # only root may give a file away
+                    os.fchown(descriptor, before.st_uid, before.st_gid)
+                with contextlib.suppress(PermissionError):
+                    os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+            os.dup2(descriptor, self._descriptor, inheritable=False)
+        finally:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Close the file; `configure` has to have been called with another stream before."""
+        os.close(self._descriptor)
+
+
+def _open_file(path: str) -> tuple[int, bool]:
+    """Return a descriptor that appends to the file at `path`, and whether the file is new.
+
+    No link is followed at the end of the path: in a directory that a worker's user can write to, root
+    would else be made to write, and to give away, any file of the machine (CVE-2016-1247).
+    Raises OperatorError with the sentence for the operator.
+    """
+    # O_NONBLOCK: a fifo would keep us waiting for its reader, instead of being refused.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        try:
+            descriptor, is_new = os.open(path, flags), False
+        except FileNotFoundError:
+            descriptor, is_new = os.open(path, flags | os.O_CREAT | os.O_EXCL, _FILE_MODE), True
+    except OSError as error:
+        raise OperatorError(f"cannot open the log file {path}: {_reason(error)}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OperatorError(f"cannot open the log file {path}: {_NO_FILE}")
+    os.set_blocking(descriptor, True)
+    return descriptor, is_new
+
+
+def _reason(error: OSError) -> str:
+    # What O_NOFOLLOW makes of a link (FreeBSD says EMLINK), and the others of what is no file but there.
+    if error.errno in {errno.ELOOP, errno.EMLINK}:
+        return "it is a symbolic link, expected a file: name the file that it leads to"
+    if error.errno in {errno.EISDIR, errno.ENXIO}:
+        return _NO_FILE
+    if error.errno == errno.ENOENT:
+        return "its directory must exist"
+    return (error.strerror or str(error)).lower()
 
 
 def configure(settings: Logging, stream: Stream) -> None:
