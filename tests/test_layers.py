@@ -23,15 +23,17 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "errors": (),
     "generation": (),
     "messages": LAYER_0,
-    "config": (*LAYER_0, "messages"),
+    "parent": (),
+    "config": (*LAYER_0, "messages", "parent"),
     "protocol": LAYER_0,
     "net": LAYER_0,
     "asgi": (*LAYER_0, "protocol.head"),
     "observe": LAYER_0,
     "connection": (*LAYER_0, "protocol", "asgi", "observe"),
-    "worker": (*LAYER_0, "messages", "protocol", "net", "asgi", "observe", "connection"),
-    "supervisor": (*LAYER_0, "messages", "net.sockets", "net.bindings", "observe"),
-    "control": (*LAYER_0, "messages"),
+    "control": (*LAYER_0, "observe.logs"),
+    "worker": (*LAYER_0, "messages", "parent", "protocol", "net", "asgi", "observe", "connection"),
+    # Of config only the comparison of generations, which needs no pydantic.
+    "supervisor": (*LAYER_0, "messages", "parent", "config.changes", "net.bindings", "control", "observe"),
 }
 
 TOP = ("cli", "dev", "__main__", "__init__")
@@ -67,21 +69,21 @@ OWNED_CALLS: dict[str, tuple[str, ...]] = {
     "__import__": (),
     "exec": (),
     "eval": (),
-    "os.fork*": ("supervisor.spawn",),
+    "os.fork*": ("supervisor.spawn", "worker.preloader"),
     "os.posix_spawn*": ("supervisor.spawn",),
     "os.spawn*": ("supervisor.spawn",),
     "os.exec*": ("supervisor.spawn",),
     "os.system": (),
     "os.popen": (),
     "asyncio.create_subprocess*": (),
-    "os._exit": ("cli", "config.__main__", "worker.__main__", "__main__"),
-    "sys.exit": ("cli", "config.__main__", "worker.__main__", "__main__"),
+    "os._exit": ("cli", "config.__main__", "worker.__main__", "worker.preloader", "__main__"),
+    "sys.exit": ("cli", "config.__main__", "worker.__main__", "worker.preloader", "__main__"),
     "exit": (),
-    "SystemExit": ("cli", "config.__main__", "worker.__main__", "__main__"),
+    "SystemExit": ("cli", "config.__main__", "worker.__main__", "worker.preloader", "__main__"),
     "os.abort": (),
 }
 
-BINDERS = ("net.sockets",)
+BINDERS = ("net.sockets", "control.socket_file")
 
 MODULE_LINES = 349
 FUNCTION_LINES = 60
@@ -274,7 +276,7 @@ def test_an_import_that_points_up_is_found(name: str, statement: str) -> None:
         ("asgi.scope", "from serverd.protocol.head import RequestHead"),
         ("asgi.scope", "from . import types"),
         ("connection.http1", "from serverd.generation import Limits"),
-        ("supervisor.loop", "from serverd.net.sockets import open_socket"),
+        ("supervisor.loop", "from serverd.net.bindings import Bindings"),
         ("cli", "from serverd.supervisor.supervisor import run"),
     ],
 )

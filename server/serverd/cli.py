@@ -1,4 +1,4 @@
-"""The command `serverd`: reads the command line, runs the supervisor, ends the process.
+"""The command `serverd`: reads the command line, runs the supervisor or asks one that runs, ends the process.
 
 It knows no configuration and no processes. What a command needs is imported when it runs, so that `--help`
 and `--version` answer at once.
@@ -6,15 +6,35 @@ and `--version` answer at once.
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import io
 import os
 import sys
 import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from serverd.control.client import ControlClient
+    from serverd.control.commands import Outcome
 
 __all__ = ["main"]
 
 EXIT_BUG = 1
+# 128 and the number of SIGINT, as shells have it.
+EXIT_INTERRUPTED = 130
+
+# Seconds for --timeout: a day is longer than anything that is worth waiting for.
+LONGEST_TIMEOUT = 86400
+
+# Cursor to the upper left; forget the rest of the line; forget the rest of the screen (ECMA-48). Not the whole
+# screen at once, which flickers.
+_HOME, _CUT_LINE, _CUT_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
@@ -31,16 +51,74 @@ def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
     context.exit()
 
 
-def _open_missing_streams() -> None:
+def _prepare_streams() -> None:
     """Open /dev/null in the place of a standard stream that is closed: the next file would take its number."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an application may have a name that the locale cannot write
+            stream.reconfigure(errors="backslashreplace")
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    """The command with its subcommands; says what an unknown one may have been meant to be."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the subcommand that the first argument names, and what is left.
+
+        Raises click.UsageError when there is none of that name.
+        """
+        name = args[0]
+        if name not in self.commands and not ctx.resilient_parsing:
+            near = difflib.get_close_matches(name[:40], self.commands, n=1)
+            if name.endswith(".toml"):
+                near = [f"serverd -c {name}"]
+            listed = ", ".join(sorted(self.commands))
+            hint = f'did you mean "{near[0]}"?' if near else f"expected one of {listed}"
+            ctx.fail(f'there is no command "{name}" ({hint})')
+        return super().resolve_command(ctx, args)
+
+
+def _given_or_inherited(context: click.Context, _: click.Parameter, value: str | None) -> str:
+    """Let `serverd -c FILE status` mean the same as `serverd status -c FILE`."""
+    return value if value is not None else context.obj
+
+
+def _server_options(command: _F) -> _F:
+    """Give a command the options that say which server it is about, as `path` and `socket`."""
+    config = click.option(
+        "-c",
+        "--config",
+        "path",
+        metavar="FILE",
+        show_default="server.toml",
+        callback=_given_or_inherited,
+        help="The configuration that the server was started with.",
+    )
+    socket = click.option("--socket", metavar="PATH", help="Its control socket; without, found by way of FILE.")
+    return config(socket(command))
+
+
+def _timeout_option(command: _F) -> _F:
+    return click.option(
+        "--timeout",
+        metavar="SECONDS",
+        type=click.IntRange(1, LONGEST_TIMEOUT),
+        help="Stop waiting after so long; the server goes on.  [default: wait as long as it takes]",
+    )(command)
+
+
+@click.group(
+    cls=_Group,
+    invoke_without_command=True,
+    subcommand_metavar="[COMMAND [ARGS]...]",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option(
     "-c",
     "--config",
@@ -51,27 +129,163 @@ def _open_missing_streams() -> None:
     type=click.Path(resolve_path=False),
     help="The configuration to serve.",
 )
+@click.option("--take-over", metavar="FD", type=click.IntRange(min=3), hidden=True)
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the versions and exit."
 )
-def main(path: str) -> None:
+@click.pass_context
+def main(context: click.Context, path: str, take_over: int | None) -> None:
     """Serve the applications that FILE names, in the foreground, until told to stop.
 
-    HUP reloads the configuration and the applications, TERM and INT stop gracefully (a second one at
-    once), QUIT stops at once.
+    The commands ask a server that runs already, and are for the user it runs as, and for root.
 
-    Exit codes: 0 stopped as asked, 2 wrong usage, 3 the configuration, a listener's address or an
-    application does not allow the start, 1 a bug of serverd.
+    HUP reloads the configuration and the applications, TERM and INT stop gracefully (a second one at
+    once), QUIT stops at once, USR2 lets a new supervisor take over.
+
+    Exit codes: 0 stopped, or done, as asked, 2 wrong usage, 3 the configuration, a listener's address or an
+    application does not allow it, or no server answers, 1 a bug of serverd.
     """
-    _open_missing_streams()
+    _prepare_streams()
+    if context.invoked_subcommand is None:
+        _serve(path, take_over)
+    if take_over is not None:
+        raise click.UsageError("--take-over goes with no command")
+    context.obj = path
+
+
+def _serve(path: str, take_over: int | None) -> NoReturn:
     from serverd.supervisor.supervisor import Supervisor
 
     try:
-        code = Supervisor(os.path.abspath(path)).run()
+        code = Supervisor(os.path.abspath(path), take_over=take_over).run()
     except KeyboardInterrupt:  # before the supervisor listens to signals: stopped as asked
         code = 0
     except Exception:
-        traceback.print_exc()
-        click.echo("serverd: this is a bug of serverd, please report it with the lines above", err=True)
-        code = EXIT_BUG
+        code = _report_bug()
     sys.exit(code)
+
+
+@main.command()
+@_server_options
+@click.option("--json", "as_json", is_flag=True, help="Show everything, for programs.")
+@click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
+def status(path: str, socket: str | None, as_json: bool, watch: bool) -> None:
+    """Show generation, workers, applications and listeners."""
+    from serverd.control import commands
+
+    def keep_showing() -> int:
+        with contextlib.suppress(KeyboardInterrupt):
+            for outcome in commands.watch_status(lambda: _connect(path, socket), as_json=as_json):
+                _redraw(outcome, as_json=as_json)
+        return 0
+
+    if watch:
+        _finish(keep_showing)
+    _ask(path, socket, lambda client: commands.read_status(client, as_json=as_json))
+
+
+@main.command()
+@_server_options
+@click.option("--dry-run", is_flag=True, help="Only show what would happen.")
+@_timeout_option
+def reload(path: str, socket: str | None, dry_run: bool, timeout: int | None) -> None:
+    """Reload configuration and applications, and say how it went.
+
+    On failure the old ones go on serving.
+    """
+    from serverd.control import commands
+
+    _ask(path, socket, lambda client: commands.reload(client, dry_run=dry_run, timeout=timeout))
+
+
+@main.command()
+@_server_options
+@_timeout_option
+def stop(path: str, socket: str | None, timeout: int | None) -> None:
+    """Stop gracefully and wait until the server has gone."""
+    from serverd.control import commands
+
+    _ask(path, socket, lambda client: commands.stop(client, timeout=timeout))
+
+
+@main.command()
+@click.argument("workers", metavar="N", type=click.IntRange(min=1))
+@_server_options
+@_timeout_option
+def scale(workers: int, path: str, socket: str | None, timeout: int | None) -> None:
+    """Change the number of workers to N, until the next reload."""
+    from serverd.control import commands
+
+    _ask(path, socket, lambda client: commands.scale(client, workers, timeout=timeout))
+
+
+@main.command()
+@_server_options
+@_timeout_option
+def upgrade(path: str, socket: str | None, timeout: int | None) -> None:
+    """Replace the supervisor by the version that is installed now.
+
+    No connection is lost. Waits until the new one serves; on failure the old one goes on.
+    """
+    from serverd.control import commands
+
+    _ask(path, socket, lambda client: commands.upgrade(client, timeout=timeout))
+
+
+def _ask(path: str, socket: str | None, question: Callable[[ControlClient], Outcome]) -> NoReturn:
+    def ask() -> int:
+        with _connect(path, socket) as client:
+            return _write(question(client))
+
+    _finish(ask)
+
+
+def _connect(path: str, socket: str | None) -> ControlClient:
+    from serverd.control.client import ControlClient
+
+    if socket is not None:
+        return ControlClient(socket)
+    from serverd.config.control import configured_socket
+
+    return ControlClient(configured_socket(os.path.abspath(path)), path)
+
+
+def _write(outcome: Outcome) -> int:
+    click.echo(outcome.out, nl=False)
+    click.echo(outcome.err, nl=False, err=True)
+    return outcome.code
+
+
+def _redraw(outcome: Outcome, *, as_json: bool) -> None:
+    """Write one look of many: over the one before on a terminal, below it elsewhere."""
+    if as_json or not sys.stdout.isatty():
+        _write(outcome)
+        return
+    lines = (outcome.out + outcome.err).replace("\n", f"{_CUT_LINE}\n")
+    click.echo(f"{_HOME}{lines}{_CUT_SCREEN}", nl=False)
+
+
+def _finish(command: Callable[[], int]) -> NoReturn:
+    """Run a command and end the process with its exit code."""
+    from serverd.errors import OperatorError
+    from serverd.observe.logs import escape
+
+    try:
+        code = command()
+    except OperatorError as error:
+        click.echo(f"serverd: {escape(str(error))}", err=True)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        click.echo("serverd: not waiting any longer; what was asked goes on", err=True)
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever reads has enough; click ends quietly
+        raise
+    except Exception:
+        code = _report_bug()
+    sys.exit(code)
+
+
+def _report_bug() -> int:
+    traceback.print_exc()
+    click.echo("serverd: this is a bug of serverd, please report it with the lines above", err=True)
+    return EXIT_BUG

@@ -18,32 +18,63 @@ from typing import Any
 from serverd.generation import Generation
 
 __all__ = [
+    "BEAT_INTERVAL",
+    "EVERY_SLOT",
+    "FROM_WORKER",
+    "IN_FLIGHT_SHOWN",
+    "Accepted",
+    "Adopt",
+    "Adopted",
+    "AppDown",
+    "AppUp",
+    "Beat",
+    "Blocked",
+    "Cover",
+    "Declined",
     "Drain",
     "Draining",
     "Failed",
+    "FromWorker",
     "LoadFailed",
     "Loaded",
     "Message",
+    "Preload",
+    "Preloaded",
+    "Propose",
     "Ready",
+    "Reopen",
     "SocketGrant",
+    "Sockets",
     "Start",
     "Starting",
+    "ToWorker",
     "decode",
+    "descriptors",
     "encode",
 ]
+
+# Seconds between two beats of a worker.
+BEAT_INTERVAL = 0.5
+# Requests in flight that a worker names; more would not be read.
+IN_FLIGHT_SHOWN = 20
+# In the place of a slot: a socket that exists once, for every worker (unix, fd, systemd).
+EVERY_SLOT = -1
 
 
 @dataclass(frozen=True, slots=True)
 class SocketGrant:
-    """A listening descriptor that a worker inherits, and the listener it belongs to."""
+    """A listening socket and what it is for; its descriptor comes along with the message, in the same order."""
 
     listener: str
-    fd: int
+    slot: int  # whose worker accepts on it; EVERY_SLOT: all do
+
+
+# Supervisor to worker. Descriptors travel beside a message as SCM_RIGHTS (unix(7)): `descriptors` tells how many.
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Supervisor to worker, first and once: what to serve, in which slot, on which descriptors."""
+    """First and once: what to serve, in which slot; the sockets are those of all slots."""
 
     generation: Generation
     slot: int
@@ -51,54 +82,199 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Sockets:
+    """The listening sockets of all slots, complete: those that are missing are closed."""
+
+    sockets: tuple[SocketGrant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """The slots, beside its own, on whose sockets to accept from now on; complete, so () ends the covering."""
+
+    slots: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Propose:
+    """A generation that differs in nothing the applications can see: can it be served without restarting them?"""
+
+    generation: Generation
+    sockets: tuple[SocketGrant, ...]  # complete, as in Sockets; in force with Adopt
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """The proposed generation is committed: serve it from now on."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
-    """Supervisor to worker: stop accepting, finish what is in flight, shut the applications down, exit."""
+    """Stop accepting, finish what is in flight, shut the applications down, exit."""
 
     timeout: float  # seconds until what is left is cut
 
 
 @dataclass(frozen=True, slots=True)
+class Reopen:
+    """Write to the descriptor that comes along in the place of standard error."""
+
+
+# Worker to supervisor.
+
+
+@dataclass(frozen=True, slots=True)
 class Starting:
-    """Worker to supervisor: it begins to bring up `what`, and is to blame when nothing more is heard."""
+    """It begins to bring up `what`, and is to blame when nothing more is heard."""
 
     what: str  # an application, with its place in the configuration
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Worker to supervisor: every application is up and connections are being accepted."""
+    """Every application is up, or may be down (AppDown), and connections are being accepted."""
 
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
+class Beat:
+    """The event loop turns; sent every BEAT_INTERVAL from Ready on."""
+
+    requests: int  # begun since the start
+    in_flight: int  # requests that have begun and not ended, background work included
+    connections: int  # open
+    rss: int  # bytes resident; 0: unknown
+    lag: float  # seconds by which the event loop was late at most, since the last beat
+    oldest: tuple[
+        str, ...
+    ] = ()  # requests in flight, the oldest first: method, path, app, age; at most IN_FLIGHT_SHOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """The event loop has not turned for a while; told by a thread beside it, if there is a chance to run for it."""
+
+    seconds: float
+    requests: tuple[str, ...]  # in flight, as in Beat
+
+
+@dataclass(frozen=True, slots=True)
+class AppDown:
+    """An application with on_failure = "unavailable" could not be brought up; it answers 503 and is retried."""
+
+    app: str  # its name
+    summary: str  # one line, with the place in the configuration
+    detail: str  # its traceback
+    retry: float  # seconds until the next try
+
+
+@dataclass(frozen=True, slots=True)
+class AppUp:
+    """An application that was down is up."""
+
+    app: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The proposed generation can be served."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The proposed generation needs new workers after all."""
+
+    number: int
+    reason: str  # such as "shop/main.py has changed since it was imported"
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """The generation is served; nothing of the one before is."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Draining:
-    """Worker to supervisor: nothing more is accepted, the listening sockets are closed."""
+    """Nothing more is accepted, the listening sockets are closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Worker to supervisor: the generation cannot be served; the worker exits after this."""
+    """The generation cannot be served; the worker exits after this."""
 
     summary: str  # one line, with the place in the configuration
     detail: str = ""  # the application's own traceback, in full
 
 
+# Supervisor to preloader, and its answers; Failed is one of them.
+
+
+@dataclass(frozen=True, slots=True)
+class Preload:
+    """First and once: the generation whose applications are to be imported."""
+
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Preloaded:
+    """The applications are imported, but those that failed and may be unavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Fork a worker; its channel and the file for its stacks come along."""
+
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """The worker exists, and is a child of the supervisor."""
+
+    pid: int  # 0: it could not be forked
+    reason: str = ""
+
+
+# Loader to supervisor.
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Loader to supervisor: the configuration is valid."""
+    """The configuration is valid."""
 
     generation: Generation
 
 
 @dataclass(frozen=True, slots=True)
 class LoadFailed:
-    """Loader to supervisor: the configuration is not valid; `report` is the text for the operator."""
+    """The configuration is not valid; `report` is the text for the operator."""
 
     report: str
 
 
-Message = Start | Drain | Starting | Ready | Draining | Failed | Loaded | LoadFailed
+ToWorker = Start | Sockets | Cover | Propose | Adopt | Drain | Reopen
+FromWorker = Starting | Ready | Beat | Blocked | AppDown | AppUp | Accepted | Declined | Adopted | Draining | Failed
+Message = ToWorker | FromWorker | Preload | Preloaded | Fork | Forked | Loaded | LoadFailed
+
+FROM_WORKER = typing.get_args(FromWorker)
+
+
+def descriptors(message: Message) -> int:
+    """Return how many descriptors come along with `message`."""
+    if isinstance(message, Start | Sockets | Propose):
+        return len(message.sockets)
+    return _FIXED.get(type(message), 0)
+
+
+_FIXED: dict[type[Message], int] = {Reopen: 1, Fork: 2}
 
 
 def encode(message: Message) -> bytes:

@@ -220,7 +220,8 @@ def test_a_reload_takes_over_a_changed_number_of_workers_and_addresses(serve: Se
     )
     mark = server.mark()
     [old] = server.workers()
-    assert server.reload().message == "reloaded: generation 2 is serving"
+    adopted = "adopted by the running workers: server.workers: 1 -> 3, listener web: bind"
+    assert server.reload().message == f"reloaded: generation 2 is serving, {adopted}"
     processes.wait_for_end(old)
     assert len(server.workers()) == 3
     server.wait_for("listener web: listening on", since=mark)

@@ -9,15 +9,19 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from serverd import messages
 from serverd.errors import BindError
 from serverd.generation import Address, AddressKind, Generation, Limits, Listener, Logging, Server
 from serverd.net import sockets
+from serverd.net.binding import EVERY_SLOT
 from serverd.net.bindings import Bindings
+from serverd.net.endpoints import Endpoint
 
 linux_only = pytest.mark.skipif(not sockets.SPREADS, reason="needs sockets that share a port and its connections")
 
@@ -54,18 +58,29 @@ def generation(number: int, *listeners: Listener, workers: int = 1) -> Generatio
 
 
 class Keeper(Bindings):
-    """Bindings, and what a test wants to know about them."""
+    """Bindings, and what a test wants to know about them; a generation has as many slots as workers."""
+
+    def prepares(self, made: Generation) -> None:
+        self.prepare(made, made.server.workers)
 
     def opens(self, made: Generation) -> None:
-        self.prepare(made)
+        self.prepares(made)
         self.commit()
+
+    def of_slot(self, number: int, slot: int = 0) -> list[socket.socket]:
+        """Return the sockets that the worker of the slot begins with."""
+        return [sock for _, owner, sock in self.grants(number) if owner in {slot, EVERY_SLOT}]
 
     def granted(self, number: int, slot: int = 0) -> list[socket.socket]:
         """Return sockets that are listening, as a worker of the slot makes them; close them when done."""
-        found = [socket.socket(fileno=os.dup(fd)) for _, fd in self.grants(number, slot)]
+        found = [sock.dup() for sock in self.of_slot(number, slot)]
         for sock in found:
             sock.listen(16)
         return found
+
+    def slots_of(self, number: int) -> list[int]:
+        """Return the slots that there are sockets for."""
+        return [slot for _, slot, _ in self.grants(number)]
 
 
 @pytest.fixture
@@ -81,13 +96,12 @@ def stack() -> Iterator[contextlib.ExitStack]:
 
 
 def port_of(keeper: Keeper, number: int = 1) -> int:
-    with socket.socket(fileno=os.dup(keeper.grants(number, 0)[0][1])) as sock:
-        return int(sock.getsockname()[1])
+    return int(keeper.of_slot(number)[0].getsockname()[1])
 
 
 def inodes(keeper: Keeper, number: int, slot: int) -> list[int]:
     """Return what tells the sockets of a slot from one another, whatever their descriptors."""
-    return [os.fstat(fd).st_ino for _, fd in keeper.grants(number, slot)]
+    return [os.fstat(sock.fileno()).st_ino for sock in keeper.of_slot(number, slot)]
 
 
 def connects(family: int, target: object) -> bool:
@@ -113,7 +127,7 @@ class TestTcp:
         self, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(sockets, "_has_ipv6", lambda: False)
-        keeper.prepare(generation(1, listener(tcp(""))))
+        keeper.prepares(generation(1, listener(tcp(""))))
         opened, _ = keeper.commit()
         assert [place.url.rpartition(":")[0] for place in opened] == ["http://0.0.0.0"]
 
@@ -130,7 +144,7 @@ class TestTcp:
         keeper.opens(generation(1, listener(tcp("::1"))))
         port = port_of(keeper)
         keeper.opens(generation(2, listener(tcp("::1"), tcp("127.0.0.1", port))))
-        assert len(keeper.grants(2, 0)) == 2
+        assert len(keeper.grants(2)) == 2
 
     def test_a_name_takes_every_address_it_has_with_one_port(
         self, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
@@ -144,7 +158,7 @@ class TestTcp:
             ]
         ]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
-        keeper.prepare(generation(1, listener(tcp("shop.test"))))
+        keeper.prepares(generation(1, listener(tcp("shop.test"))))
         opened, _ = keeper.commit()
         port = port_of(keeper)
         assert [place.url for place in opened] == [f"http://127.0.0.1:{port}", f"http://127.0.0.2:{port}"]
@@ -156,7 +170,7 @@ class TestTcp:
         answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 0)) for host in ("192.0.2.1", "127.0.0.1")]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
         keeper.opens(generation(1, listener(tcp("shop.test"))))
-        assert len(keeper.grants(1, 0)) == 1
+        assert len(keeper.grants(1)) == 1
 
     def test_a_name_that_does_not_resolve_is_refused(self, keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object, **__: object) -> None:
@@ -164,21 +178,20 @@ class TestTcp:
 
         monkeypatch.setattr(socket, "getaddrinfo", fail)
         with pytest.raises(BindError) as caught:
-            keeper.prepare(generation(1, listener(tcp("shop.test", 80))))
+            keeper.prepares(generation(1, listener(tcp("shop.test", 80))))
         assert str(caught.value) == (
             "server.toml:3: cannot bind shop.test:80: the name shop.test does not resolve (name or service not known)"
         )
 
     def test_an_address_no_interface_has_is_refused(self, keeper: Keeper) -> None:
         with pytest.raises(BindError, match="no interface of this machine has it"):
-            keeper.prepare(generation(1, listener(tcp("192.0.2.1"))))
+            keeper.prepares(generation(1, listener(tcp("192.0.2.1"))))
 
     def test_sockets_are_neither_inherited_nor_blocking(self, keeper: Keeper) -> None:
         keeper.opens(generation(1, listener(tcp("127.0.0.1")), workers=2))
-        for slot in range(2):
-            for _, fd in keeper.grants(1, slot):
-                assert not os.get_inheritable(fd)
-                assert not os.get_blocking(fd)
+        for _, _, sock in keeper.grants(1):
+            assert not sock.get_inheritable()
+            assert not os.get_blocking(sock.fileno())
 
     def test_a_privileged_port_is_refused_with_the_remedy(self) -> None:
         refused = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -191,12 +204,10 @@ class TestSlots:
     @linux_only
     def test_every_slot_has_a_socket_of_its_own_on_the_same_port(self, keeper: Keeper) -> None:
         keeper.opens(generation(1, listener(tcp("127.0.0.1")), workers=3))
-        assert len({fd for slot in range(3) for _, fd in keeper.grants(1, slot)}) == 3
-        ports = set()
-        for slot in range(3):
-            with socket.socket(fileno=os.dup(keeper.grants(1, slot)[0][1])) as sock:
-                ports.add(sock.getsockname()[1])
-        assert ports == {port_of(keeper)}
+        assert keeper.slots_of(1) == [0, 1, 2]
+        assert len({os.fstat(sock.fileno()).st_ino for _, _, sock in keeper.grants(1)}) == 3
+        assert {sock.getsockname()[1] for _, _, sock in keeper.grants(1)} == {port_of(keeper)}
+        assert keeper.slots() == 3
 
     @linux_only
     def test_a_socket_listens_only_when_a_worker_makes_it(self, keeper: Keeper, stack: contextlib.ExitStack) -> None:
@@ -229,17 +240,26 @@ class TestSlots:
         before = inodes(keeper, 1, 0)
         keeper.opens(generation(2, listener(tcp("127.0.0.1")), workers=3))
         assert inodes(keeper, 2, 0) == before
-        assert len({fd for slot in range(3) for _, fd in keeper.grants(2, slot)}) == 3
+        assert keeper.slots_of(2) == [0, 1, 2]
 
     @linux_only
-    def test_fewer_workers_share_the_spare_sockets_and_lose_no_connection(self, keeper: Keeper) -> None:
+    def test_fewer_workers_keep_the_spare_sockets_with_their_slots_and_lose_no_connection(
+        self, keeper: Keeper, stack: contextlib.ExitStack
+    ) -> None:
         keeper.opens(generation(1, listener(tcp("127.0.0.1")), workers=3))
-        before = [inodes(keeper, 1, slot)[0] for slot in range(3)]
+        before = [inodes(keeper, 1, slot) for slot in range(3)]
+        (taken,) = keeper.granted(1, slot=2)
+        with taken:
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port_of(keeper)), timeout=5))
         keeper.opens(generation(2, listener(tcp("127.0.0.1")), workers=2))
-        assert inodes(keeper, 2, 0) == [before[0], before[2]]
-        assert inodes(keeper, 2, 1) == [before[1], before[2]]
+        assert keeper.slots_of(2) == [0, 1, 2]
+        assert keeper.slots() == 3
+        (spare,) = keeper.granted(2, slot=2)
+        with spare, spare.accept()[0] as accepted:
+            accepted.sendall(b"hello")
+            assert client.recv(5) == b"hello"
         keeper.opens(generation(3, listener(tcp("127.0.0.1")), workers=3))
-        assert [inodes(keeper, 3, slot) for slot in range(3)] == [[inode] for inode in before]
+        assert [inodes(keeper, 3, slot) for slot in range(3)] == before
 
     @linux_only
     def test_a_generation_that_is_being_prepared_does_not_change_what_the_old_one_is_granted(
@@ -247,19 +267,76 @@ class TestSlots:
     ) -> None:
         keeper.opens(generation(1, listener(tcp("127.0.0.1")), workers=1))
         before = inodes(keeper, 1, 0)
-        keeper.prepare(generation(2, listener(tcp("127.0.0.1")), workers=3))
+        keeper.prepares(generation(2, listener(tcp("127.0.0.1")), workers=3))
         assert inodes(keeper, 1, 0) == before
+        assert (keeper.slots_of(1), keeper.slots(), keeper.slots_of(2)) == ([0], 1, [0, 1, 2])
 
     def test_all_slots_share_one_socket_where_the_kernel_does_not_spread(
         self, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(sockets, "SPREADS", False)
         keeper.opens(generation(1, listener(tcp("127.0.0.1")), workers=3))
-        assert len({fd for slot in range(3) for _, fd in keeper.grants(1, slot)}) == 1
+        assert keeper.slots_of(1) == [EVERY_SLOT]
+
+    def test_the_slot_of_a_socket_for_every_worker_is_the_one_that_workers_know(self) -> None:
+        assert EVERY_SLOT == messages.EVERY_SLOT
 
     def test_all_slots_share_a_unix_socket(self, keeper: Keeper, tmp_path: Path) -> None:
         keeper.opens(generation(1, listener(unix(tmp_path / "s")), workers=3))
-        assert len({fd for slot in range(3) for _, fd in keeper.grants(1, slot)}) == 1
+        assert keeper.slots_of(1) == [EVERY_SLOT]
+
+
+@linux_only
+class TestGrow:
+    def test_more_slots_get_sockets_without_a_new_generation(self, keeper: Keeper, tmp_path: Path) -> None:
+        keeper.opens(generation(1, listener(tcp("127.0.0.1"), unix(tmp_path / "s"))))
+        before = inodes(keeper, 1, 0)
+        keeper.grow(3)
+        assert keeper.slots_of(1) == [0, 1, 2, EVERY_SLOT]
+        assert keeper.slots() == 3
+        assert inodes(keeper, 1, 0) == before
+        keeper.grow(2)
+        assert keeper.slots() == 3
+
+    def test_what_grew_outlives_the_rollback_of_a_generation_that_was_in_preparation(self, keeper: Keeper) -> None:
+        keeper.opens(generation(1, listener(tcp("127.0.0.1"))))
+        before = open_descriptors()
+        keeper.prepares(generation(2, listener(tcp("127.0.0.1")), workers=4))
+        keeper.grow(2)
+        assert (keeper.slots_of(1), keeper.slots_of(2)) == ([0, 1], [0, 1, 2, 3])
+        keeper.rollback()
+        assert keeper.slots_of(1) == [0, 1]
+        assert len(open_descriptors() - before) == 1
+
+    def test_what_grew_belongs_to_the_generation_that_is_committed_afterwards(self, keeper: Keeper) -> None:
+        keeper.opens(generation(1, listener(tcp("127.0.0.1"))))
+        keeper.prepares(generation(2, listener(tcp("127.0.0.1")), workers=2))
+        keeper.grow(3)
+        keeper.commit()
+        assert keeper.slots_of(2) == [0, 1, 2]
+
+    def test_a_refusal_leaves_nothing_open_and_names_the_address(
+        self, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        keeper.opens(generation(1, listener(tcp("127.0.0.1"), tcp("127.0.0.2"))))
+        before = open_descriptors()
+        opened = sockets.open_tcp
+
+        def refuse(endpoint: Endpoint) -> socket.socket:
+            if endpoint.host == "127.0.0.2":
+                raise OSError(errno.EMFILE, "Too many open files")
+            return opened(endpoint)
+
+        monkeypatch.setattr(sockets, "open_tcp", refuse)
+        with pytest.raises(BindError) as caught:
+            keeper.grow(4)
+        assert str(caught.value) == "server.toml:3: cannot bind 127.0.0.2:0: too many open files"
+        assert (open_descriptors(), keeper.slots_of(1), keeper.slots()) == (before, [0, 0], 1)
+
+    def test_without_listeners_there_are_no_slots(self, keeper: Keeper) -> None:
+        keeper.opens(generation(1, workers=3))
+        keeper.grow(5)
+        assert (keeper.slots(), keeper.grants(1), keeper.places()) == (0, [], [])
 
 
 FOREIGN = """
@@ -267,7 +344,7 @@ import contextlib, sys
 from serverd.net.bindings import Bindings
 from tests.net.test_sockets import generation, listener, tcp
 bindings = Bindings()
-bindings.prepare(generation(1, listener(tcp(sys.argv[1], int(sys.argv[2])), backlog=16)))
+bindings.prepare(generation(1, listener(tcp(sys.argv[1], int(sys.argv[2])), backlog=16)), 1)
 bindings.commit()
 print("open", flush=True)
 sys.stdin.read()
@@ -300,7 +377,7 @@ class TestPortInUse:
         with socket.create_server(("127.0.0.1", 0)) as foreign:
             port = foreign.getsockname()[1]
             with pytest.raises(BindError) as caught:
-                keeper.prepare(generation(1, listener(tcp("127.0.0.1", port))))
+                keeper.prepares(generation(1, listener(tcp("127.0.0.1", port))))
         assert str(caught.value) == (
             f"server.toml:3: cannot bind 127.0.0.1:{port}: address already in use (another process holds it)"
         )
@@ -310,14 +387,14 @@ class TestPortInUse:
         with socket.create_server(("127.0.0.1", 0), reuse_port=True) as foreign:
             port = foreign.getsockname()[1]
             with pytest.raises(BindError, match="address already in use"):
-                keeper.prepare(generation(1, listener(tcp("127.0.0.1", port))))
+                keeper.prepares(generation(1, listener(tcp("127.0.0.1", port))))
 
     @linux_only
     def test_by_a_listening_server_on_every_interface(self, keeper: Keeper) -> None:
         with socket.create_server(("0.0.0.0", 0), reuse_port=True) as foreign:
             port = foreign.getsockname()[1]
             with pytest.raises(BindError, match="address already in use"):
-                keeper.prepare(generation(1, listener(tcp("127.0.0.1", port))))
+                keeper.prepares(generation(1, listener(tcp("127.0.0.1", port))))
 
     @linux_only
     def test_by_another_serverd_whose_workers_are_still_starting(self, keeper: Keeper) -> None:
@@ -326,7 +403,7 @@ class TestPortInUse:
         with other_server("127.0.0.1", port) as line:
             assert line == "open"
             with pytest.raises(BindError, match="address already in use"):
-                keeper.prepare(generation(1, listener(tcp("127.0.0.1", port))))
+                keeper.prepares(generation(1, listener(tcp("127.0.0.1", port))))
         keeper.opens(generation(2, listener(tcp("127.0.0.1", port))))  # as soon as it has gone
 
     @linux_only
@@ -334,6 +411,54 @@ class TestPortInUse:
         keeper.opens(generation(1, listener(tcp("127.0.0.1")), workers=2))
         with pytest.raises(OSError, match="Address already in use"):
             socket.create_server(("127.0.0.1", port_of(keeper))).close()
+
+    @linux_only
+    def test_of_two_servers_that_start_at_the_same_instant_only_one_gets_the_port(
+        self, stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as chooser:
+            endpoint = Endpoint(socket.AF_INET, "127.0.0.1", chooser.getsockname()[1])
+        has_probed, other_waits, has_guard = (threading.Event() for _ in range(3))
+        guard, guards = sockets._guard, []
+
+        def slow_guard(endpoint: Endpoint) -> socket.socket:
+            if threading.current_thread() is first:
+                has_probed.set()
+                other_waits.wait(10)
+            return guard(endpoint)
+
+        def wait(_: float) -> None:
+            other_waits.set()
+            has_guard.wait(10)
+
+        def open_first() -> None:
+            guards.append(stack.enter_context(sockets.open_guard(endpoint, beside_own=False)))
+            has_guard.set()
+
+        monkeypatch.setattr(sockets, "_guard", slow_guard)
+        monkeypatch.setattr(sockets.time, "sleep", wait)
+        first = threading.Thread(target=open_first)
+        first.start()
+        try:
+            assert has_probed.wait(10)
+            with pytest.raises(OSError, match="Address already in use"):
+                stack.enter_context(sockets.open_guard(endpoint, beside_own=False))
+        finally:
+            other_waits.set()
+            first.join(10)
+        assert len(guards) == 1
+
+    @linux_only
+    def test_whoever_never_gives_up_its_turn_does_not_keep_a_server_from_starting(
+        self, keeper: Keeper, stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sockets, "TURN_TRIES", 2)
+        with socket.create_server(("127.0.0.1", 0)) as chooser:
+            port = chooser.getsockname()[1]
+        turn = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        turn.bind(f"\0serverd/port/{port}")
+        keeper.opens(generation(1, listener(tcp("127.0.0.1", port))))
+        assert port_of(keeper) == port
 
     def test_connections_of_the_last_server_that_linger_are_no_obstacle(
         self, keeper: Keeper, stack: contextlib.ExitStack
@@ -359,7 +484,7 @@ class TestPortInUse:
             taken = tcp("127.0.0.1", foreign.getsockname()[1])
             wanted = listener(tcp("127.0.0.1"), taken, unix(tmp_path / "s"), unix(tmp_path / "file"))
             with pytest.raises(BindError) as caught:
-                keeper.prepare(generation(1, wanted, workers=4))
+                keeper.prepares(generation(1, wanted, workers=4))
         assert len(str(caught.value).splitlines()) == 2
         assert not (tmp_path / "s").exists()
         assert open_descriptors() == before
@@ -386,7 +511,7 @@ class TestUnix:
         assert modes[0] == 0o660
 
     def test_it_listens_from_the_start_so_that_others_see_it_is_not_stale(self, keeper: Keeper, tmp_path: Path) -> None:
-        keeper.prepare(generation(1, listener(unix(tmp_path / "s"))))
+        keeper.prepares(generation(1, listener(unix(tmp_path / "s"))))
         assert connects(socket.AF_UNIX, str(tmp_path / "s"))
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
@@ -409,7 +534,7 @@ class TestUnix:
             foreign.bind(str(path))
             foreign.listen()
             with pytest.raises(BindError) as caught:
-                keeper.prepare(generation(1, listener(unix(path))))
+                keeper.prepares(generation(1, listener(unix(path))))
             assert str(caught.value) == (
                 f"server.toml:3: cannot bind unix:{path}: address already in use (another process listens on it)"
             )
@@ -426,22 +551,22 @@ class TestUnix:
                 client.setblocking(False)
                 client.connect_ex(str(path))
             with pytest.raises(BindError, match="another process listens on it"):
-                keeper.prepare(generation(1, listener(unix(path))))
+                keeper.prepares(generation(1, listener(unix(path))))
 
     def test_a_file_that_is_no_socket_is_refused_and_kept(self, keeper: Keeper, tmp_path: Path) -> None:
         path = tmp_path / "s"
         path.write_text("precious")
         with pytest.raises(BindError, match="a file that is not a socket is in the way"):
-            keeper.prepare(generation(1, listener(unix(path))))
+            keeper.prepares(generation(1, listener(unix(path))))
         assert path.read_text() == "precious"
 
     def test_a_missing_directory_is_refused_with_the_remedy(self, keeper: Keeper, tmp_path: Path) -> None:
         with pytest.raises(BindError, match=r"no such file or directory \(the directory of the socket must exist\)"):
-            keeper.prepare(generation(1, listener(unix(tmp_path / "none" / "s"))))
+            keeper.prepares(generation(1, listener(unix(tmp_path / "none" / "s"))))
 
     def test_a_path_that_is_too_long_is_refused(self, keeper: Keeper, tmp_path: Path) -> None:
         with pytest.raises(BindError, match="path too long"):
-            keeper.prepare(generation(1, listener(unix(tmp_path / ("s" * 200)))))
+            keeper.prepares(generation(1, listener(unix(tmp_path / ("s" * 200)))))
 
     def test_the_file_is_removed_at_the_end(self, keeper: Keeper, tmp_path: Path) -> None:
         keeper.opens(generation(1, listener(unix(tmp_path / "s"))))
@@ -468,28 +593,34 @@ class TestUnix:
 class TestAdopted:
     def test_a_listening_descriptor_is_adopted(self, keeper: Keeper) -> None:
         with socket.create_server(("127.0.0.1", 0)) as given:
-            keeper.prepare(generation(1, listener(inherited(given.fileno()))))
+            given.set_inheritable(True)
+            keeper.prepares(generation(1, listener(inherited(given.fileno()))))
             opened, _ = keeper.commit()
             assert [place.url for place in opened] == [f"http://127.0.0.1:{given.getsockname()[1]}"]
-            (_, fd) = keeper.grants(1, 0)[0]
-            assert os.fstat(fd).st_ino == os.fstat(given.fileno()).st_ino
+            [(_, slot, sock)] = keeper.grants(1)
+            assert slot == EVERY_SLOT
+            assert os.fstat(sock.fileno()).st_ino == os.fstat(given.fileno()).st_ino
             assert not os.get_inheritable(given.fileno())
             keeper.close()
             assert given.getsockname()  # the number the operator knows stays his
 
     def test_a_descriptor_that_was_not_inherited_is_refused(self, keeper: Keeper) -> None:
         with pytest.raises(BindError) as caught:
-            keeper.prepare(generation(1, listener(inherited(999))))
+            keeper.prepares(generation(1, listener(inherited(999))))
         assert str(caught.value) == "server.toml:3: cannot bind fd:999: no such descriptor was inherited"
 
     def test_a_file_is_refused(self, keeper: Keeper, tmp_path: Path) -> None:
-        with (tmp_path / "file").open("w") as file, pytest.raises(BindError, match="it is not a socket"):
-            keeper.prepare(generation(1, listener(inherited(file.fileno()))))
+        with (tmp_path / "file").open("w") as file:
+            os.set_inheritable(file.fileno(), True)
+            with pytest.raises(BindError, match="it is not a socket"):
+                keeper.prepares(generation(1, listener(inherited(file.fileno()))))
 
     @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=["not listening", "datagrams"])
     def test_a_socket_nobody_can_connect_to_is_refused(self, keeper: Keeper, kind: int) -> None:
-        with socket.socket(socket.AF_INET, kind) as given, pytest.raises(BindError, match="not a listening stream"):
-            keeper.prepare(generation(1, listener(inherited(given.fileno()))))
+        with socket.socket(socket.AF_INET, kind) as given:
+            given.set_inheritable(True)
+            with pytest.raises(BindError, match="not a listening stream"):
+                keeper.prepares(generation(1, listener(inherited(given.fileno()))))
 
     def test_a_descriptor_of_our_own_is_not_taken_for_an_inherited_one(
         self, keeper: Keeper, stack: contextlib.ExitStack
@@ -497,25 +628,34 @@ class TestAdopted:
         keeper.opens(generation(1, listener(tcp("127.0.0.1"))))
         for sock in keeper.granted(1):
             stack.enter_context(sock)
-        (_, fd) = keeper.grants(1, 0)[0]
+        [(_, _, sock)] = keeper.grants(1)
         with pytest.raises(BindError, match="no such descriptor was inherited"):
-            keeper.prepare(generation(2, listener(inherited(fd))))
+            keeper.prepares(generation(2, listener(inherited(sock.fileno()))))
+
+    def test_the_same_descriptor_may_be_named_by_every_later_generation(self, keeper: Keeper) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as given:
+            given.set_inheritable(True)
+            keeper.opens(generation(1, listener(inherited(given.fileno()))))
+            keeper.opens(generation(2, listener(tcp("127.0.0.1"))))
+            keeper.opens(generation(3, listener(inherited(given.fileno()))))
+            assert inodes(keeper, 3, 0) == [os.fstat(given.fileno()).st_ino]
 
 
 class TestReload:
     def test_an_address_that_stays_keeps_its_socket_even_under_another_listener(self, keeper: Keeper) -> None:
         keeper.opens(generation(1, listener(tcp("127.0.0.1"))))
         before = inodes(keeper, 1, 0)
-        keeper.prepare(generation(2, listener(tcp("127.0.0.1"), name="renamed")))
+        keeper.prepares(generation(2, listener(tcp("127.0.0.1"), name="renamed")))
         assert keeper.commit() == ([], [])
         assert inodes(keeper, 2, 0) == before
-        assert keeper.grants(2, 0)[0][0] == "renamed"
+        assert [name for name, _, _ in keeper.grants(2)] == ["renamed"]
+        assert [place.listener for place in keeper.places()] == ["renamed"]
 
     def test_new_addresses_are_opened_and_removed_ones_closed(self, keeper: Keeper, tmp_path: Path) -> None:
         keeper.opens(generation(1, listener(tcp("127.0.0.1"))))
         port = port_of(keeper)
-        keeper.prepare(generation(2, listener(unix(tmp_path / "s"))))
-        assert keeper.grants(1, 0)  # still there for a worker that has to be replaced now
+        keeper.prepares(generation(2, listener(unix(tmp_path / "s"))))
+        assert keeper.grants(1)  # still there for a worker that has to be replaced now
         opened, closed = keeper.commit()
         assert [place.url for place in opened] == [f"unix:{tmp_path / 's'}"]
         assert [place.url for place in closed] == [f"http://127.0.0.1:{port}"]
@@ -525,7 +665,7 @@ class TestReload:
     def test_rollback_closes_only_what_was_opened(self, keeper: Keeper, tmp_path: Path) -> None:
         keeper.opens(generation(1, listener(tcp("127.0.0.1")), workers=1))
         before = (inodes(keeper, 1, 0), open_descriptors())
-        keeper.prepare(
+        keeper.prepares(
             generation(2, listener(tcp("127.0.0.1")), listener(unix(tmp_path / "s"), name="other"), workers=4)
         )
         keeper.rollback()
@@ -554,7 +694,7 @@ class TestReload:
         path = tmp_path / "s"
         keeper.opens(generation(1, listener(unix(path), socket_mode=0o600)))
         before = inodes(keeper, 1, 0)
-        keeper.prepare(generation(2, listener(unix(path), socket_mode=0o666)))
+        keeper.prepares(generation(2, listener(unix(path), socket_mode=0o666)))
         keeper.rollback()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         keeper.opens(generation(3, listener(unix(path), socket_mode=0o666)))
@@ -577,7 +717,7 @@ class TestReload:
         keeper.opens(generation(1, listener(tcp("127.0.0.1")), workers=2))
         before = len(open_descriptors())
         for number in range(2, 22, 2):
-            keeper.prepare(generation(number, listener(tcp("127.0.0.1"), unix(tmp_path / "s")), workers=2))
+            keeper.prepares(generation(number, listener(tcp("127.0.0.1"), unix(tmp_path / "s")), workers=2))
             keeper.commit() if number % 4 else keeper.rollback()
             keeper.opens(generation(number + 1, listener(tcp("127.0.0.1")), workers=2))
         assert len(open_descriptors()) == before

@@ -20,7 +20,8 @@ def main(path: str, *options: str) -> int:
     worker = (sys.executable, str(HERE / "stand_in_worker.py"))
     if "without-worker" in options:
         worker = ("/nonexistent/python",)
-    return Supervisor(path, Commands(worker, (sys.executable, str(HERE / "stand_in_loader.py")))).run()
+    loader = (sys.executable, str(HERE / "stand_in_loader.py"))
+    return Supervisor(path, Commands(worker=worker, loader=loader)).run()
 
 
 if __name__ == "__main__":

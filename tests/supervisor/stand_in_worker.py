@@ -15,12 +15,28 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import selectors
+import select
 import signal
 import socket
 import sys
 
-from serverd.messages import Drain, Draining, Failed, Ready, Start, Starting, decode, encode
+from serverd.messages import (
+    BEAT_INTERVAL,
+    EVERY_SLOT,
+    Beat,
+    Cover,
+    Declined,
+    Draining,
+    Failed,
+    Propose,
+    Ready,
+    SocketGrant,
+    Sockets,
+    Start,
+    Starting,
+    decode,
+    encode,
+)
 
 
 class StandIn:
@@ -29,6 +45,9 @@ class StandIn:
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
         self.incoming = b""
+        self.descriptors: list[int] = []  # that have arrived
+        self.listeners: list[tuple[int, socket.socket]] = []  # with their slots
+        self.accepting: list[socket.socket] = []
         start = decode(self.read_line())
         assert isinstance(start, Start)
         self.start = start
@@ -38,7 +57,8 @@ class StandIn:
     def read_line(self) -> bytes:
         """Return the next message, or nothing when the supervisor has gone."""
         while b"\n" not in self.incoming:
-            data = self.channel.recv(65536)
+            data, descriptors, _, _ = socket.recv_fds(self.channel, 65536, 253)
+            self.descriptors += descriptors
             if not data:
                 return b""
             self.incoming += data
@@ -56,44 +76,69 @@ class StandIn:
             signal.pause()
         while self.behaviour == "rant":
             self.channel.sendall(b"x" * 65536)
-        listeners = []
         if self.behaviour == "stuck":
             self.channel.sendall(encode(Starting("server.toml:7: apps.shop")))
         elif self.behaviour != "silent":
-            for grant in self.start.sockets:
-                listener = socket.socket(fileno=grant.fd)
-                listener.listen(64)
-                listeners.append(listener)
+            self.hold(self.start.sockets)
+            self.accept_on(())
             self.channel.sendall(encode(Ready(os.getpid())))
-        return self.serve(listeners)
+        return self.serve()
 
-    def serve(self, listeners: list[socket.socket]) -> int:
-        with selectors.DefaultSelector() as selector:
-            for listener in listeners:
-                selector.register(listener, selectors.EVENT_READ)
-            selector.register(self.channel, selectors.EVENT_READ)
-            while True:
-                if b"\n" in self.incoming and self.must_leave(self.read_line()):
-                    return self.leave(listeners)  # Drain came together with Start
-                for key, _ in selector.select():
-                    if key.fileobj is not self.channel:
-                        self.answer(key.fileobj, selector)  # type: ignore[arg-type]
-                    elif self.must_leave(self.read_line()):
-                        return self.leave(listeners)
+    def hold(self, grants: tuple[SocketGrant, ...]) -> None:
+        """Have the sockets that have come, and no other; what was accepted on has to be said again."""
+        for _, listener in self.listeners:
+            listener.close()
+        descriptors, self.descriptors = self.descriptors[: len(grants)], self.descriptors[len(grants) :]
+        self.listeners = [
+            (grant.slot, socket.socket(fileno=descriptor))
+            for grant, descriptor in zip(grants, descriptors, strict=True)
+        ]
 
-    def leave(self, listeners: list[socket.socket]) -> int:
-        for listener in listeners:
+    def accept_on(self, covered: tuple[int, ...]) -> None:
+        """Accept on the sockets of our own slot and of those that are covered."""
+        self.accepting = [
+            listener for slot, listener in self.listeners if slot in {self.start.slot, EVERY_SLOT, *covered}
+        ]
+        for listener in self.accepting:
+            listener.listen(64)
+
+    def serve(self) -> int:
+        while True:
+            if b"\n" in self.incoming and self.must_leave(self.read_line()):
+                return self.leave()  # Drain came together with Start
+            watched = [*self.accepting, *([self.channel] if self.channel.fileno() >= 0 else [])]
+            ready, _, _ = select.select(watched, [], [], BEAT_INTERVAL)
+            if not ready and self.accepting and self.channel.fileno() >= 0:
+                self.channel.sendall(encode(Beat(0, 0, 0, 0, 0.0)))
+            for one in ready:
+                if one is not self.channel:
+                    self.answer(one)
+                elif self.must_leave(self.read_line()):
+                    return self.leave()
+
+    def leave(self) -> int:
+        for _, listener in self.listeners:
             listener.close()
         with contextlib.suppress(OSError):  # the supervisor may have gone
             self.channel.sendall(encode(Draining()))
         return 0
 
     def must_leave(self, line: bytes) -> bool:
-        if line:
-            assert isinstance(decode(line), Drain)
-        return not line or self.behaviour != "stubborn"
+        message = decode(line) if line else None
+        match message:
+            case Propose():
+                del self.descriptors[: len(message.sockets)]
+                self.channel.sendall(encode(Declined(message.generation.number, "it is a stand-in")))
+            case Sockets():
+                self.hold(message.sockets)
+                self.accept_on(())
+            case Cover():
+                self.accept_on(message.slots)
+            case _:
+                return not line or self.behaviour != "stubborn"
+        return False
 
-    def answer(self, listener: socket.socket, selector: selectors.BaseSelector) -> None:
+    def answer(self, listener: socket.socket) -> None:
         try:
             connection, _ = listener.accept()
         except BlockingIOError:  # another worker was faster
@@ -101,13 +146,13 @@ class StandIn:
         with connection:
             connection.sendall(self.name.encode())
         if self.behaviour == "hang-up":
-            selector.unregister(self.channel)
             self.channel.close()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--channel", type=int)
+    parser.add_argument("--dump", type=int)
     parser.add_argument("--title")
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -8,28 +8,46 @@ Nothing is ever retried.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from tests.support.client import Client, ConnectionEnded, Response
 from tests.support.server import Address
 
-__all__ = ["Load"]
+__all__ = ["SLOW", "Load"]
+
+SLOW = "/slow"
 
 
 class Load:
-    """Clients in threads, some with a new connection for each request, some that keep theirs, until the block ends."""
+    """Clients in threads, some with a new connection for each request, some that keep theirs, until the block ends.
 
-    def __init__(self, address: Address, target: str = "/", *, fresh: int = 2, keep_alive: int = 2) -> None:
+    Those that are `slow` have a new connection, too, and ask for `slow_target`, which should take its time.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        target: str = "/",
+        *,
+        fresh: int = 2,
+        keep_alive: int = 2,
+        slow: int = 0,
+        slow_target: str = "/slow",
+    ) -> None:
         self.failures: list[str] = []
+        self.failed_ports: list[int] = []  # the clients' own, where there was a connection
         self.answered = 0
+        self.slowly_answered = 0
         self.announced_closes = 0
         self.bodies: dict[bytes, int] = {}
         self._address = address
         self._target = target
+        self._slow_target = slow_target
         self._changed = threading.Condition()
         self._stopped = threading.Event()
-        runs = [self._run_fresh] * fresh + [self._run_keep_alive] * keep_alive
+        runs = [self._run_fresh] * fresh + [self._run_keep_alive] * keep_alive + [self._run_slow] * slow
         self._threads = [threading.Thread(target=run, name=run.__name__) for run in runs]
 
     def __enter__(self) -> Self:
@@ -51,20 +69,29 @@ class Load:
     # The pauses make the load steady instead of total: the server and the tests share two cores.
 
     def _run_fresh(self) -> None:
+        self._ask_anew("fresh connection", self._target)
+
+    def _run_slow(self) -> None:
+        self._ask_anew("slow request", self._slow_target)
+
+    def _ask_anew(self, who: str, target: str) -> None:
         while not self._stopped.wait(0.005):
-            try:
-                with Client(self._address) as client:
-                    self._count(client.request("GET", self._target, [("Connection", "close")]))
-            except (OSError, ConnectionEnded) as error:
-                self._fail("fresh connection", error)
+            self._connect(who, lambda client: self._count(client.request("GET", target, [("Connection", "close")])))
 
     def _run_keep_alive(self) -> None:
         while not self._stopped.is_set():
-            try:
-                with Client(self._address) as client:
-                    self._keep_asking(client)
-            except (OSError, ConnectionEnded) as error:
-                self._fail("keep-alive connection", error)
+            self._connect("keep-alive connection", self._keep_asking)
+
+    def _connect(self, who: str, use: Callable[[Client], None]) -> None:
+        """Use a connection; what goes wrong with it is a failure."""
+        port = 0
+        try:
+            with Client(self._address) as client:
+                if not isinstance(self._address, str):
+                    port = client.socket.getsockname()[1]
+                use(client)
+        except (OSError, ConnectionEnded) as error:
+            self._fail(who, error, port)
 
     def _keep_asking(self, client: Client) -> None:
         while not self._stopped.wait(0.005):
@@ -82,6 +109,8 @@ class Load:
                 self.failures.append(f"status {response.status}: {response.body[:100]!r}")
             self._changed.notify_all()
 
-    def _fail(self, where: str, error: Exception) -> None:
+    def _fail(self, who: str, error: Exception, port: int) -> None:
         with self._changed:
-            self.failures.append(f"{where}: {error!r}")
+            self.failures.append(f"{who}: {error!r}")
+            if port:
+                self.failed_ports.append(port)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import select
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +13,12 @@ __all__ = [
     "children",
     "command_line",
     "descriptors",
+    "group",
     "has_ended",
+    "peer_ports",
     "proportional_bytes",
     "resident_bytes",
+    "stop",
     "threads",
     "wait_for_end",
     "zombies",
@@ -36,9 +41,48 @@ def _children(pid: int) -> Iterator[tuple[int, str]]:
             text = stat.read_text()
         except OSError:
             continue  # it ended while we looked
-        state, parent = text[text.rindex(")") + 2 :].split()[:2]
+        state, parent = _fields(text)[:2]
         if int(parent) == pid:
             yield int(stat.parent.name), state
+
+
+def group(pid: int) -> list[int]:
+    """Return the living members of the process group `pid`, whoever is their parent; zombies are none."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, number = _fields(stat.read_text())[:3]
+        except OSError:
+            continue  # it ended while we looked
+        if int(number) == pid and state != "Z":
+            found.append(int(stat.parent.name))
+    return sorted(found)
+
+
+def stop(pid: int, timeout: float = 10.0) -> None:
+    """Stop the process as SIGSTOP does, and wait until none of its threads runs any more; SIGCONT continues it."""
+    os.kill(pid, signal.SIGSTOP)
+    end = time.monotonic() + timeout
+    # The parent would be told, but that is somebody else.
+    while any(_fields(stat.read_text())[0] not in "TZ" for stat in Path(f"/proc/{pid}/task").glob("*/stat")):
+        assert time.monotonic() < end, f"process {pid} has not stopped within {timeout} s"
+        time.sleep(0.001)
+
+
+def peer_ports(pid: int, port: int) -> set[int]:
+    """Return the ports of the clients whose connections to the local `port` (IPv4) the process has accepted."""
+    held = set(descriptors(pid).values())
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {
+        int(line[2].rpartition(":")[2], 16)
+        for line in lines
+        if int(line[1].rpartition(":")[2], 16) == port and f"socket:[{line[9]}]" in held
+    } - {0}
+
+
+def _fields(stat: str) -> list[str]:
+    """Return the fields of /proc/PID/stat that follow the name: state, parent, group and more (proc(5))."""
+    return stat[stat.rindex(")") + 2 :].split()
 
 
 def command_line(pid: int) -> str:
@@ -82,7 +126,7 @@ def has_ended(pid: int) -> bool:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return True
-    return text[text.rindex(")") + 2] == "Z"
+    return _fields(text)[0] == "Z"
 
 
 def wait_for_end(pid: int, timeout: float = 10.0) -> None:

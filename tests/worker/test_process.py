@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,19 @@ from serverd.generation import (
     Mount,
     Server,
 )
-from serverd.messages import Drain, Draining, Failed, Message, Ready, SocketGrant, Start, Starting, decode, encode
+from serverd.messages import (
+    Beat,
+    Drain,
+    Draining,
+    Failed,
+    Message,
+    Ready,
+    SocketGrant,
+    Start,
+    Starting,
+    decode,
+    encode,
+)
 
 APPLICATION = """
 import asyncio
@@ -46,6 +59,7 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
 """
+COMMAND = (sys.executable, "-P", "-m", "serverd.worker")
 TIMEOUT = 20.0  # s, for everything: a bound, far above what any of it takes
 
 
@@ -60,37 +74,44 @@ class Worker:
         parser: str,
         others: tuple[str, ...] = (),
         start_timeout: float = 60.0,
+        on_failure: str = "exit",
+        **server: Any,
     ) -> None:
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.channel, theirs = socket.socketpair()
         self.channel.settimeout(TIMEOUT)
         self._lines = self.channel.makefile("rb")
-        command = [sys.executable, "-P", "-m", "serverd.worker", "--channel", str(theirs.fileno())]
-        fds = [theirs.fileno(), self.listening.fileno()]
+        self.dump = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
+        fds = [theirs.fileno(), self.dump.fileno()]
+        command = [*COMMAND, "--channel", str(fds[0]), "--dump", str(fds[1])]
         self.process = subprocess.Popen(
             command, pass_fds=fds, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         theirs.close()
         address = Address(AddressKind.TCP, "127.0.0.1:0", "127.0.0.1", 0)
-        generation = Generation(
+        self.generation = Generation(
             str(directory / "server.toml"),
-            Server(loop=loop, http1_parser=parser, start_timeout=start_timeout),
+            Server(loop=loop, http1_parser=parser, start_timeout=start_timeout, **server),
             (Listener("web", (address,), 100, Limits()),),
             (
-                App("shop", target, str(directory), source="server.toml:7"),
+                App("shop", target, str(directory), on_failure=on_failure, source="server.toml:7"),
                 *(App(f"other{number}", name, str(directory)) for number, name in enumerate(others, 1)),
             ),
             (Mount("/", (), ("web",), AppTarget("shop", "")),),
             Logging(format="text"),
+            number=1,
         )
-        self.tell(Start(generation, 0, (SocketGrant("web", self.listening.fileno()),)))
+        self.tell(Start(self.generation, 0, (SocketGrant("web", 0),)), [self.listening])
 
-    def tell(self, message: Message) -> None:
-        self.channel.sendall(encode(message))
+    def tell(self, message: Message, sockets: Sequence[Any] = ()) -> None:
+        """Send a message with the descriptors of `sockets`."""
+        line = encode(message)
+        sent = socket.send_fds(self.channel, [line], [sock.fileno() for sock in sockets]) if sockets else 0
+        self.channel.sendall(line[sent:])
 
-    def hear(self) -> Message:
-        """Return the next message that does not only say what is being started."""
-        while isinstance(message := self.hear_any(), Starting):
+    def hear(self, *more: type) -> Message:
+        """Return the next message that tells more than what is being started and that it lives; `more` is heard."""
+        while isinstance(message := self.hear_any(), Starting | Beat) and not isinstance(message, more):
             pass
         return message
 
@@ -115,6 +136,7 @@ class Worker:
         self.process.communicate()
         self._lines.close()
         self.channel.close()
+        self.dump.close()
         self.listening.close()
 
 
@@ -204,8 +226,9 @@ def test_the_end_of_the_channel_is_the_end_of_the_supervisor(spawn: Any) -> None
 
 def test_a_channel_that_ends_before_anything_was_said_ends_it_quietly() -> None:
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-P", "-m", "serverd.worker", "--channel", str(theirs.fileno())]
-    with subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE) as process:
+    fd = theirs.fileno()  # for the stacks, too: nobody asks for them
+    command = [*COMMAND, "--channel", str(fd), "--dump", str(fd)]
+    with subprocess.Popen(command, pass_fds=[fd], stderr=subprocess.PIPE) as process:
         theirs.close()
         ours.close()
         assert process.communicate(timeout=TIMEOUT)[1] == b""

@@ -1,18 +1,19 @@
 """What the server answers itself, as ASGI applications, so that there is one way to answer.
 
-404 and 421 for requests that no mount serves, `respond` and `redirect` mounts, and `OPTIONS *`.
-`worker.serving` makes endpoints of them.
+404 and 421 for requests that no mount serves, 503 in the place of an application that is down, `respond`
+and `redirect` mounts, and `OPTIONS *`. `worker.routes` and `worker.applications` make endpoints of them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from http import HTTPStatus
 
 from serverd.asgi.types import Application, Receive, Scope, Send
 from serverd.protocol.head import Fields
 
-__all__ = ["misdirected", "not_found", "options", "redirect", "respond"]
+__all__ = ["misdirected", "not_found", "options", "redirect", "respond", "unavailable"]
 
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -42,6 +43,17 @@ def redirect(location: Callable[[Scope], bytes]) -> Application:
         headers = [(b"location", location(scope)), (b"content-length", b"0")]
         await send({"type": "http.response.start", "status": 307, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
+
+    return application
+
+
+def unavailable(wait: Callable[[], float]) -> Application:
+    """Return an application that answers 503 until the next try, `wait()` seconds away (RFC 9110 §10.2.3)."""
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        fields = [(b"retry-after", b"%d" % max(1, math.ceil(wait())))]
+        answer = respond(503, f"{HTTPStatus.SERVICE_UNAVAILABLE.phrase}\n".encode(), fields)
+        await answer(scope, receive, send)
 
     return application
 

@@ -47,20 +47,20 @@ class Exchange:
         "_body_size",
         "_cut",
         "_disconnected",
-        "_endpoint",
         "_fields",
         "_head",
         "_left",
         "_parts",
         "_status",
         "_stream",
-        "_task",
         "_trailers",
         "_waiter",
         "_waiting",
+        "endpoint",
         "owes_continue",
         "scope",
         "state",
+        "task",
     )
 
     def __init__(
@@ -70,11 +70,11 @@ class Exchange:
         self.scope = scope
         self.state = START
         self._stream = stream
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._active = active
         self._head = head
         self._cut = False  # the worker has cancelled it
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
         self._body: list[bytes] = []  # received and not yet read by the application
         self._body_size = 0
         self._body_end = not head.length  # the whole request body has arrived
@@ -95,14 +95,14 @@ class Exchange:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run the application in a task and a context of its own."""
         self._active.add(self)
-        self._task = loop.create_task(self._run(), context=Context())
+        self.task = loop.create_task(self._run(), context=Context())
 
     def cancel(self) -> asyncio.Task[None]:
         """Cut the application off at the end of a drain; return the task that ends with it."""
-        assert self._task is not None  # it has been started
+        assert self.task is not None  # it has been started
         self._cut = True
-        self._task.cancel()
-        return self._task
+        self.task.cancel()
+        return self.task
 
     def deliver_body(self, data: bytes, end: bool) -> bool:
         """Take a part of the request body; return whether reading should pause."""
@@ -135,13 +135,13 @@ class Exchange:
 
     async def _run(self) -> None:
         try:
-            await self._endpoint.application(self.scope, self.receive, self.send)
+            await self.endpoint.application(self.scope, self.receive, self.send)
         except BaseException as error:
             # Also SystemExit and a cancellation of its own making: a request never ends a process.
             if self._cut or (self._stream.closed and began_with_disconnect(error)):
-                log.debug("app %s ended early on %s: %r", self._endpoint.name, self.description, error)
+                log.debug("app %s ended early on %s: %r", self.endpoint.name, self.description, error)
             else:
-                log.exception("app %s failed on %s", self._endpoint.name, self.description)
+                log.exception("app %s failed on %s", self.endpoint.name, self.description)
             self._end_incomplete()
         else:
             self._on_return()
@@ -155,7 +155,7 @@ class Exchange:
             self._stream.abort()  # it was told that the client has gone: there is nobody to answer
             return
         expected = " or ".join(self.state.actions)
-        log.error("app %s returned too early on %s: expected %s", self._endpoint.name, self.description, expected)
+        log.error("app %s returned too early on %s: expected %s", self.endpoint.name, self.description, expected)
         self._end_incomplete()
 
     @property

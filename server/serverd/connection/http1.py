@@ -134,6 +134,7 @@ class Http1Connection(Connection):
         self._wait = WAIT_NOTHING
         self.deadline = NEVER
         service = self.service
+        service.requests += 1
         path = normalise_path(head.path)
         endpoint = service.router.find(head.host, path)
         scope = http_scope(head, endpoint, self.peer, path)

@@ -44,8 +44,24 @@ class Service:
     connections: set[OpenConnection] = field(default_factory=set)  # open ones
     exchanges: set[Exchange] = field(default_factory=set)  # requests in flight, background work included
     draining: bool = False  # no further request is invited
+    requests: int = 0  # that have begun
+    backlog: int = 0  # length of the queue of its listening sockets, for who makes them listen
     bounds: Bounds = field(init=False)
 
     def __post_init__(self) -> None:
+        self._set_bounds()
+
+    def adopt(self, router: Router, limits: Limits, make_parser: Callable[[], FieldParser]) -> None:
+        """Change what connections find here at their next request: routes and timeouts.
+
+        Bounds and parser are for connections that are opened from now on: one that is reading a head, or
+        remembers one, goes on by the measure it began with.
+        """
+        self.router = router
+        self.limits = limits
+        self.make_parser = make_parser
+        self._set_bounds()
+
+    def _set_bounds(self) -> None:
         limits = self.limits
         self.bounds = Bounds(limits.request_line, limits.header_size, limits.header_count, limits.body_size)

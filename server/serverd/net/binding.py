@@ -1,7 +1,7 @@
-"""One bound address: the sockets it has and who of the workers gets which.
+"""One bound address: the sockets it has and which worker slots they are for.
 
 It knows nothing of listeners and generations (`bindings` does) and binds nothing itself (`sockets`
-does). Only `bindings` calls it.
+does). Each kind writes itself down for another supervisor, and is made again from that (`handover`).
 """
 
 from __future__ import annotations
@@ -11,17 +11,25 @@ import errno
 import os
 import socket
 import stat
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from serverd.generation import Address
 from serverd.net import sockets
-from serverd.net.sockets import Access, Endpoint
+from serverd.net.endpoints import Access, Endpoint, overlap
 
-__all__ = ["Binding", "SharedBinding", "TcpBinding", "UnixBinding"]
+__all__ = ["EVERY_SLOT", "Binding", "SharedBinding", "TcpBinding", "UnixBinding"]
+
+# In the place of a slot: a socket that exists once, for every worker. The same number as in `messages`.
+EVERY_SLOT = -1
 
 # How often port 0 is tried anew when the port the kernel chose for the first endpoint of a name is
 # taken for another; each try fails with the share of ports in use, so that eight suffice.
 PORT_TRIES = 8
+
+Record = dict[str, Any]  # what a binding is, as JSON has it
+Give = Callable[[socket.socket], int]  # adds a socket to what is handed over, returns its place there
+Take = Callable[[int], socket.socket]  # the other way round
 
 
 class Binding(Protocol):
@@ -34,10 +42,10 @@ class Binding(Protocol):
         """Close the sockets beyond `slots` slots."""
 
     def size(self) -> int:
-        """Return for how many slots there are sockets."""
+        """Return for how many slots there are sockets; 0 when the slots share what there is."""
 
-    def sockets(self, slot: int, slots: int) -> list[socket.socket]:
-        """Return what the worker of `slot` accepts on when there are `slots` of them."""
+    def sockets(self, slots: int) -> list[tuple[int, socket.socket]]:
+        """Return slot and socket of what the workers of the first `slots` slots accept on."""
 
     def all_sockets(self) -> list[socket.socket]:
         """Return every socket that workers accept on."""
@@ -45,16 +53,41 @@ class Binding(Protocol):
     def urls(self) -> list[str]:
         """Return where the address is reached."""
 
-    def close(self) -> None:
-        """Close every socket."""
+    def record(self, give: Give) -> Record:
+        """Return what makes this binding again, in another process."""
+
+    def close(self, keep_files: bool = False) -> None:
+        """Close every socket, and remove the file of one that has its own unless somebody else serves it."""
 
 
 class TcpBinding:
     """The endpoints of a TCP address: for each a guard, and a socket per slot."""
 
-    def __init__(self, address: Address, own: list[Endpoint]) -> None:
-        self._guards, self.endpoints = _open_guards(address, own)
-        self._slots: list[list[socket.socket]] = []  # per slot, one socket per endpoint
+    def __init__(
+        self, guards: list[socket.socket], endpoints: list[Endpoint], slots: list[list[socket.socket]] | None = None
+    ) -> None:
+        self._guards = guards
+        self.endpoints = endpoints  # with the real port
+        self._slots = slots or []  # per slot, one socket per endpoint
+
+    @classmethod
+    def open(cls, address: Address, own: list[Endpoint]) -> TcpBinding:
+        """Bind the guards of an address, beside `own`, the endpoints that are ours.
+
+        Raises OSError or BindError.
+        """
+        return cls(*_open_guards(address, own))
+
+    @classmethod
+    def restore(cls, record: Record, take: Take) -> TcpBinding:
+        """Return the binding of a record."""
+        endpoints = [Endpoint(socket.AddressFamily(family), *rest) for family, *rest in record["endpoints"]]
+        return cls(list(map(take, record["guards"])), endpoints, [list(map(take, share)) for share in record["slots"]])
+
+    def record(self, give: Give) -> Record:
+        endpoints = [[int(one.family), one.host, one.port, one.scope, one.dual] for one in self.endpoints]
+        slots = [list(map(give, share)) for share in self._slots]
+        return {"endpoints": endpoints, "guards": list(map(give, self._guards)), "slots": slots}
 
     def grow(self, slots: int) -> None:
         while sockets.SPREADS and len(self._slots) < slots:
@@ -74,59 +107,87 @@ class TcpBinding:
     def size(self) -> int:
         return len(self._slots)
 
-    def sockets(self, slot: int, slots: int) -> list[socket.socket]:
+    def sockets(self, slots: int) -> list[tuple[int, socket.socket]]:
         if not sockets.SPREADS:
-            return self._guards
-        return [sock for share in [self._slots[slot], *self._slots[slots:]] for sock in share]
+            return [(EVERY_SLOT, guard) for guard in self._guards]
+        return [(slot, sock) for slot, share in enumerate(self._slots[:slots]) for sock in share]
 
     def all_sockets(self) -> list[socket.socket]:
-        return self._guards if not sockets.SPREADS else [sock for share in self._slots for sock in share]
+        return [sock for _, sock in self.sockets(self.size())]
 
     def urls(self) -> list[str]:
         return [sockets.describe(guard) for guard in self._guards]
 
-    def close(self) -> None:
+    def close(self, keep_files: bool = False) -> None:
         self.shrink(0)
         for guard in self._guards:
             guard.close()
 
 
 class SharedBinding:
-    """One socket that all slots share: an adopted descriptor."""
+    """Sockets that all slots share: adopted descriptors."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+    def __init__(self, shared: list[socket.socket]) -> None:
+        self._sockets = shared
+
+    @classmethod
+    def restore(cls, record: Record, take: Take) -> SharedBinding:
+        """Return the binding of a record."""
+        return cls(list(map(take, record["sockets"])))
+
+    def record(self, give: Give) -> Record:
+        return {"sockets": list(map(give, self._sockets))}
 
     def grow(self, slots: int) -> None:
-        """Nothing to do: the slots share the socket."""
+        """Nothing to do: the slots share the sockets."""
 
     def shrink(self, slots: int) -> None:
-        """Nothing to do: the slots share the socket."""
+        """Nothing to do: the slots share the sockets."""
 
     def size(self) -> int:
         return 0
 
-    def sockets(self, slot: int, slots: int) -> list[socket.socket]:
-        return [self._sock]
+    def sockets(self, slots: int) -> list[tuple[int, socket.socket]]:
+        return [(EVERY_SLOT, sock) for sock in self._sockets]
 
     def all_sockets(self) -> list[socket.socket]:
-        return [self._sock]
+        return self._sockets
 
     def urls(self) -> list[str]:
-        return [sockets.describe(self._sock)]
+        return [sockets.describe(sock) for sock in self._sockets]
 
-    def close(self) -> None:
-        self._sock.close()
+    def close(self, keep_files: bool = False) -> None:
+        for sock in self._sockets:
+            sock.close()
 
 
 class UnixBinding(SharedBinding):
     """A unix socket and the file that stands for it."""
 
-    def __init__(self, path: str, access: Access, backlog: int) -> None:
-        super().__init__(sockets.open_unix(path, access, backlog))
+    def __init__(self, sock: socket.socket, path: str, identity: tuple[int, int] | None, access: Access) -> None:
+        super().__init__([sock])
         self._path = path
-        self._identity = sockets.unix_identity(path)
+        self._identity = identity
         self._access = access
+
+    @classmethod
+    def open(cls, path: str, access: Access, backlog: int) -> UnixBinding:
+        """Bind a socket at `path`.
+
+        Raises OSError or BindError.
+        """
+        sock = sockets.open_unix(path, access, backlog)
+        return cls(sock, path, sockets.unix_identity(path), access)
+
+    @classmethod
+    def restore(cls, record: Record, take: Take) -> UnixBinding:
+        """Return the binding of a record."""
+        identity = record["identity"] and tuple(record["identity"])
+        return cls(take(record["socket"]), record["path"], identity, Access(*record["access"]))
+
+    def record(self, give: Give) -> Record:
+        access = [self._access.mode, self._access.uid, self._access.gid]
+        return {"socket": give(self._sockets[0]), "path": self._path, "identity": self._identity, "access": access}
 
     def is_reachable(self) -> bool:
         """Whether the file is still the one that was bound; somebody may have removed it."""
@@ -150,8 +211,8 @@ class UnixBinding(SharedBinding):
         with contextlib.suppress(OSError):  # somebody removed the file meanwhile
             sockets.change_access(self._path, found)
 
-    def close(self) -> None:
-        if self.is_reachable():
+    def close(self, keep_files: bool = False) -> None:
+        if not keep_files and self._identity is not None and self.is_reachable():
             os.unlink(self._path)
         super().close()
 
@@ -180,7 +241,7 @@ def _open_guards_once(
             # Of a name with port 0, the first endpoint chooses and the others take the same port.
             port = wanted.port or (bound[0].port if bound else 0)
             endpoint = Endpoint(wanted.family, wanted.host, port, wanted.scope, wanted.dual)
-            beside_own = any(sockets.overlap(endpoint, other) for other in own)
+            beside_own = any(overlap(endpoint, other) for other in own)
             try:
                 guard = undo.enter_context(sockets.open_guard(endpoint, beside_own=beside_own))
             except OSError as error:

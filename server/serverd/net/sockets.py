@@ -7,25 +7,27 @@ with the bare reason; `refusal` turns either into the sentence for the operator.
 Two servers must not share a port unnoticed, although SO_REUSEPORT lets any process of the same
 user join in. So each TCP endpoint is first probed by a socket without SO_REUSEPORT, which fails
 beside anybody's listening socket, and then held by a guard: bound, never listening, and with
-SO_REUSEADDR taken away again, so that other servers fail beside it even before we listen.
+SO_REUSEADDR taken away again, so that other servers fail beside it even before we listen. Several
+serverds that start at the same instant take turns.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import stat
 import sys
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
 
 from serverd.errors import BindError
 from serverd.generation import Address
+from serverd.net.endpoints import EVERYWHERE_4, EVERYWHERE_6, Access, Endpoint
 
 __all__ = [
     "SPREADS",
-    "Access",
-    "Endpoint",
     "adopt",
     "change_access",
     "describe",
@@ -33,7 +35,6 @@ __all__ = [
     "open_guard",
     "open_tcp",
     "open_unix",
-    "overlap",
     "refusal",
     "resolve",
     "unix_identity",
@@ -46,44 +47,14 @@ SPREADS = sys.platform == "linux" and hasattr(socket, "SO_REUSEPORT")
 # What a kernel or machine without IPv6, or without that one address, answers.
 UNAVAILABLE = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 
-EVERYWHERE_4, EVERYWHERE_6 = "0.0.0.0", "::"  # noqa: S104 - the operator decides whether they are used
+# Seconds between two tries to be the only one who opens a port, and how many: a turn takes a tenth of the wait.
+TURN_WAIT = 0.002
+TURN_TRIES = 100
 
 REMEDIES = {
     errno.EADDRINUSE: "another process holds it",
     errno.EADDRNOTAVAIL: "no interface of this machine has it",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One socket address that a TCP address stands for."""
-
-    family: socket.AddressFamily
-    host: str
-    port: int
-    scope: int = 0  # IPv6: the interface of a link-local address
-    dual: bool = False  # IPv6 wildcard that takes IPv4 too
-
-    @property
-    def sockaddr(self) -> tuple[str, int] | tuple[str, int, int, int]:
-        """What `bind` takes."""
-        if self.family == socket.AF_INET6:
-            return (self.host, self.port, 0, self.scope)
-        return (self.host, self.port)
-
-    @property
-    def wildcard(self) -> bool:
-        """Whether it stands for every interface."""
-        return self.host in {EVERYWHERE_4, EVERYWHERE_6}
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Who may connect to a unix socket; None leaves what the process's umask and user give."""
-
-    mode: int | None = None
-    uid: int | None = None
-    gid: int | None = None
 
 
 def resolve(address: Address) -> tuple[Endpoint, ...]:
@@ -106,25 +77,21 @@ def resolve(address: Address) -> tuple[Endpoint, ...]:
     return tuple(endpoints)
 
 
-def overlap(one: Endpoint, other: Endpoint) -> bool:
-    """Return whether a connection could be meant for either of the two endpoints."""
-    if one.port != other.port or not one.port:
-        return False
-    if one.family != other.family and not (one.dual or other.dual):
-        return False
-    return one.wildcard or other.wildcard or one.host == other.host
-
-
 def open_guard(endpoint: Endpoint, *, beside_own: bool) -> socket.socket:
     """Return a bound socket that keeps the endpoint from other servers and, for port 0, has chosen the port.
 
     `beside_own`: an overlapping socket of ours is open, so that a probe could not tell who is there.
     Raises OSError when the endpoint is taken or not allowed.
     """
-    if endpoint.port and not beside_own:
-        with _tcp(endpoint) as probe:
-            probe.bind(endpoint.sockaddr)
-            probe.listen(1)  # the kernel looks closer here than in bind: it also sees a guard
+    with _turn(endpoint.port):
+        if endpoint.port and not beside_own:
+            with _tcp(endpoint) as probe:
+                probe.bind(endpoint.sockaddr)
+                probe.listen(1)  # the kernel looks closer here than in bind: it also sees a guard
+        return _guard(endpoint)
+
+
+def _guard(endpoint: Endpoint) -> socket.socket:
     guard = _tcp(endpoint)
     try:
         if SPREADS:
@@ -272,6 +239,27 @@ def _tcp(endpoint: Endpoint) -> socket.socket:
     if endpoint.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if endpoint.dual else 1)
     return sock
+
+
+@contextlib.contextmanager
+def _turn(port: int) -> Iterator[None]:
+    """Wait until no other serverd of this machine is between probe and guard: each would miss the other."""
+    if not SPREADS:  # then a guard alone excludes others
+        yield
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as turn:
+        for tries_left in reversed(range(TURN_TRIES)):
+            try:
+                # An abstract name (unix(7)) is known just where the port is, in the network namespace, and
+                # is free again however its holder ends.
+                turn.bind(f"\0serverd/port/{port}")
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                # Whoever holds it for longer is no serverd, and must not keep us from starting.
+                time.sleep(TURN_WAIT if tries_left else 0)
+        yield
 
 
 def _clear_way(path: str) -> None:

@@ -1,14 +1,15 @@
 """What the supervisor can do: the output of `policy.decide`, as frozen values.
 
-`supervisor` performs them in order; some bring events (`StartLoader`, `OpenSockets`, `Spawn`). No
-behaviour.
+`supervisor` performs them in order; some bring events. No behaviour.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from serverd.generation import Generation, Logging
+from serverd.messages import Adopt, Cover, Drain
 
 __all__ = [
     "Action",
@@ -17,16 +18,40 @@ __all__ = [
     "Complain",
     "ConfigureLogging",
     "Exit",
+    "GrowSockets",
     "Kill",
     "Log",
+    "LogStacks",
+    "Notice",
+    "Notify",
     "OpenSockets",
+    "ReopenLogs",
+    "Reply",
+    "ReplyPlan",
+    "ReplyStatus",
+    "RequestStacks",
     "RollbackSockets",
-    "SendDrain",
+    "Send",
+    "SendProposal",
+    "SendSockets",
     "SetTitle",
     "Spawn",
     "StartLoader",
+    "StartPreloader",
+    "StartSuccessor",
     "StopLoader",
+    "StopPreloader",
+    "StopSuccessor",
 ]
+
+
+class Notice(Enum):
+    """What a service manager knows of a service (sd_notify(3))."""
+
+    STARTING = "starting"  # what it takes for granted
+    READY = "ready"
+    RELOADING = "reloading"
+    STOPPING = "stopping"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +66,15 @@ class StopLoader:
 
 @dataclass(frozen=True, slots=True)
 class OpenSockets:
-    """Open what the generation listens on; brings SocketsOpened or BindFailed."""
+    """Open what the generation needs of the machine, sockets for `slots` slots; brings SocketsOpened or BindFailed."""
 
     generation: Generation
+    slots: int
 
 
 @dataclass(frozen=True, slots=True)
 class CommitSockets:
-    """Close what only the older generation listened on, and log what is new and what is closed."""
+    """Close what only the older generation had open, and log what is new and what is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +84,35 @@ class RollbackSockets:
 
 @dataclass(frozen=True, slots=True)
 class CloseSockets:
-    """Close every listening socket."""
+    """Close everything that is open; `kept` leaves the files of unix sockets to the successor."""
+
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GrowSockets:
+    """Open sockets for `slots` slots of the committed generation; brings SlotsOpened or SlotsFailed."""
+
+    slots: int
+    client: int | None = None  # of the control socket, that waits for it
+
+
+@dataclass(frozen=True, slots=True)
+class StartPreloader:
+    """Have the applications of the generation imported, for workers to be forked; brings Preloaded or PreloadFailed.
+
+    A generation that running workers adopt gets none of its own: of those that are not stopped, the latest up to a
+    worker's generation is its preloader.
+    """
+
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class StopPreloader:
+    """End the preloader of a generation; without effect when it has none."""
+
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +125,43 @@ class Spawn:
 
 
 @dataclass(frozen=True, slots=True)
-class SendDrain:
-    """Tell a worker to finish within `timeout` seconds."""
+class Send:
+    """Send a worker a message that carries no descriptors."""
 
     worker: int
-    timeout: float
+    message: Adopt | Cover | Drain
+
+
+@dataclass(frozen=True, slots=True)
+class SendSockets:
+    """Send a worker the sockets of a generation as they are now; a generation proposed to it is dropped with that."""
+
+    worker: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendProposal:
+    """Send a worker a generation and its sockets."""
+
+    worker: int
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class RequestStacks:
+    """Have the stacks of a worker's threads written down."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogStacks:
+    """Log `message` as an error, with the stacks that were requested."""
+
+    worker: int
+    message: str
+    requests: tuple[str, ...]  # in flight
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +169,16 @@ class Kill:
     """Send SIGKILL to a worker."""
 
     worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartSuccessor:
+    """Start another supervisor on our sockets; brings SuccessorReady or SuccessorFailed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopSuccessor:
+    """Kill the other supervisor, which does not serve yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +195,44 @@ class Complain:
     """Write plain text to stderr: why the start failed."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer a client of the control socket; without `end`, it waits on until the supervisor is gone."""
+
+    client: int
+    ok: bool
+    text: str
+    detail: str = ""
+    end: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyStatus:
+    """Tell a client of the control socket how everything stands."""
+
+    client: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyPlan:
+    """Read the configuration, and tell a client of the control socket what a reload would do."""
+
+    client: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Tell the service manager where the service stands (sd_notify(3))."""
+
+    notice: Notice
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReopenLogs:
+    """Open the log file anew, for ourselves and every worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +263,25 @@ Action = (
     | CommitSockets
     | RollbackSockets
     | CloseSockets
+    | GrowSockets
+    | StartPreloader
+    | StopPreloader
     | Spawn
-    | SendDrain
+    | Send
+    | SendSockets
+    | SendProposal
+    | RequestStacks
+    | LogStacks
     | Kill
+    | StartSuccessor
+    | StopSuccessor
     | Log
     | Complain
+    | Reply
+    | ReplyStatus
+    | ReplyPlan
+    | Notify
+    | ReopenLogs
     | ConfigureLogging
     | SetTitle
     | Exit

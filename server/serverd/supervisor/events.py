@@ -1,7 +1,7 @@
 """What can happen to the supervisor: the input of `policy.decide`, as frozen values.
 
-`messages.Loaded` and `messages.LoadFailed` are events, too, as the loader said them. A worker is
-named by the number the fleet gave it, never by its pid, which may be used again. No behaviour.
+What a worker or the loader says is an event as it was said (`messages`). A worker is named by the
+number the fleet gave it, never by its pid, which may be used again. No behaviour.
 """
 
 from __future__ import annotations
@@ -9,26 +9,31 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 
-from serverd.messages import Loaded, LoadFailed
+from serverd.control.requests import Request
+from serverd.messages import FromWorker, Loaded, LoadFailed
 
 __all__ = [
+    "Asked",
     "Begin",
     "BindFailed",
     "ChannelClosed",
     "Event",
     "LoadFailed",
     "Loaded",
+    "PreloadFailed",
+    "Preloaded",
     "SignalReceived",
+    "SlotsFailed",
+    "SlotsOpened",
     "SocketsOpened",
     "SpawnFailed",
+    "SuccessorFailed",
+    "SuccessorReady",
     "Tick",
     "WorkerBroke",
-    "WorkerDraining",
     "WorkerExited",
-    "WorkerFailed",
-    "WorkerReady",
+    "WorkerSaid",
     "WorkerSpawned",
-    "WorkerStarting",
 ]
 
 
@@ -45,15 +50,52 @@ class SignalReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A client of the control socket wants something; it waits for a Reply."""
+
+    client: int
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
 class SocketsOpened:
-    """Every socket of the candidate is open."""
+    """Everything that the candidate needs of the machine is open."""
 
 
 @dataclass(frozen=True, slots=True)
 class BindFailed:
-    """Not every socket of the candidate could be opened, and none has been."""
+    """Not everything that the candidate needs of the machine could be opened, and nothing has been."""
 
-    report: str  # a line for every address
+    report: str  # a line for everything that failed
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsOpened:
+    """There are sockets for this number of slots."""
+
+    count: int
+    client: int | None = None  # of the control socket, that waits for it
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsFailed:
+    """There could be no sockets for more slots."""
+
+    report: str
+    client: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preloaded:
+    """The applications of the candidate are imported, and workers can be forked."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreloadFailed:
+    """They could not be imported."""
+
+    summary: str
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,34 +115,11 @@ class SpawnFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerStarting:
-    """A worker said what it brings up next."""
+class WorkerSaid:
+    """A worker sent a message."""
 
     worker: int
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerReady:
-    """A worker said that it accepts connections."""
-
-    worker: int
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerDraining:
-    """A worker said that it accepts no more connections, because we or somebody else told it to drain."""
-
-    worker: int
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerFailed:
-    """A worker said that it cannot serve, and exits."""
-
-    worker: int
-    summary: str
-    detail: str
+    message: FromWorker
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +146,20 @@ class WorkerExited:
 
 
 @dataclass(frozen=True, slots=True)
+class SuccessorReady:
+    """The other supervisor serves on our sockets."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorFailed:
+    """The other supervisor has gone without serving, or could not be started."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """A deadline of the fleet has passed."""
 
@@ -134,18 +167,22 @@ class Tick:
 Event = (
     Begin
     | SignalReceived
+    | Asked
     | Loaded
     | LoadFailed
     | SocketsOpened
     | BindFailed
+    | SlotsOpened
+    | SlotsFailed
+    | Preloaded
+    | PreloadFailed
     | WorkerSpawned
     | SpawnFailed
-    | WorkerStarting
-    | WorkerReady
-    | WorkerDraining
-    | WorkerFailed
+    | WorkerSaid
     | WorkerBroke
     | ChannelClosed
     | WorkerExited
+    | SuccessorReady
+    | SuccessorFailed
     | Tick
 )

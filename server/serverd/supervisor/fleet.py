@@ -1,7 +1,7 @@
 """The supervisor's picture of its workers and generations, and what it can do to one worker.
 
-Plain data that only `policy` and `transaction` change; no I/O, no time of its own: `now` is always
-an argument, in seconds of any one clock. Processes and sockets belong to `supervisor`.
+Plain data that only `policy` and the modules it dispatches to change; no I/O, no time of its own: `now` is
+always an argument, in seconds of any one clock. Processes and sockets belong to `supervisor`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from serverd.generation import Generation
-from serverd.supervisor.actions import Action, Kill, Log, SendDrain, Spawn
+from serverd.messages import BEAT_INTERVAL, Drain
+from serverd.supervisor.actions import Action, Kill, Log, Notice, Send, Spawn
 from serverd.supervisor.backoff import Backoff
 from serverd.supervisor.states import (
     PHASES,
     STEPS,
-    WORKERS,
     Phase,
     PhaseEvent,
     Step,
@@ -24,61 +24,16 @@ from serverd.supervisor.states import (
     WorkerState,
     advance,
 )
+from serverd.supervisor.worker import Worker
 
-__all__ = ["CUT_PATIENCE", "LEAVE_PATIENCE", "UNREADY_PATIENCE", "WHAT_LIMIT", "Fleet", "Slot", "Worker"]
+__all__ = ["UNREADY_PATIENCE", "Fleet", "Outcome", "Slot"]
 
-# Seconds beyond graceful_timeout before a draining worker is killed: at the timeout it cuts what is
-# left by itself, and then still has to run the applications' lifespan shutdown.
-CUT_PATIENCE = 5.0
 # Seconds for a worker that is no longer wanted and has never said it is ready: it has nothing in
 # flight, at most an import or a start-up to break off.
 UNREADY_PATIENCE = 5.0
-# Seconds for a worker that said it cannot serve, or hung up, to exit by itself: it only shuts down
-# those of its applications that had started.
-LEAVE_PATIENCE = 5.0
-# Characters kept of what a worker says it brings up: it runs foreign code, and this goes into one
-# line. Enough for a place in a configuration and the name of an application.
-WHAT_LIMIT = 300
-
-
-@dataclass(slots=True)
-class Worker:
-    """One worker, from the decision to spawn it until it is reaped."""
-
-    number: int  # its name among all workers there ever were
-    slot: int
-    generation: Generation
-    deadline: float | None  # when the supervisor's patience with its state ends
-    state: WorkerState = WorkerState.STARTING
-    pid: int = 0
-    ready_at: float | None = None
-    brings_up: str = ""  # what it said last that it brings up
-    has_failed: bool = False  # it said so, and exits with status 3
-
-    def __str__(self) -> str:
-        return f"worker {self.slot} (pid {self.pid})"
-
-    @property
-    def may_accept(self) -> bool:
-        """Whether a new connection may reach it, for all we know: what is killed is not gone yet."""
-        return self.state is not WorkerState.DRAINING
-
-    @property
-    def drain_patience(self) -> float:
-        """Seconds from the beginning of its drain until it is killed."""
-        return self.generation.server.graceful_timeout + CUT_PATIENCE
-
-    def advance(self, event: WorkerEvent) -> None:
-        """Move to the state that `event` leads to."""
-        self.state = advance(WORKERS, self.state, event)
-
-    def served(self, now: float) -> float:
-        """Return for how many seconds it has been ready."""
-        return 0.0 if self.ready_at is None else now - self.ready_at
-
-    def is_overdue(self, now: float) -> bool:
-        """Return whether the supervisor's patience has ended."""
-        return self.deadline is not None and self.deadline <= now
+# Seconds by which this process wakes too late before it is taken for having been stopped itself: more than
+# a busy machine makes of it, less than what makes a beat late.
+OVERSLEPT = 2 * BEAT_INTERVAL
 
 
 @dataclass(slots=True)
@@ -86,7 +41,18 @@ class Slot:
     """A place for a worker of the committed generation."""
 
     backoff: Backoff = field(default_factory=Backoff)
-    due: float | None = None  # when the next worker is spawned, while the backoff lasts
+    due: float | None = None  # no worker is spawned before, while the backoff lasts
+    restarts: int = 0  # workers that died, or left without having been told
+    last_exit: str = ""  # how the last of them ended
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the last reload ended."""
+
+    ok: bool
+    at: float  # of the same clock as `now`
+    message: str
 
 
 @dataclass(slots=True)
@@ -99,9 +65,19 @@ class Fleet:
     candidate: Generation | None = None  # what is being prepared
     workers: dict[int, Worker] = field(default_factory=dict)  # alive or dying, by number
     slots: dict[int, Slot] = field(default_factory=dict)  # of the committed generation
-    reload_wanted: bool = False  # HUP came; begins when the step is IDLE
-    unannounced: bool = False  # a reload is committed, but a worker of the generation before may still accept
-    load_deadline: float | None = None  # while the step is LOADING
+    slots_served: int = 0  # slots whose sockets have ever been accepted on: connections may come to them
+    growing: int = 0  # slots that sockets are being opened for; 0: none
+    preloaders: set[int] = field(default_factory=set)  # generations that have one
+    is_succeeded: bool = False  # another supervisor has taken over
+    reload_wanted: bool = False  # begins when the step is IDLE
+    unannounced: bool = False  # a reload is committed, but a connection may still reach what was before
+    live: str = ""  # what a reload changes that the running workers adopt; "": new workers
+    clients: list[int] = field(default_factory=list)  # of the control socket, waiting for this transaction
+    next_clients: list[int] = field(default_factory=list)  # waiting for the one that is wanted
+    outcome: Outcome | None = None
+    noticed: tuple[Notice, str] = (Notice.STARTING, "")  # what the service manager was told last
+    step_deadline: float | None = None  # for the loader, the answers to a proposal, the preloader, the successor
+    delay_ends: float | None = None  # while the phase is DELAYING
     last_worker: int = 0
     last_generation: int = 0
     exit_code: int = 0
@@ -110,19 +86,43 @@ class Fleet:
         """Move the supervisor's phase."""
         self.phase = advance(PHASES, self.phase, event)
 
-    def take_step(self, event: StepEvent) -> None:
-        """Move the transaction."""
+    def take_step(self, event: StepEvent, deadline: float | None = None) -> None:
+        """Move the transaction; the new step has time until `deadline`."""
         self.step = advance(STEPS, self.step, event)
+        self.step_deadline = deadline
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether workers are kept in the slots."""
+        return self.phase in {Phase.SERVING, Phase.DELAYING}
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a load balancer should send requests: a worker serves, and nobody has asked for the end."""
+        return self.phase is Phase.SERVING and any(worker.serves for worker in self.current())
 
     def deadline(self) -> float | None:
         """Return when a Tick is due at the latest, or None when nothing is waited for."""
         return min(self._deadlines(), default=None)
 
     def _deadlines(self) -> Iterator[float]:
-        if self.load_deadline is not None:
-            yield self.load_deadline
-        yield from (worker.deadline for worker in self.workers.values() if worker.deadline is not None)
+        if self.step_deadline is not None:
+            yield self.step_deadline
+        if self.delay_ends is not None:
+            yield self.delay_ends
+        for worker in self.workers.values():
+            yield from worker.deadlines()
         yield from (slot.due for slot in self.slots.values() if slot.due is not None)
+
+    def wake(self, now: float) -> None:
+        """Charge no worker with time in which this process did not run: it was stopped, frozen or starved.
+
+        They may have been, too, and what they sent meanwhile is heard before any deadline is looked at.
+        """
+        overslept = now - min(self._deadlines(), default=now)
+        if overslept >= OVERSLEPT:
+            for worker in self.workers.values():
+                worker.beat_at = min(now, worker.beat_at + overslept)
 
     def is_committed(self, worker: Worker) -> bool:
         """Return whether the worker is of the generation that serves."""
@@ -132,21 +132,25 @@ class Fleet:
         """Return whether the worker is of the generation that is being prepared."""
         return self.candidate is not None and worker.generation.number == self.candidate.number
 
+    def current(self) -> list[Worker]:
+        """Return the workers of the committed generation that have not been told to leave, nor leave by themselves."""
+        return [worker for worker in self.workers.values() if self.is_committed(worker) and not worker.is_leaving]
+
     def spawn(self, slot: int, generation: Generation, now: float) -> Action:
         """Add a worker and return the action that makes its process."""
         self.last_worker += 1
         deadline = now + generation.server.start_timeout
-        self.workers[self.last_worker] = Worker(self.last_worker, slot, generation, deadline)
+        self.workers[self.last_worker] = Worker(self.last_worker, slot, generation, now, deadline)
         return Spawn(self.last_worker, slot, generation)
 
     def drain(self, worker: Worker, now: float) -> list[Action]:
         """Tell a worker to finish and exit, unless it is on its way out already."""
-        if worker.state not in {WorkerState.STARTING, WorkerState.READY}:
+        if not worker.can(WorkerEvent.DRAIN):
             return []
         patience = worker.drain_patience if worker.state is WorkerState.READY else UNREADY_PATIENCE
         worker.advance(WorkerEvent.DRAIN)
         worker.deadline = now + patience
-        return [SendDrain(worker.number, worker.generation.server.graceful_timeout)]
+        return [Send(worker.number, Drain(worker.generation.server.graceful_timeout))]
 
     def kill(self, worker: Worker, why: str = "") -> list[Action]:
         """Kill a worker, unless that has been done; `why` is logged."""

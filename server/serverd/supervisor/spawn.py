@@ -1,69 +1,131 @@
 """Making processes: the only place of serverd that does.
 
-A worker and a loader are fresh interpreters: nothing of the supervisor's memory is in them and no
-reload ever runs old code. `-P` keeps the working directory from their import path, so that an
-application's `json.py` there cannot take the place of Python's; PYTHONPATH stays in force, which is
-how serverd is found when it runs from a source checkout. `supervisor` calls it.
+A worker, a loader and the supervisor that takes our place are fresh interpreters: nothing of the
+supervisor's memory is in them and no reload ever runs old code. `-P` keeps the working directory from
+their import path, so that an application's `json.py` there cannot take the place of Python's; PYTHONPATH
+stays in force, which is how serverd is found when it runs from a source checkout. `children` calls it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["Commands", "Process", "spawn_loader", "spawn_worker"]
+from serverd.generation import Account
+
+__all__ = [
+    "UNKNOWN_STATUS",
+    "Commands",
+    "Process",
+    "Surroundings",
+    "fork_worker",
+    "reap_orphans",
+    "spawn_loader",
+    "spawn_preloader",
+    "spawn_supervisor",
+    "spawn_worker",
+]
 
 _PYTHON = (sys.executable, "-P", "-m")
+
+# What a process ended with whose status went to somebody else: a failure, for all that is known, and not one
+# of the statuses that serverd's own programs end with.
+UNKNOWN_STATUS = 255
+# Seconds between two looks at a process where the kernel cannot tell of its end; subprocess takes up to 0.05.
+LOOK_INTERVAL = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Commands:
     """The programs that are started; tests put others in their place."""
 
-    worker: tuple[str, ...] = (*_PYTHON, "serverd.worker")  # and --channel FD --title TITLE
+    worker: tuple[str, ...] = (*_PYTHON, "serverd.worker")  # and --channel FD --dump FD --title TITLE
+    preloader: tuple[str, ...] = (*_PYTHON, "serverd.worker.preloader")  # and --channel FD
     loader: tuple[str, ...] = (*_PYTHON, "serverd.config")  # and the path of the configuration
+    supervisor: tuple[str, ...] = (*_PYTHON, "serverd")  # and -c PATH --take-over FD
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a worker finds when it begins."""
+
+    account: Account = field(default_factory=Account)
+    umask: int | None = None  # None: ours
+    stderr: int | None = None  # the descriptor that becomes its standard error; None: ours
 
 
 class Process:
-    """A child process: when it ends, how it ended, and the way to end it."""
+    """A child process: when it ends, how it ended, and the way to end it.
 
-    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+    It is known by its pid alone, so that it does not matter who forked it.
+    """
+
+    def __init__(self, pid: int) -> None:
         """Take over a process that has just been started.
 
         Raises OSError when there are too many descriptors; the process is then ended and reaped.
         """
-        self._popen = popen
-        self.pid = popen.pid
-        self.exit_descriptor: int | None = None  # readable at the end; None: poll at SIGCHLD
+        self.pid = pid
+        self.exit_descriptor: int | None = None  # readable at the end; None: ask `reap` at SIGCHLD
+        self._status: int | None = None
         if hasattr(os, "pidfd_open"):
             try:
-                self.exit_descriptor = os.pidfd_open(popen.pid)
+                self.exit_descriptor = os.pidfd_open(pid)
             except OSError as error:
                 if error.errno != errno.ENOSYS:  # a kernel before 5.3 has none, whatever Python was built with
-                    popen.kill()
-                    popen.wait()
+                    self.kill()
+                    self.reap_within(None)
                     raise
 
     def reap(self) -> int | None:
         """Return how the process ended, as subprocess has it; None while it lives."""
-        return self._popen.poll()
+        if self._status is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                # Not ours to wait for: somebody else did, or the process that forked it still lives.
+                self._status = None if self._is_alive() else UNKNOWN_STATUS
+            else:
+                self._status = os.waitstatus_to_exitcode(status) if pid else None
+        return self._status
 
-    def reap_within(self, seconds: float) -> bool:
-        """Wait for the end; return whether it came."""
-        try:
-            self._popen.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
+    def reap_within(self, seconds: float | None) -> bool:
+        """Wait for the end, with None as long as it takes; return whether it came."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while self.reap() is None:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            if self.exit_descriptor is None:
+                time.sleep(LOOK_INTERVAL)
+            else:
+                _is_readable(self.exit_descriptor, left)
         return True
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; without effect on a process that has ended."""
+        if self._status is not None:
+            return  # the pid may be another's by now
+        with contextlib.suppress(ProcessLookupError):
+            if self.exit_descriptor is not None:
+                signal.pidfd_send_signal(self.exit_descriptor, number)
+            else:
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """Send SIGKILL; without effect on a process that has ended."""
-        self._popen.kill()
+        self.signal(signal.SIGKILL)
 
     def close(self) -> None:
         """Close the descriptor; the process must have been reaped."""
@@ -71,24 +133,67 @@ class Process:
             os.close(self.exit_descriptor)
             self.exit_descriptor = None
 
+    def _is_alive(self) -> bool:
+        if self.exit_descriptor is not None:
+            return not _is_readable(self.exit_descriptor, 0)
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
 
-def spawn_worker(command: tuple[str, ...], title: str, descriptors: list[int]) -> tuple[Process, socket.socket]:
-    """Start a worker that inherits `descriptors`; return its process and our end of its channel.
 
-    Raises OSError when the machine refuses another process or descriptor.
+def spawn_worker(
+    command: tuple[str, ...], title: str, surroundings: Surroundings
+) -> tuple[Process, socket.socket, int]:
+    """Start a worker; return its process, our end of its channel and the file that it writes its stacks to.
+
+    The file is a descriptor: it has no name, and appends whatever is written. Nothing else is inherited, the
+    sockets come through the channel. Raises OSError when the machine refuses another process or descriptor,
+    or us the right to make it what its surroundings ask.
     """
-    ours, theirs = socket.socketpair()
+
+    def start(channel: int, stacks: int) -> int:
+        arguments = ["--channel", str(channel), "--dump", str(stacks), "--title", title]
+        return _start([*command, *arguments], pass_fds=[channel, stacks], **_options(surroundings))
+
+    return fork_worker(start)
+
+
+def fork_worker(start: Callable[[int, int], int]) -> tuple[Process, socket.socket, int]:
+    """Make a worker's channel and file for stacks, and have `start` start it with them; returns as `spawn_worker`.
+
+    `start` gets the two descriptors and returns the pid of a child of ours, or raises OSError.
+    """
     with contextlib.ExitStack() as undo:
+        ours, theirs = socket.socketpair()
+        undo.enter_context(ours)
+        ours.setblocking(False)
+        with theirs:
+            stacks = _open_nameless_file()
+            undo.callback(os.close, stacks)
+            pid = start(theirs.fileno(), stacks)
+        process = Process(pid)
+        undo.pop_all()
+    return process, ours, stacks
+
+
+def spawn_preloader(command: tuple[str, ...], surroundings: Surroundings) -> tuple[Process, socket.socket]:
+    """Start a preloader; return its process and our end of its channel.
+
+    Raises OSError when the machine refuses another process or descriptor, or us the right to make it what its
+    surroundings ask.
+    """
+    with contextlib.ExitStack() as undo:
+        ours, theirs = socket.socketpair()
         undo.enter_context(ours)
         ours.setblocking(False)
         with theirs:
             channel = theirs.fileno()
-            popen = subprocess.Popen(  # noqa: S603 - our own program, no shell
-                [*command, "--channel", str(channel), "--title", title],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[channel, *descriptors],
-            )
-        process = Process(popen)
+            pid = _start([*command, "--channel", str(channel)], pass_fds=[channel], **_options(surroundings))
+        process = Process(pid)
         undo.pop_all()
     return process, ours
 
@@ -103,11 +208,94 @@ def spawn_loader(command: tuple[str, ...], path: str) -> tuple[Process, int]:
         undo.callback(os.close, ours)
         os.set_blocking(ours, False)
         try:
-            popen = subprocess.Popen(  # noqa: S603 - our own program, no shell
-                [*command, path], stdin=subprocess.DEVNULL, stdout=theirs
-            )
+            pid = _start([*command, path], stdin=subprocess.DEVNULL, stdout=theirs)
         finally:
             os.close(theirs)
-        process = Process(popen)
+        process = Process(pid)
         undo.pop_all()
     return process, ours
+
+
+def spawn_supervisor(
+    command: tuple[str, ...], path: str, environment: Mapping[str, str], descriptors: Sequence[int]
+) -> tuple[Process, socket.socket]:
+    """Start the supervisor that takes our place; return its process and our end of the channel to it.
+
+    It serves the configuration at `path`, has `environment` beside ours, and inherits `descriptors` under
+    their numbers. Raises OSError when the machine refuses another process or descriptor.
+    """
+    ours, theirs = socket.socketpair()
+    with contextlib.ExitStack() as undo:
+        undo.enter_context(ours)
+        ours.setblocking(False)
+        with theirs:
+            channel = theirs.fileno()
+            pid = _start(
+                [*command, "-c", path, "--take-over", str(channel)],
+                env={**os.environ, **environment},
+                pass_fds=[channel, *descriptors],
+            )
+        process = Process(pid)
+        undo.pop_all()
+    return process, ours
+
+
+def reap_orphans(known: set[int]) -> None:
+    """Reap children that we have not made, those of dead descendants; `known` are the pids of our own."""
+    with contextlib.suppress(ChildProcessError):  # there is no child at all
+        while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if found.si_pid in known:
+                return  # it is seen by its handle; another SIGCHLD comes for whoever is behind it
+            os.waitpid(found.si_pid, os.WNOHANG)
+
+
+def _start(command: list[str], **options: Any) -> int:
+    """Start a program with Popen's options and return its pid, which is ours to wait for."""
+    popen = subprocess.Popen(command, **options)  # noqa: S603 - our own program, no shell
+    # Else Popen would wait for it, too, and take its status from under us.
+    popen.returncode = 0
+    return popen.pid
+
+
+def _options(surroundings: Surroundings) -> dict[str, Any]:
+    """Return Popen's options for what a worker finds when it begins."""
+    return {
+        "stdin": subprocess.DEVNULL,
+        "stderr": surroundings.stderr,
+        "umask": -1 if surroundings.umask is None else surroundings.umask,  # -1: Popen's word for ours
+        **_identity(surroundings.account),
+    }
+
+
+def _identity(account: Account) -> dict[str, Any]:
+    """Return Popen's options for the account; none when there is nothing to change."""
+    is_ours = account.uid in {None, os.geteuid()} and account.gid in {None, os.getegid()}
+    if is_ours and os.geteuid() != 0:
+        return {}  # only root may set supplementary groups
+    options: dict[str, Any] = {}
+    if account.gid is not None:
+        options["group"] = account.gid
+    if account.uid is not None:
+        options |= {"user": account.uid, "extra_groups": account.groups}
+    return options
+
+
+def _open_nameless_file() -> int:
+    """Return the descriptor of an empty file in memory, or where there is none in the directory for temporary ones."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("serverd-stacks")
+    else:
+        import tempfile
+
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    # Whoever empties it need not know how far another has written.
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_APPEND)
+    return descriptor
+
+
+def _is_readable(descriptor: int, seconds: float | None) -> bool:
+    """Wait until `descriptor` is readable; return whether it is. Not by `select`, which knows only small numbers."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))

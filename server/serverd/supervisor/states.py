@@ -3,9 +3,11 @@
 An absent entry is an error, and raises. The tables say what may follow what; why something happens
 is decided in `policy` and `transaction`, which are the callers. No I/O, no time.
 
-    worker       STARTING -> READY -> TOLD -> DRAINING -> GONE      LEAVING and KILLED are the shorter ways out
-    phase        STARTING -> SERVING -> STOPPING -> STOPPED
-    step         IDLE -> LOADING -> OPENING -> PREPARING -> RETIRING -> IDLE
+    worker       STARTING -> READY -> TOLD -> DRAINING -> GONE      HUNG, LEAVING and KILLED are the shorter ways out
+    phase        STARTING -> SERVING -> DELAYING -> STOPPING -> STOPPED
+    step         IDLE -> LOADING -> OPENING -> [PRELOADING] -> PREPARING -> RETIRING -> IDLE     new workers
+                 IDLE -> LOADING -> OPENING -> PROPOSING -> RETIRING -> IDLE                     running workers
+                 IDLE -> UPGRADING -> RETIRING                                                    a new supervisor
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ class WorkerState(Enum):
 
     STARTING = "starting"  # spawned; imports the applications and runs their start-up
     READY = "ready"  # it said so, and accepts connections
+    HUNG = "hung"  # its event loop does not turn; it has been asked for its stacks, and is killed next
     TOLD = "told"  # to drain; until it hears of it, it accepts connections
     DRAINING = "draining"  # it said so: accepts nothing more, finishes what is in flight and exits
     LEAVING = "leaving"  # it said it cannot serve, or hung up: it exits by itself
@@ -51,6 +54,7 @@ class WorkerEvent(Enum):
     STARTING = "starting"  # its message Starting
     READY = "ready"  # its message Ready
     LEAVE = "leave"  # its message Failed, or the end of its channel
+    HANG = "hang"  # no beat for hang_timeout
     DRAIN = "drain"  # the message Drain is sent to it
     DRAINING = "draining"  # its message Draining
     KILL = "kill"  # SIGKILL is sent to it
@@ -66,10 +70,16 @@ WORKERS: Mapping[tuple[WorkerState, WorkerEvent], WorkerState] = {
     (WorkerState.STARTING, WorkerEvent.KILL): WorkerState.KILLED,
     (WorkerState.STARTING, WorkerEvent.EXIT): WorkerState.GONE,
     (WorkerState.READY, WorkerEvent.LEAVE): WorkerState.LEAVING,
+    (WorkerState.READY, WorkerEvent.HANG): WorkerState.HUNG,
     (WorkerState.READY, WorkerEvent.DRAIN): WorkerState.TOLD,
     (WorkerState.READY, WorkerEvent.DRAINING): WorkerState.DRAINING,  # the same
     (WorkerState.READY, WorkerEvent.KILL): WorkerState.KILLED,
     (WorkerState.READY, WorkerEvent.EXIT): WorkerState.GONE,
+    # It may come to itself in the last moment: too late, but nothing that it says is an error.
+    (WorkerState.HUNG, WorkerEvent.DRAINING): WorkerState.HUNG,
+    (WorkerState.HUNG, WorkerEvent.LEAVE): WorkerState.HUNG,
+    (WorkerState.HUNG, WorkerEvent.KILL): WorkerState.KILLED,
+    (WorkerState.HUNG, WorkerEvent.EXIT): WorkerState.GONE,
     # What a worker said may cross what it is told, so everything it says is still heard after DRAIN
     # and KILL, and changes nothing but that DRAINING answers DRAIN.
     (WorkerState.TOLD, WorkerEvent.STARTING): WorkerState.TOLD,
@@ -97,6 +107,7 @@ class Phase(Enum):
 
     STARTING = "starting"  # no generation has been committed yet
     SERVING = "serving"  # a generation is committed
+    DELAYING = "delaying"  # asked to stop: not ready any more, and serving until shutdown_delay has passed
     STOPPING = "stopping"  # every worker has been told to drain
     KILLING = "killing"  # every worker has been killed, not all are reaped
     STOPPED = "stopped"  # no worker is left
@@ -106,7 +117,8 @@ class PhaseEvent(Enum):
     """What moves the supervisor through its life."""
 
     COMMIT = "commit"  # a generation is committed
-    STOP = "stop"  # asked to stop, or the first generation failed
+    DELAY = "delay"  # asked to stop after shutdown_delay
+    STOP = "stop"  # asked to stop, the delay has passed, or the first generation failed
     KILL = "kill"  # asked to stop at once
     EMPTY = "empty"  # the last worker is reaped
 
@@ -116,8 +128,12 @@ PHASES: Mapping[tuple[Phase, PhaseEvent], Phase] = {
     (Phase.STARTING, PhaseEvent.STOP): Phase.STOPPING,
     (Phase.STARTING, PhaseEvent.KILL): Phase.KILLING,
     (Phase.SERVING, PhaseEvent.COMMIT): Phase.SERVING,
+    (Phase.SERVING, PhaseEvent.DELAY): Phase.DELAYING,
     (Phase.SERVING, PhaseEvent.STOP): Phase.STOPPING,
     (Phase.SERVING, PhaseEvent.KILL): Phase.KILLING,
+    (Phase.DELAYING, PhaseEvent.COMMIT): Phase.DELAYING,  # of a reload that had begun
+    (Phase.DELAYING, PhaseEvent.STOP): Phase.STOPPING,
+    (Phase.DELAYING, PhaseEvent.KILL): Phase.KILLING,
     (Phase.STOPPING, PhaseEvent.KILL): Phase.KILLING,
     (Phase.STOPPING, PhaseEvent.EMPTY): Phase.STOPPED,
     (Phase.KILLING, PhaseEvent.EMPTY): Phase.STOPPED,
@@ -125,13 +141,16 @@ PHASES: Mapping[tuple[Phase, PhaseEvent], Phase] = {
 
 
 class Step(Enum):
-    """How far the transaction is that brings a new generation; the first start is one, too."""
+    """How far the transaction is that brings a new generation, or a new supervisor; the first start is one, too."""
 
     IDLE = "idle"  # none is under way: all workers are of the committed generation
     LOADING = "loading"  # the loader reads the configuration
     OPENING = "opening"  # the sockets are being opened
+    PROPOSING = "proposing"  # the running workers are asked whether they can serve it
+    PRELOADING = "preloading"  # the preloader imports the applications
     PREPARING = "preparing"  # the new workers are starting
     RETIRING = "retiring"  # committed or rolled back; workers of the other generation drain
+    UPGRADING = "upgrading"  # another supervisor is starting on our sockets
 
 
 class StepEvent(Enum):
@@ -139,10 +158,13 @@ class StepEvent(Enum):
 
     LOAD = "load"  # it begins
     LOADED = "loaded"  # the configuration is valid
-    OPENED = "opened"  # every socket is there
-    COMMIT = "commit"  # every new worker is ready
+    PROPOSE = "propose"  # every socket is there, and the applications would not see a difference
+    PRELOAD = "preload"  # every socket is there; applications are to be imported once
+    PREPARE = "prepare"  # new workers can start
+    COMMIT = "commit"  # every worker is ready, or has accepted
     ROLLBACK = "rollback"  # something failed
     RETIRED = "retired"  # the last worker of the other generation is reaped
+    UPGRADE = "upgrade"  # the other supervisor is started
     ABORT = "abort"  # the supervisor stops
 
 
@@ -150,11 +172,20 @@ STEPS: Mapping[tuple[Step, StepEvent], Step] = {
     (Step.IDLE, StepEvent.LOAD): Step.LOADING,
     (Step.LOADING, StepEvent.LOADED): Step.OPENING,
     (Step.LOADING, StepEvent.ROLLBACK): Step.RETIRING,
-    (Step.OPENING, StepEvent.OPENED): Step.PREPARING,
+    (Step.OPENING, StepEvent.PROPOSE): Step.PROPOSING,
+    (Step.OPENING, StepEvent.PRELOAD): Step.PRELOADING,
+    (Step.OPENING, StepEvent.PREPARE): Step.PREPARING,
     (Step.OPENING, StepEvent.ROLLBACK): Step.RETIRING,
+    (Step.PROPOSING, StepEvent.COMMIT): Step.RETIRING,
+    (Step.PROPOSING, StepEvent.PRELOAD): Step.PRELOADING,  # a worker has declined
+    (Step.PROPOSING, StepEvent.PREPARE): Step.PREPARING,  # the same
+    (Step.PRELOADING, StepEvent.PREPARE): Step.PREPARING,
+    (Step.PRELOADING, StepEvent.ROLLBACK): Step.RETIRING,
     (Step.PREPARING, StepEvent.COMMIT): Step.RETIRING,
     (Step.PREPARING, StepEvent.ROLLBACK): Step.RETIRING,
     (Step.RETIRING, StepEvent.RETIRED): Step.IDLE,
+    (Step.IDLE, StepEvent.UPGRADE): Step.UPGRADING,
+    (Step.UPGRADING, StepEvent.ROLLBACK): Step.RETIRING,
     **{(step, StepEvent.ABORT): Step.IDLE for step in Step},
 }
 

@@ -1,73 +1,101 @@
 """The parent of every process: waits for something to happen and does what `policy` decides.
 
-It holds processes, channels, sockets and the loader, and no policy: events go into `decide`, actions
-come out and are performed in order. It never imports an application or the event loop of a worker.
-There is no polling: it sleeps in `select` until something happens or the fleet's next deadline.
-`cli` calls it.
+It holds the children (`children`), what is open (`holdings`) and the way to the service manager (`notify`),
+and no policy: events go into `decide`, actions come out and are performed in order. It never imports an
+application or the event loop of a worker. There is no polling: it sleeps in `select` until something happens
+or the fleet's next deadline. `cli` calls it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import selectors
 import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import setproctitle
 
+from serverd.control.requests import Request
 from serverd.errors import BindError
-from serverd.generation import Logging
-from serverd.messages import Drain, Draining, Failed, LoadFailed, Ready, SocketGrant, Start, Starting
-from serverd.net.bindings import Bindings
+from serverd.generation import Generation, Logging
+from serverd.messages import Loaded, LoadFailed, Propose, Reopen, SocketGrant, Sockets, Start
 from serverd.observe import logs
-from serverd.supervisor import actions, events, spawn
+from serverd.supervisor import actions, answers, events, spawn, status
+from serverd.supervisor.actions import Notice
+from serverd.supervisor.children import Children
 from serverd.supervisor.fleet import Fleet
-from serverd.supervisor.handle import Garbage, LoaderHandle, WorkerHandle
+from serverd.supervisor.handle import LoaderHandle
+from serverd.supervisor.holdings import Holdings
+from serverd.supervisor.notify import Notifier
 from serverd.supervisor.policy import decide
 from serverd.supervisor.signals import SignalInbox
-from serverd.supervisor.spawn import Commands
+from serverd.supervisor.spawn import Commands, Surroundings
+from serverd.supervisor.succession import HandOver, Predecessor, Successor
 
 __all__ = ["Supervisor"]
 
 log = logging.getLogger("serverd.supervisor")
 
-# Seconds for a killed loader to be gone at the very end, so that no zombie is left to whoever adopts it.
-REAP_PATIENCE = 1.0
-
 
 class Supervisor:
     """One run of serverd, from the first reading of the configuration to the last worker's end."""
 
-    def __init__(self, path: str, commands: Commands | None = None) -> None:
+    def __init__(self, path: str, commands: Commands | None = None, take_over: int | None = None) -> None:
+        """Prepare to serve the configuration at `path`; `take_over`: the channel to the supervisor to replace."""
         self._path = path
         self._commands = commands or Commands()
+        self._take_over = take_over
+        self._predecessor: Predecessor | None = None  # until we serve
+        self._successor: Successor | None = None
+        self._started = time.monotonic()
         self._fleet = Fleet()
-        self._bindings = Bindings()
         self._queue: deque[events.Event] = deque([events.Begin()])
-        self._workers: dict[int, WorkerHandle] = {}
-        self._loader: LoaderHandle | None = None  # the one whose outcome is wanted
-        self._loaders: set[LoaderHandle] = set()  # all that are not reaped
         self._selector = selectors.DefaultSelector()
+        self._children = Children(self._selector, self._queue.append, self._commands)
+        self._holdings = Holdings(self._selector, self._on_request)
+        self._loader: LoaderHandle | None = None  # the one whose outcome the transaction waits for
+        self._notifier = Notifier.from_environment()
+        self._watchdog_due = time.monotonic() if self._notifier.watchdog_interval else float("inf")
         self._exit_code: int | None = None
 
     def run(self) -> int:
         """Serve until asked to stop; return the exit code of the process."""
         logs.configure(Logging(), sys.stderr)
         setproctitle.setproctitle(f"serverd: supervisor {self._path}")
-        with contextlib.closing(self._bindings), self._selector, SignalInbox() as inbox:
+        with self._selector, SignalInbox() as inbox:
             self._selector.register(inbox.descriptor, selectors.EVENT_READ, None)
-            while self._exit_code is None:
-                self._decide()
-                if self._exit_code is None:
-                    self._wait(inbox)
-            self._reap_loaders()
+            try:
+                if not self._inherit():
+                    return BindError.exit_code
+                while self._exit_code is None:
+                    self._decide()
+                    if self._exit_code is None:
+                        self._wait(inbox)
+            finally:
+                self._children.close()
+                self._holdings.leave()
         return self._exit_code
+
+    def _inherit(self) -> bool:
+        """Take over what another supervisor leaves to us, if it does; return False when that fails."""
+        if self._take_over is None:
+            return True
+        try:
+            self._predecessor = Predecessor(self._take_over)
+            left = self._predecessor.receive()
+            self._holdings.take_over(left.sockets, left.descriptors)
+        except BindError as error:
+            self._complain(actions.Complain(str(error)))
+            return False
+        self._fleet.last_generation = left.generation
+        self._fleet.slots_served = self._holdings.bindings.slots()  # connections may wait on any of them
+        return True
 
     def _decide(self) -> None:
         while self._queue and self._exit_code is None:
@@ -77,176 +105,173 @@ class Supervisor:
     def _wait(self, inbox: SignalInbox) -> None:
         """Sleep until something happens, and put it into the queue."""
         deadline = self._fleet.deadline()
-        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
-        ready = self._selector.select(timeout)
+        due = min(self._watchdog_due, float("inf") if deadline is None else deadline)
+        ready = self._selector.select(None if due == float("inf") else max(0.0, due - time.monotonic()))
         # Signals first: whoever stops a whole process group should not see its workers replaced.
         for number in inbox.take():
             if number is signal.SIGCHLD:
-                self._reap_unwatched()
+                if self._successor is not None:
+                    self._successor.look()
+                self._children.reap(set() if self._successor is None else {self._successor.pid})
             else:
                 self._queue.append(events.SignalReceived(number))
         for key, mask in ready:
             if key.data is not None:
                 key.data(mask)
-        if deadline is not None and time.monotonic() >= deadline:
+        # Time last: beats that have waited because we were held up are not late.
+        now = time.monotonic()
+        if deadline is not None and now >= deadline:
             self._queue.append(events.Tick())
+        if now >= self._watchdog_due:
+            self._notifier.watchdog()
+            self._watchdog_due = now + (self._notifier.watchdog_interval or float("inf"))
 
-    # What the children say and how they end
+    def _on_request(self, client: int, request: Request) -> None:
+        self._queue.append(events.Asked(client, request))
 
-    def _on_channel(self, handle: WorkerHandle, mask: int) -> None:
-        if handle.number not in self._workers:  # reaped since select returned
-            return
-        if mask & selectors.EVENT_WRITE:
-            handle.flush()
-        if mask & selectors.EVENT_READ:
-            self._receive(handle)
-        self._watch_channel(handle)
-
-    def _receive(self, handle: WorkerHandle) -> None:
-        for message in handle.receive():
-            match message:
-                case Starting(what):
-                    self._queue.append(events.WorkerStarting(handle.number, what))
-                case Ready():
-                    self._queue.append(events.WorkerReady(handle.number))
-                case Draining():
-                    self._queue.append(events.WorkerDraining(handle.number))
-                case Failed(summary, detail):
-                    self._queue.append(events.WorkerFailed(handle.number, summary, detail))
-                case Garbage(reason):
-                    self._queue.append(events.WorkerBroke(handle.number, reason))
-        if not handle.is_open:
-            self._queue.append(events.ChannelClosed(handle.number))
-
-    def _watch_channel(self, handle: WorkerHandle) -> None:
-        """Wait for what the handle wants next."""
-        if not handle.is_open:
-            self._selector.unregister(handle.channel)
-            return
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if handle.wants_write else 0)
-        self._selector.modify(handle.channel, wanted, partial(self._on_channel, handle))
-
-    def _on_worker_exit(self, handle: WorkerHandle, _: int = 0) -> None:
-        status = handle.process.reap()
-        if status is None:
-            return
-        if handle.is_open:
-            self._receive(handle)  # its last words, which say more than its status
-            self._selector.unregister(handle.channel)
-        self._forget(handle)
-        del self._workers[handle.number]
-        self._queue.append(events.WorkerExited(handle.number, status))
-
-    def _on_loader_output(self, handle: LoaderHandle, _: int) -> None:
-        if handle not in self._loaders:  # reaped since select returned
-            return
-        handle.receive()
-        if not handle.is_open:
-            self._selector.unregister(handle.output)
-
-    def _on_loader_exit(self, handle: LoaderHandle, _: int = 0) -> None:
-        status = handle.process.reap()
-        if status is None:
-            return
-        if handle.is_open:
-            handle.receive()
-            self._selector.unregister(handle.output)
-        self._forget(handle)
-        self._loaders.discard(handle)
-        if handle is self._loader:
-            self._loader = None
-            self._queue.append(handle.outcome(status))
-
-    def _forget(self, handle: WorkerHandle | LoaderHandle) -> None:
-        if handle.process.exit_descriptor is not None:
-            self._selector.unregister(handle.process.exit_descriptor)
-        handle.close()
-
-    def _reap_unwatched(self) -> None:
-        """Look after the children whose end only SIGCHLD tells; the others have a descriptor for it."""
-        for worker in [one for one in self._workers.values() if one.process.exit_descriptor is None]:
-            self._on_worker_exit(worker)
-        for loader in [one for one in self._loaders if one.process.exit_descriptor is None]:
-            self._on_loader_exit(loader)
-
-    def _reap_loaders(self) -> None:
-        for handle in list(self._loaders):
-            if handle.process.reap_within(REAP_PATIENCE):
-                self._on_loader_exit(handle)
-
-    # What the policy wants done
+    # Reading the configuration
 
     def _start_loader(self, _: actions.StartLoader) -> None:
-        try:
-            handle = LoaderHandle(*spawn.spawn_loader(self._commands.loader, self._path))
-        except OSError as error:
-            self._queue.append(LoadFailed(f"the configuration cannot be read: no process for the loader: {error}"))
-            return
-        self._loader = handle
-        self._loaders.add(handle)
-        self._selector.register(handle.output, selectors.EVENT_READ, partial(self._on_loader_output, handle))
-        if handle.process.exit_descriptor is not None:
-            on_exit = partial(self._on_loader_exit, handle)
-            self._selector.register(handle.process.exit_descriptor, selectors.EVENT_READ, on_exit)
+        self._loader = self._children.start_loader(self._path, self._on_loaded)
+
+    def _on_loaded(self, outcome: Loaded | LoadFailed) -> None:
+        self._loader = None
+        self._queue.append(outcome)
 
     def _stop_loader(self, _: actions.StopLoader) -> None:
         if self._loader is not None:
-            self._loader.process.kill()
+            self._children.stop_loader(self._loader)
             self._loader = None
+
+    # What is open
 
     def _open_sockets(self, action: actions.OpenSockets) -> None:
         try:
-            self._bindings.prepare(action.generation)
+            self._holdings.prepare(action.generation, action.slots)
         except BindError as error:
             self._queue.append(events.BindFailed(str(error)))
         else:
             self._queue.append(events.SocketsOpened())
 
     def _commit_sockets(self, _: actions.CommitSockets) -> None:
-        opened, closed = self._bindings.commit()
-        for place in opened:
-            log.info("listener %s: listening on %s", place.listener, place.url)
-        for place in closed:
-            log.info("listener %s: closed %s", place.listener, place.url)
+        if self._holdings.commit():
+            self._children.send_all(Reopen(), [self._holdings.log_descriptor()])
+        if self._predecessor is not None:
+            self._predecessor.tell_ready()
+            self._predecessor = None
 
     def _rollback_sockets(self, _: actions.RollbackSockets) -> None:
-        self._bindings.rollback()
+        self._holdings.rollback()
 
-    def _close_sockets(self, _: actions.CloseSockets) -> None:
-        self._bindings.close()
+    def _close_sockets(self, action: actions.CloseSockets) -> None:
+        self._holdings.close(kept=action.kept)
+
+    def _grow_sockets(self, action: actions.GrowSockets) -> None:
+        try:
+            self._holdings.bindings.grow(action.slots)
+        except BindError as error:
+            self._queue.append(events.SlotsFailed(str(error), action.client))
+        else:
+            self._queue.append(events.SlotsOpened(action.slots, action.client))
+
+    def _grants(self, generation: int) -> tuple[tuple[SocketGrant, ...], list[int]]:
+        """Return the sockets of all slots as a worker is told of them, and their descriptors."""
+        grants = self._holdings.bindings.grants(generation)
+        told = tuple(SocketGrant(listener, slot) for listener, slot, _ in grants)
+        return told, [sock.fileno() for _, _, sock in grants]
+
+    # Workers
+
+    def _surroundings(self, generation: Generation) -> Surroundings:
+        server = generation.server
+        return Surroundings(server.account, server.umask, self._holdings.log_descriptor())
+
+    def _start_preloader(self, action: actions.StartPreloader) -> None:
+        self._children.start_preloader(action.generation, self._surroundings(action.generation))
+
+    def _stop_preloader(self, action: actions.StopPreloader) -> None:
+        self._children.stop_preloader(action.generation)
 
     def _spawn(self, action: actions.Spawn) -> None:
         generation = action.generation
-        grants = self._bindings.grants(generation.number, action.slot)
         title = f"serverd: worker {action.slot} (generation {generation.number})"
-        try:
-            descriptors = [descriptor for _, descriptor in grants]
-            process, channel = spawn.spawn_worker(self._commands.worker, title, descriptors)
-        except OSError as error:
-            self._queue.append(events.SpawnFailed(action.worker, (error.strerror or str(error)).lower()))
-            return
-        handle = self._workers[action.worker] = WorkerHandle(action.worker, process, channel)
-        self._selector.register(channel, selectors.EVENT_READ, partial(self._on_channel, handle))
-        if handle.process.exit_descriptor is not None:
-            on_exit = partial(self._on_worker_exit, handle)
-            self._selector.register(handle.process.exit_descriptor, selectors.EVENT_READ, on_exit)
-        self._queue.append(events.WorkerSpawned(action.worker, handle.process.pid))
-        self._send(handle, Start(generation, action.slot, tuple(SocketGrant(*grant) for grant in grants)))
+        self._children.spawn(action.worker, generation.number, title, self._surroundings(generation))
+        told, descriptors = self._grants(generation.number)
+        self._children.send(action.worker, Start(generation, action.slot, told), descriptors)
 
-    def _send(self, handle: WorkerHandle, message: Start | Drain) -> None:
-        if handle.is_open:
-            handle.send(message)
-            self._watch_channel(handle)
+    def _send(self, action: actions.Send) -> None:
+        self._children.send(action.worker, action.message)
 
-    def _send_drain(self, action: actions.SendDrain) -> None:
-        handle = self._workers.get(action.worker)  # None: it could not be spawned, and the event is in the queue
-        if handle is not None:
-            self._send(handle, Drain(float(action.timeout)))
+    def _send_sockets(self, action: actions.SendSockets) -> None:
+        told, descriptors = self._grants(action.generation)
+        self._children.send(action.worker, Sockets(told), descriptors)
+
+    def _send_proposal(self, action: actions.SendProposal) -> None:
+        told, descriptors = self._grants(action.generation.number)
+        self._children.send(action.worker, Propose(action.generation, told), descriptors)
+
+    def _request_stacks(self, action: actions.RequestStacks) -> None:
+        self._children.request_stacks(action.worker)
+
+    def _log_stacks(self, action: actions.LogStacks) -> None:
+        stacks = self._children.take_stacks(action.worker) or "its stacks could not be had"
+        in_flight = "".join(f"\n  {request}" for request in action.requests) or " none that is known"
+        log.error("%s", action.message, extra={"detail": f"in flight:{in_flight}\n{stacks}"})
 
     def _kill(self, action: actions.Kill) -> None:
-        handle = self._workers.get(action.worker)
-        if handle is not None:
-            handle.process.kill()
+        self._children.kill(action.worker)
+
+    # Another supervisor in our place
+
+    def _start_successor(self, _: actions.StartSuccessor) -> None:
+        if os.getpid() == 1:
+            # What runs as the first process of a container takes the container along when it ends.
+            self._queue.append(events.SuccessorFailed("process 1 cannot be replaced: start the container anew"))
+            return
+        hand_over = HandOver(*self._holdings.bindings.hand_over(), self._fleet.last_generation)
+        try:
+            process, channel = spawn.spawn_supervisor(
+                self._commands.supervisor, self._path, self._notifier.environment(), hand_over.descriptors
+            )
+        except OSError as error:
+            self._queue.append(events.SuccessorFailed(f"no process for it: {error}"))
+            return
+        self._successor = Successor(self._selector, self._on_successor, process, channel, hand_over)
+
+    def _on_successor(self, event: events.SuccessorReady | events.SuccessorFailed) -> None:
+        self._successor = None
+        if isinstance(event, events.SuccessorReady):
+            self._notifier.main_pid(event.pid)
+            self._notifier = Notifier()  # that was our last word
+        self._queue.append(event)
+
+    def _stop_successor(self, _: actions.StopSuccessor) -> None:
+        if self._successor is not None:
+            self._successor.kill()
+
+    # What is told
+
+    def _reply(self, action: actions.Reply) -> None:
+        self._holdings.control.reply(action.client, answers.outcome(action), end=action.end)
+
+    def _reply_status(self, action: actions.ReplyStatus) -> None:
+        now = time.monotonic()
+        uptime = now - self._started
+        document = {
+            **answers.identity(self._path, uptime, self._holdings.bindings.places()),
+            **status.describe(self._fleet, now, time.time()),
+        }
+        self._holdings.control.reply(action.client, document)
+
+    def _reply_plan(self, action: actions.ReplyPlan) -> None:
+        def reply(outcome: Loaded | LoadFailed) -> None:
+            self._holdings.control.reply(action.client, answers.plan(self._fleet.committed, outcome))
+
+        self._children.start_loader(self._path, reply)
+
+    def _notify(self, action: actions.Notify) -> None:
+        _NOTICES[action.notice](self._notifier)
+        self._notifier.status(action.text)
 
     def _log(self, action: actions.Log) -> None:
         level = logging.getLevelNamesMapping()[action.level.upper()]
@@ -257,8 +282,12 @@ class Supervisor:
         with contextlib.suppress(OSError):
             print("\n".join(map(logs.escape, lines)), file=sys.stderr, flush=True)
 
+    def _reopen_logs(self, _: actions.ReopenLogs) -> None:
+        if self._holdings.reopen_log():
+            self._children.send_all(Reopen(), [self._holdings.log_descriptor()])
+
     def _configure_logging(self, action: actions.ConfigureLogging) -> None:
-        logs.configure(action.logging, sys.stderr)
+        self._holdings.configure_logging(action.logging)
 
     def _set_title(self, action: actions.SetTitle) -> None:
         setproctitle.setproctitle(action.title)
@@ -267,6 +296,12 @@ class Supervisor:
         self._exit_code = action.code
 
 
+_NOTICES: dict[Notice, Callable[[Notifier], None]] = {
+    Notice.READY: Notifier.ready,
+    Notice.RELOADING: Notifier.reloading,
+    Notice.STOPPING: Notifier.stopping,
+}
+
 _PERFORM: dict[type[actions.Action], Callable[[Supervisor, Any], None]] = {
     actions.StartLoader: Supervisor._start_loader,
     actions.StopLoader: Supervisor._stop_loader,
@@ -274,11 +309,25 @@ _PERFORM: dict[type[actions.Action], Callable[[Supervisor, Any], None]] = {
     actions.CommitSockets: Supervisor._commit_sockets,
     actions.RollbackSockets: Supervisor._rollback_sockets,
     actions.CloseSockets: Supervisor._close_sockets,
+    actions.GrowSockets: Supervisor._grow_sockets,
+    actions.StartPreloader: Supervisor._start_preloader,
+    actions.StopPreloader: Supervisor._stop_preloader,
     actions.Spawn: Supervisor._spawn,
-    actions.SendDrain: Supervisor._send_drain,
+    actions.Send: Supervisor._send,
+    actions.SendSockets: Supervisor._send_sockets,
+    actions.SendProposal: Supervisor._send_proposal,
+    actions.RequestStacks: Supervisor._request_stacks,
+    actions.LogStacks: Supervisor._log_stacks,
     actions.Kill: Supervisor._kill,
+    actions.StartSuccessor: Supervisor._start_successor,
+    actions.StopSuccessor: Supervisor._stop_successor,
     actions.Log: Supervisor._log,
     actions.Complain: Supervisor._complain,
+    actions.Reply: Supervisor._reply,
+    actions.ReplyStatus: Supervisor._reply_status,
+    actions.ReplyPlan: Supervisor._reply_plan,
+    actions.Notify: Supervisor._notify,
+    actions.ReopenLogs: Supervisor._reopen_logs,
     actions.ConfigureLogging: Supervisor._configure_logging,
     actions.SetTitle: Supervisor._set_title,
     actions.Exit: Supervisor._exit,

@@ -1,7 +1,8 @@
-"""A new generation as a transaction: load, prepare, then commit or roll back, then retire.
+"""A new generation as a transaction: load, open, then propose or prepare, then commit or roll back, then retire.
 
-The first start is the same transaction with nothing to fall back to. Pure like `policy`, which calls
-these functions when the event has come that each of them waits for; each returns actions.
+A generation in which the applications can see no difference is proposed to the running workers, which adopt it;
+any other gets new workers. The first start is the same transaction with nothing to fall back to. Pure like
+`policy`, which calls these functions when the event has come that each of them waits for; each returns actions.
 
 The workers of a generation that is rolled back are drained, not killed: those that were ready have
 accepted connections on sockets that both generations share.
@@ -11,8 +12,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from serverd.config.changes import compare
 from serverd.errors import OperatorError
 from serverd.generation import Generation
+from serverd.messages import Adopt
 from serverd.supervisor.actions import (
     Action,
     CloseSockets,
@@ -21,135 +24,272 @@ from serverd.supervisor.actions import (
     ConfigureLogging,
     Log,
     OpenSockets,
+    Reply,
     RollbackSockets,
+    Send,
+    SendProposal,
+    SendSockets,
     SetTitle,
     StartLoader,
+    StartPreloader,
     StopLoader,
+    StopPreloader,
+    StopSuccessor,
 )
-from serverd.supervisor.fleet import Fleet, Slot
+from serverd.supervisor.fleet import Fleet, Outcome, Slot
 from serverd.supervisor.states import Phase, PhaseEvent, Step, StepEvent, WorkerState
 from serverd.supervisor.wording import duration, workers
 
 __all__ = [
+    "ANSWER_PATIENCE",
     "LOAD_PATIENCE",
     "announce",
     "begin",
-    "commit",
-    "is_prepared",
+    "go_on",
     "load",
+    "open_done",
+    "overdue",
     "patience",
     "prepare",
     "rollback",
     "stop",
+    "withdraw",
 ]
 
 # Seconds for the loader. It reads a few files and looks up a few names; what takes longer hangs on a
 # dead network file system, and the operator should hear of it.
 LOAD_PATIENCE = 30.0
+# Seconds for the running workers to answer a proposal, which takes them milliseconds. One whose loop does not
+# turn, or that is only starting, is not waited for longer: new workers serve the generation then.
+ANSWER_PATIENCE = 5.0
 
 
 def begin(fleet: Fleet, now: float) -> list[Action]:
     """Begin a transaction: have the configuration read."""
-    fleet.take_step(StepEvent.LOAD)
+    fleet.take_step(StepEvent.LOAD, now + LOAD_PATIENCE)
     fleet.reload_wanted = False
-    fleet.load_deadline = now + LOAD_PATIENCE
+    fleet.clients, fleet.next_clients = fleet.next_clients, []
     return [StartLoader()]
 
 
 def load(fleet: Fleet, generation: Generation) -> list[Action]:
     """Number the generation that was read, and have its sockets opened."""
     fleet.take_step(StepEvent.LOADED)
-    fleet.load_deadline = None
     fleet.last_generation += 1
     fleet.candidate = replace(generation, number=fleet.last_generation)
     actions: list[Action] = []
     if fleet.committed is None:
         actions.append(ConfigureLogging(generation.logging))
     actions.extend(Log("warning", warning) for warning in generation.warnings)
-    return [*actions, OpenSockets(fleet.candidate)]
+    return [*actions, OpenSockets(fleet.candidate, generation.server.workers)]
+
+
+def open_done(fleet: Fleet, now: float) -> list[Action]:
+    """Ask the running workers whether they can serve the candidate, or get new ones if that is out of the question."""
+    assert fleet.candidate is not None
+    changes = compare(fleet.committed, fleet.candidate) if fleet.committed is not None else None
+    if changes is None:
+        return _renew(fleet, now)
+    if not changes.is_live:
+        return [Log("info", f"starting new workers: {', '.join(changes.restart)}"), *_renew(fleet, now)]
+    fleet.take_step(StepEvent.PROPOSE, now + ANSWER_PATIENCE)
+    fleet.live = ", ".join(changes.live)
+    return []
+
+
+def _propose(fleet: Fleet) -> list[Action]:
+    assert fleet.candidate is not None
+    actions: list[Action] = []
+    for worker in fleet.current():
+        if worker.state is WorkerState.READY and not worker.has_proposal:
+            worker.has_proposal, worker.has_accepted = True, False
+            actions.append(SendProposal(worker.number, fleet.candidate))
+    return actions
+
+
+def withdraw(fleet: Fleet, reason: str, now: float) -> list[Action]:
+    """Serve the candidate with new workers after all."""
+    return [Log("info", f"starting new workers: {reason}"), *_take_back(fleet), *_renew(fleet, now)]
+
+
+def _take_back(fleet: Fleet) -> list[Action]:
+    """Free the workers of what was proposed to them; its sockets are held by nobody then."""
+    assert fleet.committed is not None
+    fleet.live = ""
+    actions: list[Action] = []
+    for worker in fleet.workers.values():
+        if worker.has_proposal and not worker.is_leaving:
+            actions.append(SendSockets(worker.number, fleet.committed.number))
+        worker.has_proposal = worker.has_accepted = False
+    return actions
+
+
+def _renew(fleet: Fleet, now: float) -> list[Action]:
+    assert fleet.candidate is not None
+    server = fleet.candidate.server
+    if not server.preload:
+        return prepare(fleet, now)
+    fleet.take_step(StepEvent.PRELOAD, now + server.start_timeout)
+    fleet.preloaders.add(fleet.candidate.number)
+    return [StartPreloader(fleet.candidate)]
 
 
 def prepare(fleet: Fleet, now: float) -> list[Action]:
     """Start the candidate's workers beside those that serve."""
-    fleet.take_step(StepEvent.OPENED)
+    fleet.take_step(StepEvent.PREPARE)
     assert fleet.candidate is not None
     return [fleet.spawn(slot, fleet.candidate, now) for slot in range(fleet.candidate.server.workers)]
 
 
-def is_prepared(fleet: Fleet) -> bool:
-    """Return whether every worker of the candidate is ready."""
+def go_on(fleet: Fleet, now: float) -> list[Action]:
+    """Propose the candidate to whoever can be asked, and commit it when every worker is ready for it."""
+    if fleet.step is Step.PROPOSING:
+        actions = _propose(fleet)
+        current = fleet.current()
+        filled = {worker.slot for worker in current} >= set(fleet.slots)
+        agreed = all(one.has_accepted and one.state is WorkerState.READY for one in current)
+        return [*actions, *_adopt(fleet, now)] if filled and agreed else actions
     if fleet.step is not Step.PREPARING or fleet.candidate is None:
-        return False
-    ready = sum(fleet.is_candidate(one) and one.state is WorkerState.READY for one in fleet.workers.values())
-    return ready == fleet.candidate.server.workers
+        return []
+    ready = sum(fleet.is_candidate(one) and one.serves for one in fleet.workers.values())
+    return _replace(fleet, now) if ready == fleet.candidate.server.workers else []
 
 
-def commit(fleet: Fleet, now: float) -> list[Action]:
-    """Let the candidate serve, and retire the generation before it; `announce` tells when that one is out of reach."""
+def _adopt(fleet: Fleet, now: float) -> list[Action]:
+    """Commit the candidate in the running workers."""
+    assert fleet.candidate is not None
+    new = fleet.candidate
+    count = new.server.workers
+    slots = {number: fleet.slots.get(number, Slot()) for number in range(count)}
+    adopt: list[Action] = []
+    for worker in fleet.current():
+        worker.generation, worker.adopts = new, True
+        worker.has_proposal = worker.has_accepted = False
+        worker.deadline = now + worker.drain_patience  # as long as it would have had, had it been replaced
+        adopt.append(Send(worker.number, Adopt(new.number)))
+    return [*adopt, *_commit(fleet, slots)]
+
+
+def _replace(fleet: Fleet, now: float) -> list[Action]:
+    """Commit the candidate, which has workers of its own, and retire those of the generation before it."""
+    assert fleet.candidate is not None
+    slots = {slot: Slot() for slot in range(fleet.candidate.server.workers)}
+    # The old ones drain before the sockets that only they have are closed: they still take what is queued there.
+    retire = [
+        action
+        for worker in fleet.workers.values()
+        if not fleet.is_candidate(worker)
+        for action in fleet.drain(worker, now)
+    ]
+    done = _stop_preloaders(fleet, fleet.preloaders - {fleet.candidate.number})
+    return [*retire, *done, *_commit(fleet, slots)]
+
+
+def _commit(fleet: Fleet, slots: dict[int, Slot]) -> list[Action]:
+    """Let the candidate be what serves; `announce` tells when nothing before it is in reach any more."""
     fleet.take_step(StepEvent.COMMIT)
     fleet.move(PhaseEvent.COMMIT)
     assert fleet.candidate is not None
     new = fleet.candidate
     fleet.unannounced = fleet.committed is not None
     fleet.committed, fleet.candidate = new, None
-    fleet.slots = {slot: Slot() for slot in range(new.server.workers)}
-    retire = [
-        action
-        for worker in fleet.workers.values()
-        if not fleet.is_committed(worker)
-        for action in fleet.drain(worker, now)
-    ]
-    ready = Log("info", f"ready: generation {new.number}, {workers(new.server.workers)}")
+    fleet.slots, fleet.growing = slots, 0
+    fleet.slots_served = max(fleet.slots_served, len(slots))
+    ready = Log("info", f"ready: generation {new.number}, {workers(len(slots))}")
     return [
         ConfigureLogging(new.logging),
-        *retire,  # before the sockets that only they have are closed: they still take what is queued there
         CommitSockets(),
         SetTitle(f"serverd: supervisor {new.source} (generation {new.number})"),
         *([] if fleet.unannounced else [ready]),
     ]
 
 
-def announce(fleet: Fleet) -> list[Action]:
-    """Say that a reload has succeeded, once and as soon as no connection can reach a generation before it."""
-    older = (worker for worker in fleet.workers.values() if not fleet.is_committed(worker))
-    if not fleet.unannounced or fleet.committed is None or any(worker.may_accept for worker in older):
+def announce(fleet: Fleet, now: float) -> list[Action]:
+    """Say that a reload has succeeded, once and as soon as no connection can reach what was before it."""
+    if not fleet.unannounced or fleet.committed is None:
         return []
+    for worker in fleet.workers.values():
+        if worker.may_serve_older and (worker.adopts or not fleet.is_committed(worker)):
+            return []
     fleet.unannounced = False
-    return [Log("info", f"reloaded: generation {fleet.committed.number} is serving")]
+    how = f", adopted by the running workers: {fleet.live}" if fleet.live else ""
+    fleet.live = ""
+    text = f"generation {fleet.committed.number} is serving{how}"
+    return [Log("info", f"reloaded: {text}"), *_conclude(fleet, Outcome(True, now, text))]
+
+
+def _conclude(fleet: Fleet, outcome: Outcome, detail: str = "") -> list[Action]:
+    """Tell those who wait how it ended."""
+    fleet.outcome = outcome
+    clients, fleet.clients = fleet.clients, []
+    return [Reply(client, outcome.ok, outcome.message, detail) for client in clients]
 
 
 def rollback(fleet: Fleet, reason: str, detail: str, now: float) -> list[Action]:
     """Give the candidate up; the committed generation goes on, or, when there is none, the start has failed."""
-    had_sockets = fleet.step is Step.PREPARING
+    had_sockets = fleet.step in {Step.PRELOADING, Step.PREPARING}
     if fleet.committed is None:
         fleet.exit_code = OperatorError.exit_code
         complaint = "\n".join(part.rstrip("\n") for part in (reason, detail) if part)
         fleet.move(PhaseEvent.STOP)
         return [Complain(complaint), *stop(fleet, now)]
     fleet.take_step(StepEvent.ROLLBACK)
-    fleet.load_deadline = None
     leave = [
         action for worker in fleet.workers.values() if fleet.is_candidate(worker) for action in fleet.drain(worker, now)
     ]
+    preloader = _stop_preloaders(fleet, fleet.preloaders & {fleet.candidate.number} if fleet.candidate else set())
     fleet.candidate = None
     reason, _, rest = reason.partition("\n")
     if rest:  # a report of several lines: the log line gets the first, what follows it gets them all
         detail = f"{reason}\n{rest}"
     text = f"reload failed, generation {fleet.committed.number} goes on serving: {reason}"
-    return [Log("error", text, detail), *leave, *([RollbackSockets()] if had_sockets else [])]
+    return [
+        Log("error", text, detail),
+        *leave,
+        *preloader,
+        *([RollbackSockets()] if had_sockets else []),
+        *_conclude(fleet, Outcome(False, now, text), detail),
+    ]
+
+
+def _stop_preloaders(fleet: Fleet, generations: set[int]) -> list[Action]:
+    fleet.preloaders = fleet.preloaders - generations
+    return [StopPreloader(number) for number in sorted(generations)]
+
+
+def overdue(fleet: Fleet, now: float) -> list[Action]:
+    """Do what follows when the time of the present step has run out."""
+    if fleet.step is Step.PROPOSING:
+        return withdraw(fleet, f"not every worker has answered within {duration(ANSWER_PATIENCE)}", now)
+    if fleet.step is Step.PRELOADING and fleet.candidate is not None:
+        within = duration(fleet.candidate.server.start_timeout)
+        return rollback(fleet, f"the applications were not imported within {within} (start_timeout)", "", now)
+    text = f"the configuration could not be read within {duration(LOAD_PATIENCE)}"
+    # At the first start, the rollback stops the loader with everything else.
+    stop_loader: list[Action] = [StopLoader()] if fleet.committed is not None else []
+    return [*stop_loader, *rollback(fleet, text, "", now)]
 
 
 def stop(fleet: Fleet, now: float) -> list[Action]:
-    """Abort whatever transaction there is and drain every worker; the phase has been moved already."""
-    actions: list[Action] = [StopLoader()] if fleet.step is Step.LOADING else []
+    """Abort whatever transaction there is and drain every worker, or kill it; the phase has been moved already."""
+    actions: list[Action] = []
+    if fleet.step is Step.LOADING:
+        actions.append(StopLoader())
+    if fleet.step is Step.UPGRADING and not fleet.is_succeeded:
+        actions.append(StopSuccessor())
+    actions += _stop_preloaders(fleet, fleet.preloaders)
     fleet.take_step(StepEvent.ABORT)
-    fleet.load_deadline = None
     fleet.reload_wanted = fleet.unannounced = False
-    fleet.candidate = None
+    fleet.delay_ends = fleet.candidate = None
     fleet.slots.clear()
+    fleet.growing = 0
+    clients = [*fleet.clients, *fleet.next_clients]
+    fleet.clients, fleet.next_clients = [], []
+    text = "another supervisor has taken over" if fleet.is_succeeded else "the server stops"
+    actions += [Reply(client, False, text) for client in clients]
     for worker in fleet.workers.values():
         actions += fleet.kill(worker) if fleet.phase is Phase.KILLING else fleet.drain(worker, now)
-    return [*actions, CloseSockets()]
+    return [*actions, CloseSockets(kept=fleet.is_succeeded)]
 
 
 def patience(fleet: Fleet) -> str:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import signal
 
-__all__ = ["describe_exit", "duration", "workers"]
+__all__ = ["describe_exit", "duration", "size", "workers"]
 
 
 def duration(seconds: float) -> str:
     """Return seconds as people write them."""
     return f"{round(seconds, 1):g} s"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as people write it."""
+    return f"{count / 2**20:.0f} MiB"
 
 
 def workers(count: int) -> str:

@@ -1,30 +1,25 @@
-"""Entry point of a worker: `python -m serverd.worker --channel FD`; only `supervisor.spawn` calls it."""
+"""Entry point of a worker: `python -m serverd.worker --channel FD --dump FD`; only `supervisor.spawn` calls it."""
 
 from __future__ import annotations
 
 import argparse
 import signal
 import sys
-from types import FrameType
 
-from serverd.worker.channel import Channel
-from serverd.worker.process import run
-
-
-def _ignore(number: int, frame: FrameType | None) -> None:
-    """Leave the signal to the supervisor; a handler and not SIG_IGN, which the application's children would inherit."""
+from serverd.parent import die_with_parent
+from serverd.worker.entry import run_worker
 
 
 def main() -> int:
     """Run one worker and return its exit code."""
     parser = argparse.ArgumentParser(prog="serverd.worker")
-    parser.add_argument("--channel", type=int, required=True)
-    parser.add_argument("--title", default="serverd: worker")
+    parser.add_argument("--channel", type=int, required=True, help="stream socket to the supervisor")
+    parser.add_argument("--dump", type=int, required=True, help="file for the stacks of all threads, upon SIGUSR2")
+    parser.add_argument("--title", help="what the process list shows before the worker knows its generation")
     arguments = parser.parse_args()
-    # What a terminal or a session sends to the whole process group is the supervisor's to act on.
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
-        signal.signal(number, _ignore)
-    return run(Channel(arguments.channel), arguments.title)
+    # Nothing is in flight before it is ready; from then on `process` has it drain instead.
+    die_with_parent(signal.SIGKILL)
+    return run_worker(arguments.channel, arguments.dump)
 
 
 if __name__ == "__main__":

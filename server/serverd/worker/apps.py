@@ -1,6 +1,6 @@
 """Importing the applications of a generation: the only module that runs foreign code on purpose.
 
-Called by `process` once, before the worker is ready.
+Called by `applications`, once for each, and again for one that is down.
 """
 
 from __future__ import annotations

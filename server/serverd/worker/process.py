@@ -8,25 +8,41 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import gc
-import importlib.util
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
-from typing import Any
+from dataclasses import dataclass
 
 from setproctitle import setproctitle
 
-from serverd.asgi.lifespan import Lifespan
-from serverd.asgi.scope import Endpoint
-from serverd.errors import AppError
-from serverd.generation import App, Generation
-from serverd.messages import Drain, Draining, Failed, Message, Ready, Start, Starting
+from serverd.generation import Generation
+from serverd.messages import (
+    Accepted,
+    Adopt,
+    Adopted,
+    Beat,
+    Cover,
+    Declined,
+    Drain,
+    Draining,
+    Message,
+    Propose,
+    Ready,
+    Reopen,
+    SocketGrant,
+    Sockets,
+    Start,
+)
 from serverd.observe import logs
-from serverd.worker.apps import explain, load_app, place
-from serverd.worker.channel import Channel
+from serverd.parent import die_with_parent
+from serverd.worker.applications import Applications, Preloaded
+from serverd.worker.channel import Channel, close_all
+from serverd.worker.in_flight import InFlight
+from serverd.worker.loop import run_on_loop
+from serverd.worker.pulse import Pulse
 from serverd.worker.serving import Serving
+from serverd.worker.watchdog import Watchdog, arm
 
 __all__ = ["run"]
 
@@ -34,163 +50,197 @@ log = logging.getLogger("serverd.worker")
 
 # What is left of a drain for the lifespan shutdowns when the requests have used all of it.
 _SHUTDOWN_TIMEOUT = 5.0
-# Characters of an application's failure that are told: the end of a traceback says what went wrong.
-_SUMMARY_SIZE = 2_000
-_DETAIL_SIZE = 100_000
-# Seconds that tasks which outlive everything have to end when they are cancelled.
-_CANCEL_TIMEOUT = 1.0
 # Seconds before start_timeout at which a start-up that hangs shows its stack. The supervisor counts
 # from the spawn, we from when the interpreter is up, which takes 0.2 s and on a busy machine several
 # times that; the stack has to be out before the supervisor kills us.
 _STACK_MARGIN = 1.0
+_STANDARD_ERROR = 2
 
 
-def run(channel: Channel, title: str) -> int:
-    """Run a worker on `channel` until it is drained; return the exit code: 0, or 3 for a generation that fails."""
-    start = channel.receive()
-    if start is None:
-        return 0  # the supervisor has gone before it said anything
+def run(channel: Channel, preloaded: Preloaded | None = None) -> int:
+    """Run a worker on `channel` until it is drained; return the exit code: 0, or 3 for a generation that fails.
+
+    `preloaded` is what was imported before this process was forked.
+    """
+    received = channel.receive()
+    # The kernel tells only of a death that comes after it was asked to.
+    if received is None or channel.has_ended:
+        return 0
+    start, fds = received
     assert isinstance(start, Start)  # the first message, always
     logs.configure(start.generation.logging, sys.stderr)
-    setproctitle(f"{title} (starting)")
-    runner = asyncio.Runner(loop_factory=_loop_factory(start.generation.server.loop))
-    code = _run_on(runner.get_loop(), _Worker(channel, start, title).run())
-    if runner.run(_cancel_leftovers()):
-        runner.close()  # waits for every task, which is why a stubborn one is left to the end of the process
-    return code
+    worker = _Worker(channel, start, fds, preloaded)
+    return run_on_loop(start.generation.server.loop, worker.run)
 
 
-def _run_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, int]) -> int:
-    """Run the worker to its end, whatever the tasks of its applications do to the loop."""
-    task = loop.create_task(coroutine)
-    while True:
-        try:
-            return loop.run_until_complete(task)
-        except (SystemExit, KeyboardInterrupt, RuntimeError) as error:
-            # sys.exit() in a task leaves the loop, loop.stop() stops it: neither is an application's to do.
-            if task.done():
-                raise
-            log.error("an application has stopped the event loop, which goes on: %r", error)
+@dataclass(frozen=True, slots=True)
+class _Proposal:
+    """A generation that may be adopted, with its sockets."""
 
-
-async def _cancel_leftovers() -> bool:
-    """Cancel the tasks that the applications have left behind; return whether all of them ended."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    if not tasks:
-        return True
-    _, stubborn = await asyncio.wait(tasks, timeout=_CANCEL_TIMEOUT)
-    for task in stubborn:
-        log.warning("left behind: task %s does not end when it is cancelled", task.get_name())
-    return not stubborn
-
-
-def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    if name == "uvloop" or (name == "auto" and importlib.util.find_spec("uvloop")):
-        import uvloop  # only where it is used: not every platform has it
-
-        return uvloop.new_event_loop
-    return asyncio.new_event_loop
+    generation: Generation
+    grants: tuple[SocketGrant, ...]
+    fds: list[int]
 
 
 class _Worker:
     """One run of a worker."""
 
-    def __init__(self, channel: Channel, start: Start, title: str) -> None:
+    def __init__(self, channel: Channel, start: Start, fds: list[int], preloaded: Preloaded | None) -> None:
         self._channel = channel
         self._start = start
+        self._fds = fds
         self._generation: Generation = start.generation
-        self._title = title
-        self._lifespans: list[Lifespan] = []
+        self._applications = Applications(start.generation, channel.send, preloaded)
+        self._proposal: _Proposal | None = None
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         self._drain: asyncio.Future[float] = loop.create_future()  # seconds; set when a drain is asked for
+        self._orders: asyncio.Queue[tuple[Message, list[int]] | None] = asyncio.Queue()  # None: time to drain
         self._channel.watch(loop, self._on_message)
-        loop.add_signal_handler(signal.SIGTERM, self._ask_for_drain, self._generation.server.graceful_timeout)
+        loop.add_signal_handler(signal.SIGTERM, self._ask_for_drain)
+        self._show("starting")
         bring_up = asyncio.ensure_future(self._bring_up())
         await asyncio.wait((bring_up, self._drain), return_when=asyncio.FIRST_COMPLETED)
         if not bring_up.done():
             # Nobody wants this generation any more, and its start-up may take for ever.
             bring_up.cancel()
             await asyncio.wait({bring_up})
-            await self._shut_down(_SHUTDOWN_TIMEOUT)
+            await self._applications.shut_down(_SHUTDOWN_TIMEOUT)
             return 0
-        endpoints = bring_up.result()
-        if endpoints is None:
-            await self._shut_down(_SHUTDOWN_TIMEOUT)
+        if not bring_up.result():
+            await self._applications.shut_down(_SHUTDOWN_TIMEOUT)
             return 3
-        serving = Serving(loop, self._generation, endpoints)
+        serving = Serving(loop, self._generation, self._applications.endpoints, self._start.slot)
+        self._applications.on_change = serving.reroute
         if not self._drain.done():
-            await serving.open(self._start.sockets)
-            # The collector need not walk the applications' modules again; performance.md, "gc.freeze".
-            gc.collect()
-            gc.freeze()
-            self._channel.send(Ready(os.getpid()))
-            setproctitle(f"{self._title} (ready)")
+            await self._serve(loop, serving)
         timeout = await self._drain
-        setproctitle(f"{self._title} (draining)")
+        self._show("draining")
         end = loop.time() + timeout
+        self._applications.give_up()
         await serving.close()
         self._channel.send(Draining())
         await serving.drain(timeout)
-        await self._shut_down(max(end - loop.time(), _SHUTDOWN_TIMEOUT))
+        await self._applications.shut_down(max(end - loop.time(), _SHUTDOWN_TIMEOUT))
         return 0
 
-    def _on_message(self, message: Message | None) -> None:
-        if message is None:
-            # The supervisor has gone: nobody would replace us, and the port must become free.
-            self._ask_for_drain(self._generation.server.graceful_timeout)
-        elif isinstance(message, Drain):
-            self._ask_for_drain(message.timeout)
-
-    def _ask_for_drain(self, timeout: float) -> None:
-        if not self._drain.done():
-            self._drain.set_result(timeout)
-
-    async def _bring_up(self) -> dict[str, Endpoint] | None:
-        """Import and start every application; tell the supervisor and return None when one fails."""
-        endpoints = {}
-        self._show_stack_before_the_end()
-        try:
-            for app in self._generation.apps:
-                self._channel.send(Starting(place(app)))
-                try:
-                    endpoints[app.name] = await self._bring_up_app(app)
-                except AppError as error:
-                    summary, detail = explain(app, error)
-                    self._channel.send(Failed(summary[:_SUMMARY_SIZE], detail[-_DETAIL_SIZE:]))
-                    return None
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-        return endpoints
-
-    def _show_stack_before_the_end(self) -> None:
-        """Have the stack written to stderr when the start-up is about to be killed.
-
-        That is plain text and no log line, as a blocked import lets no Python code run that could make
-        one. faulthandler escapes what is not printable, so that no application forges a line with it.
-        """
+    async def _bring_up(self) -> bool:
+        """Bring the applications up, with a way to see what a start-up that hangs is doing."""
         server = self._generation.server
+        # Plain text and no log line, as a blocked import lets no Python code run that could make one. faulthandler
+        # escapes what is not printable, so that no application forges a line with it.
         # One slot after the other: the text is written piece by piece, and would be mixed.
         margin = min(_STACK_MARGIN, server.start_timeout / 4) * (2 - self._start.slot / server.workers)
-        delay = max(server.start_timeout - margin, 0.001)  # it refuses what rounds to nothing
-        faulthandler.dump_traceback_later(delay)
+        faulthandler.dump_traceback_later(max(server.start_timeout - margin, 0.001))  # it refuses what rounds to 0
+        try:
+            return await self._applications.bring_up()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
-    async def _bring_up_app(self, app: App) -> Endpoint:
-        application = load_app(app)
-        lifespan = Lifespan(application, app.name, app.lifespan)
-        await lifespan.start()
-        self._lifespans.append(lifespan)
-        return Endpoint(application, app.name, state=lifespan.state)
+    async def _serve(self, loop: asyncio.AbstractEventLoop, serving: Serving) -> None:
+        """Say ready, and do what the supervisor says until it is time to drain."""
+        await serving.open(self._start.sockets, self._fds)
+        # The collector need not walk the applications' modules again; performance.md, "gc.freeze".
+        gc.collect()
+        gc.freeze()
+        in_flight = InFlight(serving.exchanges, loop.time)
+        pulse = Pulse(loop, serving, in_flight, self._on_beat)
+        server = self._generation.server
+        self._watchdog = Watchdog(loop, server, in_flight, self._channel, pulse.note_lag)
+        self._applications.sources.remember()
+        # From here on there is something in flight, which is finished also when the supervisor is killed.
+        die_with_parent(signal.SIGTERM)
+        self._watchdog.start()
+        pulse.start()
+        arm(server)
+        self._channel.send(Ready(os.getpid()))
+        self._show("ready")
+        while (order := await self._orders.get()) is not None:
+            await self._obey(serving, *order)
+        self._withdraw()
 
-    async def _shut_down(self, patience: float) -> None:
-        """Shut the applications down, all at once: one that hangs takes nothing from the others."""
-        stops = {asyncio.ensure_future(lifespan.stop()): lifespan.name for lifespan in self._lifespans}
-        if not stops:
-            return
-        _, hanging = await asyncio.wait(stops, timeout=patience)
-        for stop in hanging:
-            log.warning("app %s did not shut down within %g s", stops[stop], patience)
-            stop.cancel()
+    def _on_beat(self, beat: Beat) -> None:
+        self._channel.offer(beat)
+        arm(self._generation.server)
+        self._applications.sources.remember()  # what has been imported since
+
+    # What the supervisor says.
+
+    def _on_message(self, message: Message | None, fds: list[int]) -> None:
+        if message is None:
+            self._ask_for_drain()  # it has gone: nobody would replace us, and the port must become free
+        elif isinstance(message, Drain):
+            self._ask_for_drain(message.timeout)
+        elif isinstance(message, Reopen):
+            self._reopen(*fds)
+        elif self._drain.done():
+            close_all(fds)
+        else:
+            self._orders.put_nowait((message, fds))
+
+    def _ask_for_drain(self, timeout: float | None = None) -> None:
+        """Have the worker drain for `timeout` seconds, as long as configured if None."""
+        if not self._drain.done():
+            self._drain.set_result(self._generation.server.graceful_timeout if timeout is None else timeout)
+            self._orders.put_nowait(None)
+
+    def _reopen(self, fd: int) -> None:
+        """Write to `fd` from now on; it keeps its number, so that everybody who has it does."""
+        os.dup2(fd, _STANDARD_ERROR)
+        os.close(fd)
+        logs.configure(self._generation.logging, sys.stderr)
+
+    async def _obey(self, serving: Serving, message: Message, fds: list[int]) -> None:
+        """Do what `message` says; one after the other, and no longer once it is time to drain."""
+        if self._drain.done():
+            close_all(fds)
+        elif isinstance(message, Propose):
+            self._propose(_Proposal(message.generation, message.sockets, fds))
+        elif isinstance(message, Adopt):
+            await self._adopt(serving, message.number)
+        else:
+            try:
+                if isinstance(message, Sockets):
+                    self._withdraw()  # the complete list holds none of a proposal's
+                    await serving.hold(message.sockets, fds)
+                elif isinstance(message, Cover):
+                    await serving.cover(message.slots)
+            except OSError as error:
+                log.error("cannot accept on a socket, which is left to the other workers: %s", error)
+
+    def _propose(self, proposal: _Proposal) -> None:
+        """Tell whether the generation can be served by the applications as they are, and keep it if so."""
+        self._withdraw()
+        number = proposal.generation.number
+        reason = self._applications.sources.change()
+        if {app.name for app in proposal.generation.apps} != self._applications.endpoints.keys():
+            reason = "it has other applications"
+        if reason is None:
+            self._proposal = proposal
+            self._channel.send(Accepted(number))
+        else:
+            close_all(proposal.fds)
+            self._channel.send(Declined(number, reason))
+
+    def _withdraw(self) -> None:
+        """Forget the proposal there is: its sockets must not stay open here when they are closed elsewhere."""
+        if self._proposal is not None:
+            close_all(self._proposal.fds)
+            self._proposal = None
+
+    async def _adopt(self, serving: Serving, number: int) -> None:
+        proposal, self._proposal = self._proposal, None
+        assert proposal is not None  # nothing is committed that was not accepted
+        assert proposal.generation.number == number
+        self._generation = proposal.generation
+        logs.configure(self._generation.logging, sys.stderr)
+        self._applications.adopt(self._generation)
+        self._watchdog.adopt(self._generation.server)
+        await serving.adopt(self._generation, proposal.grants, proposal.fds)
+        self._channel.send(Adopted(number))
+        self._show("ready")
+
+    def _show(self, state: str) -> None:
+        """Show the state in the process list."""
+        setproctitle(f"serverd: worker {self._start.slot} (generation {self._generation.number}) ({state})")

@@ -1,5 +1,6 @@
 """The application that the end-to-end tests mount: each path shows one thing about the server. Raw ASGI."""
 
+import asyncio
 import json
 import os
 import sys
@@ -49,6 +50,13 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.body", "body": event["body"], "more_body": more})
 
 
+async def slow(scope: Any, receive: Any, send: Any) -> None:
+    """Answer after ?seconds=N, two without."""
+    query = parse_qs(scope["query_string"].decode())
+    await asyncio.sleep(float(query.get("seconds", ["2"])[0]))
+    await respond(send, b"slow")
+
+
 async def length(scope: Any, receive: Any, send: Any) -> None:
     """Count the body."""
     total, more = 0, True
@@ -73,7 +81,7 @@ async def refuse(scope: Any, receive: Any, send: Any) -> None:
     await respond(send, b"too much", 413)
 
 
-PAGES = {page.__name__: page for page in (hello, pid, modules, echo, length, download, refuse)}
+PAGES = {page.__name__: page for page in (hello, pid, modules, echo, slow, length, download, refuse)}
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -27,9 +27,23 @@ def test_the_help_names_options_signals_and_exit_codes(option: str) -> None:
     assert done.returncode == 0
     for word in ("-c, --config FILE", "--version", "HUP", "TERM", "Exit codes"):
         assert word in done.stdout
+    for command in ("status", "reload", "stop", "scale", "upgrade"):
+        assert f"\n  {command} " in done.stdout
+    assert "take-over" not in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [("--nonsense",), ("-c",), ("word",)])
+def test_the_help_loads_nothing_that_a_server_needs() -> None:
+    program = (
+        "import sys\n"
+        "from serverd.cli import main\n"
+        "main(['reload', '--help'], standalone_mode=False)\n"
+        "print([name for name in sys.modules if name.startswith('serverd.') or name in {'pydantic', 'socket'}])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "['serverd.cli']"
+
+
+@pytest.mark.parametrize("arguments", [("--nonsense",), ("-c",), ("word",), ("status", "now"), ("scale",)])
 def test_wrong_usage_is_two(arguments: tuple[str, ...]) -> None:
     done = run(*arguments)
     assert done.returncode == 2

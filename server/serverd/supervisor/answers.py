@@ -1,0 +1,48 @@
+"""What clients of the control socket are answered, as documents for JSON; the status itself is in `status`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from serverd.config import changes
+from serverd.generation import Generation
+from serverd.messages import Loaded, LoadFailed
+from serverd.net.bindings import Place
+from serverd.supervisor.actions import Reply
+
+__all__ = ["identity", "outcome", "plan"]
+
+
+def outcome(reply: Reply) -> dict[str, Any]:
+    """Return how a request ended."""
+    if reply.ok:
+        return {"ok": True, "text": reply.text}
+    return {"ok": False, "error": reply.text, "detail": reply.detail}
+
+
+def plan(committed: Generation | None, read: Loaded | LoadFailed) -> dict[str, Any]:
+    """Return what a reload would do with the configuration that has been read."""
+    if isinstance(read, LoadFailed):
+        return {"ok": False, "error": "the configuration is not valid", "detail": read.report}
+    if committed is None:
+        return {"ok": False, "error": "nothing is served yet", "detail": ""}
+    return {"ok": True, "text": "\n".join(changes.describe(changes.compare(committed, read.generation)))}
+
+
+def identity(source: str, uptime: float, places: Iterable[Place]) -> dict[str, Any]:
+    """Return who serves what and where, for `uptime` seconds."""
+    try:
+        version = importlib.metadata.version("asgi-serverd")
+    except importlib.metadata.PackageNotFoundError:
+        version = "not installed"
+    return {
+        "ok": True,
+        "version": version,
+        "pid": os.getpid(),
+        "source": source,
+        "uptime": round(uptime, 1),
+        "listeners": [{"name": place.listener, "url": place.url} for place in places],
+    }

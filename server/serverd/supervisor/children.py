@@ -1,0 +1,278 @@
+"""The processes that the supervisor has started: what they say and how they end, as events.
+
+It holds their handles, waits on them through the supervisor's selector and carries messages to them. It
+decides nothing: what comes from a child goes to `emit`, and `supervisor` says what is to be done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import selectors
+from collections.abc import Callable
+from functools import partial
+
+from serverd.generation import Generation
+from serverd.messages import FROM_WORKER, Failed, Loaded, LoadFailed, ToWorker
+from serverd.parent import take_in_orphans
+from serverd.supervisor import events, spawn
+from serverd.supervisor.handle import Garbage, LoaderHandle, WorkerHandle
+from serverd.supervisor.preloader import PreloaderHandle
+from serverd.supervisor.spawn import Commands, Process, Surroundings
+from serverd.supervisor.wording import describe_exit
+
+__all__ = ["Children"]
+
+log = logging.getLogger("serverd.supervisor")
+
+# Seconds for a killed loader to be gone at the very end, so that no zombie is left to whoever adopts it.
+REAP_PATIENCE = 1.0
+
+Outcome = Callable[[Loaded | LoadFailed], None]
+
+
+class Children:
+    """Workers by number, and loaders."""
+
+    def __init__(
+        self, selector: selectors.BaseSelector, emit: Callable[[events.Event], None], commands: Commands
+    ) -> None:
+        self._selector = selector
+        self._emit = emit
+        self._commands = commands
+        self._workers: dict[int, WorkerHandle] = {}
+        self._preloaders: dict[int, PreloaderHandle] = {}  # by generation; all that are not reaped
+        self._loaders: dict[LoaderHandle, Outcome] = {}  # all that are not reaped
+
+    # Workers
+
+    def spawn(self, number: int, generation: int, title: str, surroundings: Surroundings) -> None:
+        """Start a worker, from the preloader of its generation if there is one; brings WorkerSpawned or SpawnFailed."""
+        preloader = self._preloaders.get(generation)
+        fork = preloader.fork if preloader is not None and preloader.can_fork else None
+        try:
+            if fork is None:
+                process, channel, stacks = spawn.spawn_worker(self._commands.worker, title, surroundings)
+            else:
+                process, channel, stacks = spawn.fork_worker(lambda *descriptors: fork(title, descriptors))
+        except OSError as error:
+            self._emit(events.SpawnFailed(number, (error.strerror or str(error)).lower()))
+            return
+        handle = self._workers[number] = WorkerHandle(number, process, channel, stacks)
+        self._selector.register(channel, selectors.EVENT_READ, partial(self._on_channel, handle))
+        self._watch_exit(process, partial(self._on_worker_exit, handle))
+        self._emit(events.WorkerSpawned(number, process.pid))
+
+    def send(self, number: int, message: ToWorker, descriptors: list[int] | None = None) -> None:
+        """Send a worker a message; without effect on one that has gone, or could not be spawned."""
+        handle = self._workers.get(number)
+        if handle is not None and handle.is_open:
+            handle.send(message, descriptors or ())
+            self._watch_channel(handle)
+
+    def send_all(self, message: ToWorker, descriptors: list[int]) -> None:
+        """Send every worker a message."""
+        for number in list(self._workers):
+            self.send(number, message, descriptors)
+
+    def kill(self, number: int) -> None:
+        """Send a worker SIGKILL; without effect on one that has gone."""
+        handle = self._workers.get(number)
+        if handle is not None:
+            handle.process.kill()
+
+    def request_stacks(self, number: int) -> None:
+        """Have a worker write down the stacks of its threads."""
+        handle = self._workers.get(number)
+        if handle is not None:
+            handle.request_stacks()
+
+    def take_stacks(self, number: int) -> str:
+        """Return what a worker has written down."""
+        handle = self._workers.get(number)
+        return "" if handle is None else handle.take_stacks()
+
+    def _on_channel(self, handle: WorkerHandle, mask: int) -> None:
+        if handle.number not in self._workers:  # reaped since select returned
+            return
+        if mask & selectors.EVENT_WRITE:
+            handle.flush()
+        if mask & selectors.EVENT_READ:
+            self._receive(handle)
+        self._watch_channel(handle)
+
+    def _receive(self, handle: WorkerHandle) -> None:
+        for message in handle.receive():
+            if isinstance(message, Garbage):
+                self._emit(events.WorkerBroke(handle.number, message.reason))
+            else:
+                assert isinstance(message, FROM_WORKER)
+                self._emit(events.WorkerSaid(handle.number, message))
+        if not handle.is_open:
+            self._emit(events.ChannelClosed(handle.number))
+
+    def _watch_channel(self, handle: WorkerHandle) -> None:
+        """Wait for what the handle wants next."""
+        if not handle.is_open:
+            with contextlib.suppress(KeyError):  # it may have been closed by the message before
+                self._selector.unregister(handle.channel)
+            return
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if handle.wants_write else 0)
+        self._selector.modify(handle.channel, wanted, partial(self._on_channel, handle))
+
+    def _on_worker_exit(self, handle: WorkerHandle, _: int = 0) -> None:
+        if handle.number not in self._workers:  # SIGCHLD has told already
+            return
+        status = handle.process.reap()
+        if status is None:
+            return
+        if handle.is_open:
+            self._receive(handle)  # its last words, which say more than its status
+            self._selector.unregister(handle.channel)
+        self._forget(handle)
+        del self._workers[handle.number]
+        self._emit(events.WorkerExited(handle.number, status))
+
+    # Preloaders
+
+    def start_preloader(self, generation: Generation, surroundings: Surroundings) -> None:
+        """Have the applications of a generation imported; brings Preloaded or PreloadFailed."""
+        if not take_in_orphans():
+            self._emit(events.PreloadFailed("server.preload needs Linux: workers would not be our children"))
+            return
+        try:
+            process, channel = spawn.spawn_preloader(self._commands.preloader, surroundings)
+        except OSError as error:
+            self._emit(events.PreloadFailed(f"no process for the preloader: {(error.strerror or str(error)).lower()}"))
+            return
+        handle = self._preloaders[generation.number] = PreloaderHandle(generation, process, channel)
+        wanted = selectors.EVENT_READ | selectors.EVENT_WRITE
+        self._selector.register(channel, wanted, partial(self._on_preloader, handle))
+        self._watch_exit(process, partial(self._on_preloader_exit, handle))
+
+    def stop_preloader(self, generation: int) -> None:
+        """End the preloader of a generation; its workers live on."""
+        handle = self._preloaders.get(generation)
+        if handle is not None:
+            handle.is_wanted = handle.can_fork = False
+            handle.process.kill()
+
+    def _on_preloader(self, handle: PreloaderHandle, mask: int) -> None:
+        if handle.generation.number not in self._preloaders:  # reaped since select returned
+            return
+        if mask & selectors.EVENT_WRITE:
+            handle.flush()
+        if mask & selectors.EVENT_READ:
+            self._hear_preloader(handle)
+        if not handle.is_open:
+            self._selector.unregister(handle.channel)
+        elif not handle.wants_write:
+            self._selector.modify(handle.channel, selectors.EVENT_READ, partial(self._on_preloader, handle))
+
+    def _hear_preloader(self, handle: PreloaderHandle) -> None:
+        message = handle.receive()
+        if not handle.is_wanted:
+            return
+        if isinstance(message, Failed):
+            handle.is_wanted = False
+            self._emit(events.PreloadFailed(message.summary, message.detail))
+        elif message is not None:
+            self._emit(events.Preloaded())
+
+    def _on_preloader_exit(self, handle: PreloaderHandle, _: int = 0) -> None:
+        if handle.generation.number not in self._preloaders:  # SIGCHLD has told already
+            return
+        status = handle.process.reap()
+        if status is None:
+            return
+        if handle.is_open:
+            self._hear_preloader(handle)
+            self._selector.unregister(handle.channel)
+        self._forget(handle)
+        del self._preloaders[handle.generation.number]
+        if not handle.is_wanted:
+            return
+        if not handle.has_imported:
+            self._emit(
+                events.PreloadFailed(f"the preloader {describe_exit(status)}, the applications are not imported")
+            )
+        else:
+            log.warning("the preloader %s, new workers import the applications themselves", describe_exit(status))
+
+    # Loaders
+
+    def start_loader(self, path: str, on_outcome: Outcome) -> LoaderHandle | None:
+        """Have the configuration at `path` read; `on_outcome` gets the result, at once when there is no process."""
+        try:
+            handle = LoaderHandle(*spawn.spawn_loader(self._commands.loader, path))
+        except OSError as error:
+            on_outcome(LoadFailed(f"the configuration cannot be read: no process for the loader: {error}"))
+            return None
+        self._loaders[handle] = on_outcome
+        self._selector.register(handle.output, selectors.EVENT_READ, partial(self._on_loader_output, handle))
+        self._watch_exit(handle.process, partial(self._on_loader_exit, handle))
+        return handle
+
+    def stop_loader(self, handle: LoaderHandle) -> None:
+        """Kill a loader whose result is no longer wanted."""
+        self._loaders[handle] = _ignore
+        handle.process.kill()
+
+    def _on_loader_output(self, handle: LoaderHandle, _: int) -> None:
+        if handle not in self._loaders:  # reaped since select returned
+            return
+        handle.receive()
+        if not handle.is_open:
+            self._selector.unregister(handle.output)
+
+    def _on_loader_exit(self, handle: LoaderHandle, _: int = 0) -> None:
+        if handle not in self._loaders:  # SIGCHLD has told already
+            return
+        status = handle.process.reap()
+        if status is None:
+            return
+        if handle.is_open:
+            handle.receive()
+            self._selector.unregister(handle.output)
+        self._forget(handle)
+        self._loaders.pop(handle)(handle.outcome(status))
+
+    # Ends
+
+    def _watch_exit(self, process: Process, on_exit: Callable[[int], None]) -> None:
+        if process.exit_descriptor is not None:
+            self._selector.register(process.exit_descriptor, selectors.EVENT_READ, on_exit)
+
+    def _forget(self, handle: WorkerHandle | PreloaderHandle | LoaderHandle) -> None:
+        if handle.process.exit_descriptor is not None:
+            self._selector.unregister(handle.process.exit_descriptor)
+        handle.close()
+
+    def reap(self, others: set[int]) -> None:
+        """Look after our children at SIGCHLD, and after orphans that have become ours; `others` are seen to elsewhere.
+
+        Orphans come to the first process of a container, and to us when we take them in for a preloader's sake.
+        """
+        for worker in list(self._workers.values()):
+            self._on_worker_exit(worker)
+        for preloader in list(self._preloaders.values()):
+            self._on_preloader_exit(preloader)
+        for loader in list(self._loaders):
+            self._on_loader_exit(loader)
+        ours: list[WorkerHandle | PreloaderHandle | LoaderHandle] = [
+            *self._workers.values(),
+            *self._preloaders.values(),
+            *self._loaders,
+        ]
+        spawn.reap_orphans(others | {handle.process.pid for handle in ours})
+
+    def close(self) -> None:
+        """Leave no zombie of a loader behind; the workers have been reaped."""
+        for handle in list(self._loaders):
+            self.stop_loader(handle)
+            if handle.process.reap_within(REAP_PATIENCE):
+                self._on_loader_exit(handle)
+
+
+def _ignore(_: Loaded | LoadFailed) -> None:
+    """Take the result of a loader that nobody waits for."""

@@ -1,0 +1,186 @@
+"""What the supervisor holds of the machine for a generation: listening sockets, control socket, pid file, log file.
+
+They are opened, committed and rolled back as one, so that a generation either has all it needs or changes
+nothing. Each knows how to open itself; here is only the order. `supervisor` calls it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import sys
+from collections.abc import Callable
+from functools import partial
+
+from serverd.control.requests import Request
+from serverd.control.server import ControlServer
+from serverd.errors import BindError, OperatorError
+from serverd.generation import Generation, Logging
+from serverd.net.bindings import Bindings
+from serverd.observe import logs
+from serverd.observe.logs import LogFile
+from serverd.supervisor.pid_file import PidFile
+
+__all__ = ["Holdings"]
+
+log = logging.getLogger("serverd.supervisor")
+
+
+class Holdings:
+    """Everything that is open, and what is to become of it with the generation that is prepared."""
+
+    def __init__(self, selector: selectors.BaseSelector, on_request: Callable[[int, Request], None]) -> None:
+        self.bindings = Bindings()
+        self.control = ControlServer(selector, on_request)
+        self._takes_over = False  # the files are another supervisor's until the first commit
+        self._prepared: Generation | None = None
+        self._pid_file: PidFile | None = None
+        self._next_pid_file: PidFile | None = None
+        self._log_file: LogFile | None = None
+        self._next_log_file: LogFile | None = None
+        self._undo = contextlib.ExitStack()
+
+    def take_over(self, text: str, descriptors: list[int]) -> None:
+        """Begin with the sockets of the supervisor that this one is to replace.
+
+        Raises BindError when they cannot be understood.
+        """
+        self.bindings.take_over(text, descriptors)
+        self._takes_over = True
+
+    def prepare(self, generation: Generation, slots: int) -> None:
+        """Open what `generation` needs beside what is open.
+
+        Raises BindError that lists everything that cannot be had, with nothing left open.
+        """
+        umask = generation.server.umask
+        if umask is not None:
+            self._undo.callback(os.umask, os.umask(umask))
+        problems: list[str] = []
+        for part in (self._prepare_sockets, self._prepare_control, self._prepare_pid_file, self._prepare_log_file):
+            try:
+                part(generation, slots)
+            except OperatorError as error:
+                problems.append(str(error))
+        if problems:
+            self.rollback()
+            raise BindError("\n".join(problems))
+        self._prepared = generation
+
+    def _prepare_sockets(self, generation: Generation, slots: int) -> None:
+        self.bindings.prepare(generation, slots)
+        self._undo.callback(self.bindings.rollback)
+
+    def _prepare_control(self, generation: Generation, _: int) -> None:
+        if not self._takes_over and generation.control_socket:
+            self._undo.callback(self._restore_control, self.control.path)
+            self.control.open(generation.control_socket)
+
+    def _restore_control(self, path: str) -> None:
+        if path:
+            _attempt(partial(self.control.open, path))
+        else:
+            self.control.withdraw()
+
+    def _prepare_pid_file(self, generation: Generation, _: int) -> None:
+        path = generation.server.pid_file
+        self._next_pid_file = self._pid_file if self._pid_file and self._pid_file.path == path else None
+        if path and self._next_pid_file is None:
+            self._next_pid_file = PidFile(path)
+            if not self._takes_over:
+                self._next_pid_file.write()
+                self._undo.callback(self._next_pid_file.remove)
+
+    def _prepare_log_file(self, generation: Generation, _: int) -> None:
+        path = generation.logging.file
+        self._next_log_file = self._log_file if self._log_file and self._log_file.path == path else None
+        if path and self._next_log_file is None:
+            self._next_log_file = LogFile(path)
+            self._undo.callback(self._next_log_file.close)
+
+    def commit(self) -> bool:
+        """Close what the prepared generation no longer needs, and log what is new and what is closed.
+
+        Return whether running workers have to be given the descriptor to log to anew.
+        """
+        generation, self._prepared = self._prepared, None
+        assert generation is not None
+        self._undo.pop_all()
+        before = self._log_file
+        self._log_file = self._next_log_file
+        self.configure_logging(generation.logging)
+        if before is not None and before is not self._log_file:
+            before.close()
+        opened, closed = self.bindings.commit()
+        for place in opened:
+            log.info("listener %s: listening on %s", place.listener, place.url)
+        for place in closed:
+            log.info("listener %s: closed %s", place.listener, place.url)
+        if self._pid_file is not None and self._pid_file is not self._next_pid_file:
+            self._pid_file.remove()
+        self._pid_file = self._next_pid_file
+        if not generation.control_socket:
+            self.control.withdraw()
+        if self._takes_over:
+            self._take_files(generation)
+        return before is not self._log_file
+
+    def _take_files(self, generation: Generation) -> None:
+        """Put ours in the place of the files of the supervisor before, which serves no longer."""
+        self._takes_over = False
+        if self._pid_file is not None:
+            _attempt(self._pid_file.write)
+        if generation.control_socket:
+            _attempt(partial(self.control.open, generation.control_socket, replace=True))
+
+    def rollback(self) -> None:
+        """Close what the last `prepare` opened, and nothing else."""
+        self._prepared = None
+        self._undo.close()
+
+    def close(self, *, kept: bool = False) -> None:
+        """Close the listening sockets and remove their files; `kept` leaves the files to a successor.
+
+        The control socket stays until `leave`, unless a successor has it: the drain can be watched there, and its end.
+        """
+        self.rollback()
+        self.bindings.close(keep_files=kept)
+        if kept:
+            self.control.withdraw(keep=True)
+
+    def leave(self) -> None:
+        """Close everything; the last thing a supervisor does."""
+        self.close()
+        self.control.close()
+        if self._pid_file is not None:
+            self._pid_file.remove()  # without effect when a successor has written its own
+
+    # Logs
+
+    def configure_logging(self, settings: Logging) -> None:
+        """Log as `settings` say from here on, to the log file if there is one."""
+        logs.configure(settings, self._log_file or sys.stderr)
+
+    def reopen_log(self) -> bool:
+        """Open the log file anew; return whether there is one."""
+        if self._log_file is None:
+            log.info("there is no log file to reopen: logging.file is not set")
+            return False
+        _attempt(self._log_file.reopen)
+        log.info("log file reopened")
+        return True
+
+    def log_descriptor(self) -> int:
+        """Return what a worker that is started now writes to in the place of standard error."""
+        file = self._next_log_file if self._prepared is not None else self._log_file
+        return (file or sys.stderr).fileno()
+
+
+def _attempt(step: Callable[[], None]) -> None:
+    """Take a step that nothing can be done about when it fails, but tell."""
+    try:
+        step()
+    except OperatorError as error:
+        log.error("%s", error)

@@ -1,0 +1,80 @@
+"""How everything stands, as a document for the control socket: pure, from the fleet and what is open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serverd.generation import App
+from serverd.messages import AppDown
+from serverd.supervisor.fleet import Fleet, Outcome
+from serverd.supervisor.worker import Worker
+
+__all__ = ["describe"]
+
+
+def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
+    """Return phase, generation, workers, slots and applications as JSON takes them; times in seconds.
+
+    `now` is of the fleet's clock, `wall` the same moment in seconds since the epoch.
+    """
+    return {
+        "phase": fleet.phase.value,
+        "step": fleet.step.value,
+        "ready": fleet.is_ready,
+        "generation": fleet.committed.number if fleet.committed is not None else None,
+        "last_reload": _outcome(fleet.outcome, now, wall),
+        "workers": [_worker(worker, now) for worker in _in_order(fleet)],
+        "slots": [
+            {
+                "slot": number,
+                "restarts": slot.restarts,
+                "last_exit": slot.last_exit or None,
+                "waits": None if slot.due is None else round(max(0.0, slot.due - now), 1),
+            }
+            for number, slot in sorted(fleet.slots.items())
+        ],
+        "apps": [_app(app, fleet) for app in (fleet.committed.apps if fleet.committed is not None else ())],
+    }
+
+
+def _in_order(fleet: Fleet) -> list[Worker]:
+    return sorted(fleet.workers.values(), key=lambda worker: (worker.slot, worker.number))
+
+
+def _outcome(outcome: Outcome | None, now: float, wall: float) -> dict[str, Any] | None:
+    if outcome is None:
+        return None
+    return {"ok": outcome.ok, "at": round(wall - (now - outcome.at), 1), "message": outcome.message}
+
+
+def _worker(worker: Worker, now: float) -> dict[str, Any]:
+    beat = worker.beat
+    return {
+        "slot": worker.slot,
+        "pid": worker.pid,
+        "generation": worker.generation.number,
+        "state": worker.state.value,
+        "age": round(now - worker.spawned_at, 1),
+        "requests": beat.requests,
+        "in_flight": beat.in_flight,
+        "connections": beat.connections,
+        "rss": beat.rss,
+        "lag": round(beat.lag, 3),
+        "late": worker.is_late,
+        "covers": list(worker.covers),
+        "recycle": worker.recycle or None,
+    }
+
+
+def _app(app: App, fleet: Fleet) -> dict[str, Any]:
+    down = next((worker.down[app.name] for worker in fleet.current() if app.name in worker.down), None)
+    return {
+        "name": app.name,
+        "target": app.target,
+        "state": "up" if down is None else "unavailable",
+        "failure": None if down is None else _failure(down),
+    }
+
+
+def _failure(down: AppDown) -> dict[str, str]:
+    return {"summary": down.summary, "detail": down.detail}

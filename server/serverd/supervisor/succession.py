@@ -1,0 +1,159 @@
+"""The conversation between a supervisor and the one that takes its place: the sockets, then "ready".
+
+The old one starts the new one with its descriptors inherited, and sends one line that says what they are. The
+new one answers "ready" when it serves; its end without that word means that it has failed. If the old one dies
+meanwhile, the new one goes on: it has all that it needs. `supervisor` holds both ends, `upgrade` decides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import socket
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from serverd.errors import BindError
+from serverd.supervisor import events
+from serverd.supervisor.spawn import Process
+from serverd.supervisor.wording import describe_exit
+
+__all__ = ["HandOver", "Predecessor", "Successor"]
+
+READY = b"ready\n"
+READ_SIZE = 64 * 1024
+# Seconds for the line, which is sent as soon as the new supervisor is started.
+LINE_PATIENCE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """What a supervisor leaves to the one that takes its place."""
+
+    sockets: str  # as `net.handover` writes them down
+    descriptors: list[int]  # that the text refers to
+    generation: int  # the last number that was given to one
+
+
+class Successor:
+    """The new supervisor as the old one holds it; brings SuccessorReady or SuccessorFailed."""
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        emit: Callable[[events.SuccessorReady | events.SuccessorFailed], None],
+        process: Process,
+        channel: socket.socket,
+        hand_over: HandOver,
+    ) -> None:
+        self._selector = selector
+        self._emit = emit
+        self.pid = process.pid
+        self._process = process
+        self._channel = channel
+        self._is_open = True  # it may say something
+        self._is_watched = True  # it may become ready, or end
+        self._incoming = b""
+        self._outgoing = json.dumps(asdict(hand_over)).encode() + b"\n"
+        selector.register(channel, selectors.EVENT_READ | selectors.EVENT_WRITE, self._on_channel)
+        if process.exit_descriptor is not None:
+            selector.register(process.exit_descriptor, selectors.EVENT_READ, self.look)
+
+    def kill(self) -> None:
+        """End it; it does not serve yet."""
+        self._process.kill()
+
+    def look(self, _: int = 0) -> None:
+        """See whether it has ended; also at SIGCHLD, where the kernel has no other way to tell."""
+        status = self._process.reap() if self._is_watched else None
+        if status is None:
+            return
+        if self._is_open:
+            self._receive()  # it may have been ready before it ended
+        self._leave()
+        how = describe_exit(status)
+        self._emit(events.SuccessorFailed(f"supervisor {self._process.pid} {how}, it has told why on standard error"))
+
+    def _on_channel(self, mask: int) -> None:
+        if mask & selectors.EVENT_WRITE:
+            self._send()
+        if mask & selectors.EVENT_READ:
+            self._receive()
+
+    def _send(self) -> None:
+        try:
+            self._outgoing = self._outgoing[self._channel.send(self._outgoing) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._outgoing = b""  # it has ended, which is seen elsewhere
+        if not self._outgoing:
+            self._selector.modify(self._channel, selectors.EVENT_READ, self._on_channel)
+
+    def _receive(self) -> None:
+        try:
+            data = self._channel.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._incoming = (self._incoming + data)[: len(READY)]
+        if self._incoming == READY:
+            self._leave()
+            self._emit(events.SuccessorReady(self._process.pid))
+        elif not data:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._selector.unregister(self._channel)
+            self._channel.close()
+
+    def _leave(self) -> None:
+        """Wait for nothing more of it."""
+        self._is_watched = False
+        self._hang_up()
+        if self._process.exit_descriptor is not None:
+            self._selector.unregister(self._process.exit_descriptor)
+            self._process.close()
+
+
+class Predecessor:
+    """The old supervisor as the new one holds it."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Take the channel that was inherited; raises BindError when it is none."""
+        try:
+            self._channel = socket.socket(fileno=descriptor)
+        except OSError as error:
+            raise BindError(f"--take-over {descriptor}: there is no supervisor to take over from") from error
+        self._channel.set_inheritable(False)
+        self._channel.settimeout(LINE_PATIENCE)
+
+    def receive(self) -> HandOver:
+        """Wait for what it leaves; raises BindError when that cannot be understood."""
+        line = b""
+        try:
+            while not line.endswith(b"\n"):
+                data = self._channel.recv(READ_SIZE)
+                if not data:
+                    break
+                line += data
+            document = json.loads(line)
+            hand_over = HandOver(document["sockets"], document["descriptors"], document["generation"])
+            for fd in hand_over.descriptors:
+                os.set_inheritable(fd, False)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise BindError(
+                f"the running server's sockets cannot be taken over ({error!r}): stop it and start anew"
+            ) from error
+        return hand_over
+
+    def tell_ready(self) -> None:
+        """Tell it that we serve, for it to leave."""
+        with contextlib.suppress(OSError):  # it has died: all the better that we are here
+            self._channel.sendall(READY)
+        self._channel.close()

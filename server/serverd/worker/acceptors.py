@@ -1,0 +1,162 @@
+"""The listening sockets of a worker: which ones it accepts on, and leaving one without losing a connection.
+
+A worker holds the sockets of all slots. It accepts on those of its own slot, on those that every worker shares
+and on those of the slots it covers; the rest it holds so that it can cover them at once. A socket is known by its
+inode, which stays when it is handed over again. `serving` owns the acceptors; connections become the `Service`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from serverd.connection.http1 import Http1Connection
+from serverd.connection.service import Service
+from serverd.messages import EVERY_SLOT, SocketGrant
+
+__all__ = ["Acceptors"]
+
+_QUEUE_TIMEOUT = 1.0  # s to empty the queues of the listening sockets: what is left then fills as fast as we accept
+_ACCEPT_BATCH = 64  # connections that asyncio accepts, or fails to, and logs, in one turn of the loop
+_CONNECT_TURNS = 3  # of the loop, at most, from the accepting of a connection to its `connection_made`
+
+
+@dataclass(slots=True, eq=False)
+class _Acceptor:
+    """A listening socket, and the server that accepts on it while we are to."""
+
+    fd: int
+    slot: int
+    service: Service  # whose connections they become; another one when the socket changes its listener
+    server: asyncio.Server | None = None
+
+    async def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to accept, and make the socket listen if it never has; raises OSError."""
+        # A duplicate, because a server closes its socket and this one stays with us.
+        sock = socket.socket(fileno=os.dup(self.fd))
+        sock.setblocking(False)
+        if sock.family != socket.AF_UNIX:
+            self.server = await loop.create_server(self._make_connection, sock=sock, backlog=_ACCEPT_BATCH)
+        else:
+            # The path belongs to the supervisor: a worker that ends must not take it from the others.
+            options: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+            self.server = await loop.create_unix_server(
+                self._make_connection, sock=sock, backlog=_ACCEPT_BATCH, **options
+            )
+        self.listen()
+
+    def listen(self) -> None:
+        """Set the length of the queue, which may be longer than what is accepted at once."""
+        with socket.socket(fileno=os.dup(self.fd)) as listening:
+            listening.listen(self.service.backlog)
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What the event loop watches."""
+        return [] if self.server is None else [sock.fileno() for sock in self.server.sockets]
+
+    def _make_connection(self) -> Http1Connection:
+        return Http1Connection(self.service)
+
+
+class Acceptors:
+    """The listening sockets of one worker; its coroutines must not run beside one another."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, slot: int) -> None:
+        self._loop = loop
+        self._slot = slot
+        self._covered: frozenset[int] = frozenset()
+        self._held: dict[int, _Acceptor] = {}  # by inode
+
+    async def hold(self, grants: Iterable[SocketGrant], fds: Sequence[int], services: Mapping[str, Service]) -> None:
+        """Hold these sockets and no other; what waits in the queue of one that goes is accepted first.
+
+        Owns `fds` from now on. Raises OSError when a socket cannot be accepted on; a later call tries again.
+        """
+        before, self._held = self._held, {}
+        for grant, fd in zip(grants, fds, strict=True):
+            inode = os.fstat(fd).st_ino
+            known = self._held.get(inode) or before.pop(inode, None)
+            if known is None:
+                known = _Acceptor(fd, grant.slot, services[grant.listener])
+            else:
+                os.close(fd)
+            known.slot, known.service = grant.slot, services[grant.listener]
+            self._held[inode] = known
+        gone = list(before.values())
+        await self._accept_queued(gone)
+        await self._stop(gone)
+        for acceptor in gone:
+            os.close(acceptor.fd)
+        for acceptor in self._held.values():
+            if acceptor.server is not None:
+                acceptor.listen()
+        await self._settle()
+
+    async def cover(self, slots: Iterable[int]) -> None:
+        """Accept also on the sockets of these slots, and of no others; raises OSError as `hold` does.
+
+        The queue of a slot that needs no cover any more is left as it is: its own worker is back.
+        """
+        self._covered = frozenset(slots)
+        await self._settle()
+
+    async def close(self) -> None:
+        """Accept what is queued, because closing would reset it, then close the listening sockets."""
+        held = list(self._held.values())
+        await self._accept_queued(held)
+        await self._stop(held)
+        for acceptor in held:
+            os.close(acceptor.fd)
+        self._held.clear()
+
+    async def _settle(self) -> None:
+        """Begin and cease to accept as slot and cover have it."""
+        wanted = {self._slot, EVERY_SLOT, *self._covered}
+        await self._stop([acceptor for acceptor in self._held.values() if acceptor.slot not in wanted])
+        failures = []
+        for acceptor in self._held.values():
+            if acceptor.slot in wanted and acceptor.server is None:
+                try:
+                    await acceptor.open(self._loop)
+                except OSError as error:
+                    failures.append(error)  # one must not keep the others from being served
+        if failures:
+            raise failures[0]
+
+    async def _accept_queued(self, acceptors: Iterable[_Acceptor]) -> None:
+        queues = select.poll()
+        for acceptor in acceptors:
+            for fd in acceptor.descriptors:
+                queues.register(fd, select.POLLIN)
+        end = self._loop.time() + _QUEUE_TIMEOUT
+        while queues.poll(0) and self._loop.time() < end:
+            await _turn()  # uvloop accepts one connection of each queue in it
+
+    async def _stop(self, acceptors: Iterable[_Acceptor]) -> None:
+        """Cease to accept; what has been accepted becomes a connection."""
+        active = [acceptor for acceptor in acceptors if acceptor.server is not None]
+        if not active:
+            return
+        # asyncio drops without a word what it has accepted and made no transport for when its server is closed.
+        for acceptor in active:
+            for fd in acceptor.descriptors:
+                self._loop.remove_reader(fd)
+        await _turn(_CONNECT_TURNS)
+        for acceptor in active:
+            assert acceptor.server is not None  # it is one of the active
+            acceptor.server.close()
+            acceptor.server = None
+        await _turn(_CONNECT_TURNS)  # uvloop, which loses nothing, has gone on accepting
+
+
+async def _turn(times: int = 1) -> None:
+    """Let the event loop turn."""
+    for _ in range(times):
+        await asyncio.sleep(0)

@@ -1,0 +1,67 @@
+"""From the mounts of a generation to the router of one listener.
+
+`serving` calls it for each listener, again whenever the mounts change or an application comes up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from serverd.asgi import builtin
+from serverd.asgi.router import Route, Router
+from serverd.asgi.scope import Endpoint
+from serverd.asgi.types import Scope
+from serverd.generation import AppTarget, Generation, Listener, Mount, RedirectTarget, RespondTarget
+from serverd.protocol.head import normalise_host
+
+__all__ = ["make_router"]
+
+
+def make_router(generation: Generation, listener: Listener, endpoints: Mapping[str, Endpoint]) -> Router:
+    """Return the routes of `listener`; `endpoints` holds the applications by name."""
+    routes = [
+        Route(mount.hosts, mount.path, _endpoint(mount, endpoints))
+        for mount in generation.mounts
+        if listener.name in mount.listeners
+    ]
+    return Router(
+        routes,
+        unmounted=Endpoint(builtin.not_found, "serverd"),
+        unserved=Endpoint(builtin.misdirected, "serverd"),
+        options=Endpoint(builtin.options, "serverd"),
+    )
+
+
+def _endpoint(mount: Mount, endpoints: Mapping[str, Endpoint]) -> Endpoint:
+    target = mount.target
+    if isinstance(target, AppTarget):
+        strip = mount.path if target.strip_prefix and mount.path != "/" else ""
+        return replace(endpoints[target.app], root_path=target.root_path, strip=strip)
+    if isinstance(target, RespondTarget):
+        fields = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in target.headers]
+        return Endpoint(builtin.respond(target.status, target.body.encode(), fields), "serverd")
+    return Endpoint(builtin.redirect(_location(target)), "serverd")
+
+
+def _location(target: RedirectTarget) -> Callable[[Scope], bytes]:
+    """Return what fills {host} and {uri} of a redirect from a request's scope; one pass, nothing is expanded twice."""
+    parts = [part.encode() for part in target.location.replace("{uri}", "\0u\0").replace("{host}", "\0h\0").split("\0")]
+
+    def location(scope: Scope) -> bytes:
+        host = next((normalise_host(value) for name, value in scope["headers"] if name == b"host"), "")
+        query = scope["query_string"]
+        uri = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
+        filled = {b"u": uri, b"h": (host or _own_host(scope)).encode()}
+        # Every second part stood between two marks.
+        return b"".join(filled[part] if index % 2 else part for index, part in enumerate(parts))
+
+    return location
+
+
+def _own_host(scope: Scope) -> str:
+    """Return where the request came in, for an HTTP/1.0 client that does not say where it wanted to go."""
+    host, port = scope["server"] or ("localhost", None)
+    if port is None:
+        return "localhost"  # a unix socket: whoever stands before it knows the name
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,296 @@
+"""The commands that ask a running server: how it is found, exit codes, and where the words go."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from serverd import cli
+from serverd.config.control import configured_socket
+from serverd.control.requests import Request
+from serverd.control.server import ControlServer
+from serverd.supervisor import supervisor
+from tests.control.desk import Service
+from tests.control.documents import status
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.main, arguments)
+
+
+def answer(server: ControlServer, number: int, request: Request) -> None:
+    """Answer as a supervisor does for which everything goes well."""
+    if request.command == "stop":
+        server.reply(number, {"ok": True, "text": "stopping"}, end=False)
+        server.close()
+        return
+    text = "plan: nothing" if request.dry_run else f"{request.command} done"
+    server.reply(number, {"ok": True} | status() if request.command == "status" else {"ok": True, "text": text})
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """Return a server of tmp_path/server.toml, with its socket where the file says."""
+    (tmp_path / "server.toml").write_text('[control]\nsocket = "x.sock"\n')
+    with Service(tmp_path / "x.sock", answer) as service:
+        yield service
+
+
+@pytest.fixture
+def file(service: Service) -> str:
+    return str(Path(service.path).with_name("server.toml"))
+
+
+def asked(service: Service) -> list[Request]:
+    return [request for _, request in service.desk.asked]
+
+
+# Each command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "request_", "out"),
+    [
+        (["reload"], Request("reload"), "reload done\n"),
+        (["reload", "--dry-run"], Request("reload", dry_run=True), "plan: nothing\n"),
+        (["reload", "--timeout", "20"], Request("reload"), "reload done\n"),
+        (["scale", "3"], Request("scale", workers=3), "scale done\n"),
+        (["upgrade"], Request("upgrade"), "upgrade done\n"),
+        (["stop"], Request("stop"), "stopped\n"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_command_asks_the_server_of_the_file(
+    service: Service, file: str, arguments: Sequence[str], request_: Request, out: str
+) -> None:
+    result = run(*arguments, "-c", file)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, out, "")
+    assert asked(service) == [request_]
+
+
+def test_status_shows_the_server(file: str) -> None:
+    result = run("status", "-c", file)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("serverd 0.1.0 serves /srv/shop/server.toml\n")
+
+
+def test_status_as_json_is_for_programs(file: str) -> None:
+    result = run("status", "-c", file, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == status()
+
+
+@pytest.mark.parametrize("reason", ["reload", "upgrade", "scale"])
+def test_a_refusal_is_three_and_goes_to_standard_error(tmp_path: Path, reason: str) -> None:
+    def refuse(server: ControlServer, number: int, _: Request) -> None:
+        server.reply(number, {"ok": False, "error": "apps.shop failed", "detail": "Traceback\nImportError: x"})
+
+    arguments = [reason, "2"] if reason == "scale" else [reason]
+    with Service(tmp_path / "x.sock", refuse) as service:
+        result = run(*arguments, "--socket", service.path)
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    assert result.stderr == "serverd: apps.shop failed\nTraceback\nImportError: x\n"
+
+
+# Which server
+
+
+def test_the_file_may_be_named_before_the_command(service: Service, file: str) -> None:
+    assert run("-c", file, "reload").exit_code == 0
+    assert run("-c", "/nowhere.toml", "reload", "-c", file).exit_code == 0
+    assert len(asked(service)) == 2
+
+
+def test_the_file_is_server_toml_by_default(service: Service, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(os.path.dirname(file))
+    assert run("reload").exit_code == 0
+    assert len(asked(service)) == 1
+
+
+def test_the_socket_may_be_named_instead_of_the_file(service: Service) -> None:
+    assert run("reload", "--socket", service.path).exit_code == 0
+    assert len(asked(service)) == 1
+
+
+@pytest.mark.parametrize("command", [["status"], ["reload"], ["stop"], ["scale", "2"], ["upgrade"]], ids=" ".join)
+def test_without_a_server_it_is_three_and_a_sentence(tmp_path: Path, command: list[str]) -> None:
+    file = tmp_path / "shop.toml"
+    result = run(*command, "-c", str(file))
+    socket = configured_socket(str(file))
+    assert (result.exit_code, result.stdout, result.stderr) == (
+        3,
+        "",
+        f"serverd: no serverd serves {file}: no control socket at {socket}, expected that of a running server\n",
+    )
+
+
+def test_a_path_in_a_message_cannot_forge_lines(tmp_path: Path) -> None:
+    result = run("status", "--socket", f"{tmp_path}/\x1b[2J\nserverd: all is well")
+    assert result.exit_code == 3
+    assert "\x1b" not in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+# Wrong usage
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["relaod"], 'there is no command "relaod" (did you mean "reload"?)'),
+        (["server.toml"], 'there is no command "server.toml" (did you mean "serverd -c server.toml"?)'),
+        (["xyz"], 'there is no command "xyz" (expected one of reload, scale, status, stop, upgrade)'),
+        (["scale"], "Missing argument 'N'."),
+        (["scale", "0"], "Invalid value for 'N': 0 is not in the range x>=1."),
+        (["scale", "many"], "Invalid value for 'N': 'many' is not a valid integer range."),
+        (["reload", "--timeout", "0"], "Invalid value for '--timeout': 0 is not in the range 1<=x<=86400."),
+        (["stop", "--json"], "No such option"),
+        (["--take-over", "7", "status"], "--take-over goes with no command"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_is_two_and_says_what_is_right(arguments: list[str], error: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert f"Error: {error}" in result.stderr
+
+
+# The server itself
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return the list of what supervisors were made of, instead of starting one."""
+    made: list[Any] = []
+
+    class StandIn:
+        def __init__(self, path: str, **options: Any) -> None:
+            made.append((path, options))
+
+        def run(self) -> int:
+            return 3
+
+    monkeypatch.setattr(supervisor, "Supervisor", StandIn)
+    return made
+
+
+def test_without_a_command_it_serves(started: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run().exit_code == 3
+    assert run("-c", "other.toml").exit_code == 3
+    alone = {"take_over": None}
+    assert started == [(str(tmp_path / "server.toml"), alone), (str(tmp_path / "other.toml"), alone)]
+
+
+def test_a_command_starts_no_server(started: list[Any], file: str) -> None:
+    assert run("status", "-c", file).exit_code == 0
+    assert started == []
+
+
+def test_a_new_supervisor_is_told_where_to_take_over_from(started: list[Any]) -> None:
+    assert run("-c", "/srv/server.toml", "--take-over", "7").exit_code == 3
+    assert started == [("/srv/server.toml", {"take_over": 7})]
+
+
+# Errors of ours, and people
+
+
+def test_a_bug_is_one_and_asks_to_be_reported(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serverd.control.commands.reload", lambda client, **_: 1 / 0)
+    result = run("reload", "-c", file)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("serverd: this is a bug of serverd")
+
+
+def test_ctrl_c_ends_the_waiting_and_not_the_work(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(client: object, **_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("serverd.control.commands.reload", interrupted)
+    result = run("reload", "-c", file)
+    assert result.exit_code == 130
+    assert result.stderr == "serverd: not waiting any longer; what was asked goes on\n"
+
+
+def test_ctrl_c_is_how_watching_ends(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(
+        "serverd.control.commands.watch_status.__kwdefaults__", {"as_json": False, "sleep": interrupted}
+    )
+    result = run("status", "-c", file, "--watch", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == status()
+    assert result.stderr == ""
+
+
+# Real processes
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "serverd", *arguments]
+
+
+def test_a_locale_that_cannot_write_a_name_is_no_bug(tmp_path: Path) -> None:
+    def arrow(server: ControlServer, number: int, _: Request) -> None:
+        server.reply(number, {"ok": True, "text": "a → b"})
+
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    with Service(tmp_path / "x.sock", arrow) as service:
+        asking = command("reload", "--socket", service.path)
+        done = subprocess.run(asking, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    assert (done.returncode, done.stdout) == (0, "a \\u2192 b\n")
+
+
+def test_a_reader_that_has_enough_is_no_bug(file: str) -> None:
+    shell = f"'{sys.executable}' -m serverd status -c '{file}' --watch --json | head -n 1"
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
+    assert json.loads(done.stdout) == status()
+    assert done.stderr == ""
+
+
+def test_watching_on_a_terminal_draws_over_the_look_before(file: str) -> None:
+    own, its = pty.openpty()
+    process = subprocess.Popen(command("status", "-c", file, "--watch"), stdin=its, stdout=its, stderr=its)
+    try:
+        os.close(its)
+        drawn = b""
+        while drawn.count(b"\x1b[J") < 2:
+            drawn += os.read(own, 4096)
+        assert drawn.count(b"\x1b[H") == 2
+        assert drawn.startswith(b"\x1b[Hserverd 0.1.0 serves /srv/shop/server.toml\x1b[K\r\n")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(own)
+
+
+def test_completion_is_there_for_shells() -> None:
+    environment = {**os.environ, "_SERVERD_COMPLETE": "bash_complete", "COMP_WORDS": "serverd re", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from serverd.cli import main; main(prog_name='serverd')"],
+        capture_output=True, text=True, timeout=60, env=environment, check=False,
+    )  # fmt: skip
+    assert done.stdout == "plain,reload\n"
+
+
+def test_the_group_has_the_commands_that_the_server_understands() -> None:
+    from serverd.control.requests import COMMANDS
+
+    assert isinstance(cli.main, click.Group)
+    assert set(cli.main.commands) == set(COMMANDS)
