@@ -63,6 +63,9 @@ class Limits:
     header_size: int = 64 * 1024  # the whole field section; trailers alike
     header_count: int = 100
     body_size: int = 0  # 0: unlimited
+    connections: int = 0  # open at a time, per worker and listener; 0: unlimited
+    connections_beyond: str = "refuse"  # refuse (with 503) | wait (until one ends, accepting no more)
+    concurrency: int = 0  # requests in flight, per worker and listener, others get 503; 0: unlimited
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,10 @@ class Listener:
     socket_mode: int | None = None  # unix sockets: permission bits
     socket_uid: int | None = None
     socket_gid: int | None = None
+    trusted_proxies: tuple[str, ...] = ()  # addresses, networks, "unix": who may say on whose behalf it speaks
+    forwarded_headers: tuple[str, ...] = ("x-forwarded-for", "x-forwarded-proto")  # of theirs that are believed
+    proxy_protocol: bool = False  # every connection begins with a PROXY header
+    ambiguous_headers: str = "drop"  # names with "_" or ".": drop | pass | refuse
     source: str = ""  # "server.toml:3", for messages
 
 
@@ -90,6 +97,7 @@ class App:
     interface: str = "auto"  # auto | asgi3 | asgi2
     lifespan: str = "auto"  # auto | on | off
     on_failure: str = "exit"  # exit | unavailable
+    request_timeout: float = 0.0  # for a response to be complete; 0: none
     env: dict[str, str] = field(default_factory=dict)  # env_file and env, merged
     source: str = ""  # "server.toml:7": the line that names the application
 
@@ -130,6 +138,7 @@ class Mount:
     hosts: tuple[str, ...]  # lower case; "name", "*.name"; empty: any
     listeners: tuple[str, ...]  # names, never empty: "all" is already spelled out
     target: Target
+    trace: bool = False  # TRACE reaches the application
     source: str = ""
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from serverd.config.addresses import clash, parse_address
+from serverd.config.addresses import EVERY_PEER, clash, parse_address, parse_proxy
+from serverd.config.values import Substituted
 from serverd.generation import Address, AddressKind
 
 TCP, UNIX, FD, SYSTEMD = AddressKind.TCP, AddressKind.UNIX, AddressKind.FD, AddressKind.SYSTEMD
@@ -106,3 +107,84 @@ def test_addresses_clash_in_both_directions(one: str, other: str) -> None:
 def test_addresses_do_not_clash(one: str, other: str) -> None:
     assert not clash(parse_address(one), parse_address(other))
     assert not clash(parse_address(other), parse_address(one))
+
+
+# Proxies.
+
+
+@pytest.mark.parametrize(
+    ("written", "proxy"),
+    [
+        ("unix", "unix"),
+        ("10.0.0.7", "10.0.0.7"),
+        ("10.0.0.7/32", "10.0.0.7"),
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("0.0.0.0/0", "0.0.0.0/0"),
+        ("::/0", "::/0"),
+        ("::1", "::1"),
+        ("FD00:0::/8", "fd00::/8"),
+        ("2001:db8::7/128", "2001:db8::7"),
+        ("::ffff:10.0.0.7", "10.0.0.7"),
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("::/64", "::/64"),
+        (Substituted("10.0.0.0/8"), "10.0.0.0/8"),
+    ],
+)
+def test_a_proxy_has_one_spelling(written: str, proxy: str) -> None:
+    assert parse_proxy(written) == proxy
+    assert type(parse_proxy(written)) is str
+    assert parse_proxy(proxy) == proxy
+
+
+def test_every_peer_is_spelled_as_proxies_are() -> None:
+    assert tuple(map(parse_proxy, EVERY_PEER)) == EVERY_PEER
+
+
+@pytest.mark.parametrize(
+    ("written", "wrong"),
+    [
+        ("*", "would let every client say on whose behalf"),
+        ("10.0.0.1/8", r'expected one of them: the network "10\.0\.0\.0/8", or the address "10\.0\.0\.1"\)'),
+        ("fd00::1/8", r'the network "fd00::/8", or the address "fd00::1"'),
+        ("::ffff:10.0.0.1/104", "an address within a network"),
+        ("0.0.0.0", "that no peer has"),
+        ("::/128", "that no peer has"),
+        ("::ffff:0.0.0.0", "that no peer has"),
+        ("10.0.0.1:8000", "port or brackets"),
+        ("[::1]", "port or brackets"),
+        ("[::1]:80", "port or brackets"),
+        ("fe80::1%eth0", "holds a zone"),
+        ("fe80::%eth0/64", "neither an address nor a network|holds a zone"),
+        ("10.0.0.0/33", "expected 0 to 32"),
+        ("fd00::/129", "expected 0 to 128"),
+        ("10.0.0.0/", "no prefix length"),
+        ("10.0.0.0/08", "no prefix length"),
+        ("10.0.0.0/-1", "no prefix length"),
+        ("10.0.0.0/+8", "no prefix length"),
+        ("10.0.0.0/\u0668", "no prefix length"),
+        ("10.0.0.0/255.0.0.0", "no prefix length"),
+        ("10.0.0.0/8/8", "no prefix length"),
+        ("10.0.0", "neither an address"),
+        ("010.0.0.1", "neither an address"),
+        ("10.0.0.1 ", "neither an address"),
+        ("\u0661\u0660.0.0.1", "neither an address"),
+        ("167772161", "neither an address"),
+        ("localhost", "names are not looked up"),
+        ("UNIX", "neither an address"),
+        ("unix:/run/x.sock", "neither an address"),
+        ("/8", "neither an address"),
+        ("", "neither an address"),
+        (167772161, "is not a string"),
+        (True, "is not a string"),
+        (None, "is not a string"),
+    ],
+)
+def test_what_is_no_proxy_is_refused(written: object, wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        parse_proxy(written)
+
+
+def test_a_network_from_a_variable_is_not_shown() -> None:
+    with pytest.raises(ValueError, match=r"\(expected one of them\)$"):
+        parse_proxy(Substituted("10.0.0.1/8"))

@@ -57,6 +57,12 @@ def test_what_follows_a_failure_is_carried_along(load_text: Load) -> None:
     assert load_text(text + 'on_failure = "unavailable"\n').apps[0].on_failure == "unavailable"
 
 
+def test_the_time_of_a_request_is_carried_along_in_seconds(load_text: Load) -> None:
+    text = BASE.replace("shop.main", "json")
+    assert load_text(text).apps[0].request_timeout == 0.0
+    assert load_text(text + 'request_timeout = "2m"\n').apps[0].request_timeout == 120.0
+
+
 def test_env_wins_over_env_file(load_text: Load) -> None:
     generation = load_text(
         BASE + 'env_file = "shop.env"\nenv = { A = "env", B = "${B}" }\n',

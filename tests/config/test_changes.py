@@ -44,10 +44,10 @@ API = Listener("api", (Address(UNIX, "unix:api.sock", path="/run/api.sock"),), 1
 SHOP = App("shop", "shop.main:app", "/srv/shop", env={"TOKEN": SECRET}, source="server.toml:10")
 BLOG = App("blog", "blog:app", "/srv/blog", source="server.toml:15")
 MOUNTS = (
-    Mount("/", ("a.example", "b.example"), ("web", "api"), AppTarget("shop", ""), "server.toml:20"),
-    Mount("/blog", (), ("web",), AppTarget("blog", "/blog"), "server.toml:24"),
-    Mount("/ping", (), ("web",), RespondTarget(200, "pong", (("x-a", "1"),)), "server.toml:28"),
-    Mount("/old", (), ("web",), RedirectTarget("/new"), "server.toml:32"),
+    Mount("/", ("a.example", "b.example"), ("web", "api"), AppTarget("shop", ""), source="server.toml:20"),
+    Mount("/blog", (), ("web",), AppTarget("blog", "/blog"), source="server.toml:24"),
+    Mount("/ping", (), ("web",), RespondTarget(200, "pong", (("x-a", "1"),)), source="server.toml:28"),
+    Mount("/old", (), ("web",), RedirectTarget("/new"), source="server.toml:32"),
 )
 OLD = Generation(
     source="/etc/serverd/server.toml",
@@ -91,7 +91,7 @@ NEEDS_NEW_WORKERS = {
     ("Server", "loop"),
     ("Server", "preload"),
     ("Server", "umask"),
-} - {("App", "on_failure"), ("App", "source")}
+} - {("App", "on_failure"), ("App", "request_timeout"), ("App", "source")}
 
 Case = tuple[str, str, Any]
 
@@ -184,7 +184,21 @@ def test_nothing_that_differs_means_that_the_code_may() -> None:
         (replace(OLD, logging=Logging(file=f"/var/{SECRET}")), "logging.file"),
         (replace(OLD, control_socket=f"/{SECRET}"), "control.socket"),
         (with_shop(on_failure="unavailable"), "app shop: on_failure"),
+        (with_shop(request_timeout=5.0), "app shop: request_timeout"),
         (with_web(limits=Limits(body_size=1, header_count=2)), "limits of listener web: header_count, body_size"),
+        (
+            with_web(limits=Limits(connections=1, connections_beyond="wait", concurrency=2)),
+            "limits of listener web: connections, connections_beyond, concurrency",
+        ),
+        (
+            with_web(
+                trusted_proxies=("unix",),
+                forwarded_headers=("forwarded",),
+                proxy_protocol=True,
+                ambiguous_headers="pass",
+            ),
+            "listener web: trusted_proxies, forwarded_headers, proxy_protocol, ambiguous_headers",
+        ),
         (with_web(backlog=5, socket_mode=0o660, socket_uid=1), "listener web: backlog, socket_mode, socket_user"),
         (replace(OLD, mounts=MOUNTS[1:]), "mounts: 1 gone"),
         (
@@ -195,6 +209,7 @@ def test_nothing_that_differs_means_that_the_code_may() -> None:
             replace(OLD, mounts=(*MOUNTS[:2], replace(MOUNTS[2], target=AppTarget("shop", "")), MOUNTS[3])),
             "mounts: 1 changed (server.toml:28)",
         ),
+        (replace(OLD, mounts=(replace(MOUNTS[0], trace=True), *MOUNTS[1:])), "mounts: 1 changed (server.toml:20)"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -225,6 +240,17 @@ def test_why_new_workers_are_needed_is_told_without_secrets(new: Generation, tex
     assert SECRET not in text
 
 
+def test_a_mount_on_every_listener_stays_the_same_when_one_comes_or_goes() -> None:
+    every = replace(MOUNTS[0], hosts=(), path="/everywhere", listeners=("web", "api"))
+    fresh = replace(WEB, name="fresh", addresses=(tcp(99),))
+    old = replace(OLD, mounts=(*MOUNTS, every))
+    new = replace(OLD, listeners=(WEB, API, fresh), mounts=(*MOUNTS, replace(every, listeners=("web", "api", "fresh"))))
+    assert compare(old, new).live == ("listener fresh is new",)
+    assert compare(new, old).live == ("listener fresh is gone",)
+    moved = replace(OLD, listeners=(WEB, API, fresh), mounts=(*MOUNTS, replace(every, listeners=("fresh",))))
+    assert compare(old, moved).live == ("listener fresh is new", f"mounts: 1 new ({every.source}), 1 gone")
+
+
 def test_many_names_are_counted() -> None:
     found = compare(OLD, with_shop(env={"TOKEN": SECRET, **{f"V{number}": "" for number in range(7)}}))
     assert found.restart == ("app shop: env (V0, V1, V2, V3, V4 and 2 more)",)
@@ -240,6 +266,10 @@ def test_an_order_that_has_no_meaning_is_no_change() -> None:
     assert compare(OLD, shuffled).restart == (UNCHANGED,)
     both = with_web(addresses=(tcp(1), tcp(2)))
     assert compare(both, with_web(addresses=(tcp(2), tcp(1)))).restart == (UNCHANGED,)
+    trusting = with_web(trusted_proxies=("unix", "10.0.0.0/8"))
+    assert compare(trusting, with_web(trusted_proxies=("10.0.0.0/8", "unix"))).restart == (UNCHANGED,)
+    believed = with_web(forwarded_headers=("x-forwarded-proto", "x-forwarded-for"))
+    assert compare(OLD, believed).restart == (UNCHANGED,)
 
 
 def test_lines_that_moved_are_no_change() -> None:

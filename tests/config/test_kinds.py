@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from pydantic import TypeAdapter
 
 from serverd.config.kinds import (
     Duration,
+    ForwardedHeader,
     HangTimeout,
     LagThreshold,
     Lifetime,
@@ -38,6 +41,15 @@ def test_the_schema_accepts_numbers_and_text(kind: object) -> None:
     accepted = TypeAdapter(kind).json_schema()["anyOf"]
     assert {item.get("type") for item in accepted} >= {"string"}
     assert any(item.get("type") in ("number", "integer") for item in accepted)
+
+
+@pytest.mark.parametrize(
+    ("written", "fits"),
+    [("forwarded", True), ("X-Forwarded-For", True), ("${HEADER}", True), ("x-real-ip", False), ("xforwarded", False)],
+)
+def test_the_schema_takes_forwarded_headers_in_any_case(written: str, fits: bool) -> None:
+    names, spelled = TypeAdapter(ForwardedHeader).json_schema()["anyOf"]
+    assert (written in names["enum"] or re.search(spelled["pattern"], written) is not None) is fits
 
 
 BOUNDED = [(HangTimeout, 2.0, "2s"), (LagThreshold, 0.01, "10ms"), (Lifetime, 1.0, "1s"), (Memory, 2**24, "16MiB")]

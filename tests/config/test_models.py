@@ -57,9 +57,18 @@ def test_defaults_of_the_process_are_those_of_the_generation() -> None:
 def test_defaults_of_apps_and_mounts_are_those_of_the_generation() -> None:
     app = models.App(app="x").model_dump()  # type: ignore[call-arg]
     plain = dataclasses.asdict(generation.App(name="x", target="x:app", directory="/"))
-    for key in ("factory", "interface", "lifespan", "on_failure", "env"):
+    for key in ("factory", "interface", "lifespan", "on_failure", "request_timeout", "env"):
         assert app[key] == plain[key]
-    assert models.Mount().strip_prefix is generation.AppTarget("x", "").strip_prefix
+    target = generation.AppTarget("x", "")
+    assert models.Mount().strip_prefix is target.strip_prefix
+    assert models.Mount().trace is generation.Mount("/", (), (), target).trace
+
+
+def test_defaults_of_listeners_are_those_of_the_generation() -> None:
+    listener = models.Listener.model_validate({"bind": ":1"}).model_dump(exclude={"bind"})
+    plain = dataclasses.asdict(generation.Listener("x", (), 0, generation.Limits()))
+    for key in ("limits", "trusted_proxies", "forwarded_headers", "proxy_protocol", "ambiguous_headers"):
+        assert listener[key] == plain[key]
 
 
 @pytest.mark.parametrize(

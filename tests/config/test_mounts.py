@@ -41,6 +41,15 @@ def test_a_mount_without_listeners_is_on_all_of_them(load_text: Load) -> None:
     assert [mount.listeners for mount in generation.mounts] == [("web", "api"), ("api",)]
 
 
+def test_trace_reaches_an_app_only_where_its_mount_says_so(load_text: Load) -> None:
+    generation = load_text(
+        f'{WEB}[[mounts]]\napp = "shop"\n[[mounts]]\npath = "/x"\napp = "shop"\ntrace = true\n'
+        '[[mounts]]\npath = "/y"\napp = "shop"\ntrace = "${TRACE}"\n',
+        TRACE="true",
+    )
+    assert [mount.trace for mount in generation.mounts] == [False, True, True]
+
+
 def test_the_other_targets_are_plain_values(load_text: Load) -> None:
     generation = load_text(
         WEB + '[[mounts]]\nhosts = ["A.example"]\nredirect = "https://{host}{uri}"\n'
@@ -144,6 +153,8 @@ def test_a_mount_equals_several_earlier_ones(report_of: Report) -> None:
         ("root_path = 1\nredirect = 2", ["root_path: has no effect without"]),
         ("root_path = 1\napp = 2", []),
         ('root_path = "/x"\nap = "shop"', []),
+        ('trace = true\nredirect = "/x"', ["trace: has no effect without"]),
+        ("trace = true\napp = 2", []),
         ("redirct = 1", []),
         ('static = "."', ["has no target"]),
         ('respond = { body = "x", status = 204, headers = 1 }', ["has a body"]),

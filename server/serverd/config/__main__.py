@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 
-from serverd.config.load import load
 from serverd.errors import ConfigError
 from serverd.messages import Loaded, LoadFailed, encode
 from serverd.parent import die_with_parent
@@ -24,6 +23,8 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m serverd.config FILE", file=sys.stderr)
         return 2
     die_with_parent(signal.SIGKILL)  # a supervisor that is killed leaves nobody who wants the outcome
+    from serverd.config.load import load  # pydantic takes a while, in which the supervisor may die
+
     try:
         message: Loaded | LoadFailed = Loaded(load(arguments[0], os.environ))
         code = 0

@@ -39,6 +39,7 @@ def resolve_app(entry: Entry[App], read: Callable[[str], str], problems: list[Pr
         interface=model.interface,
         lifespan=model.lifespan,
         on_failure=model.on_failure,
+        request_timeout=model.request_timeout,
         env={**_read_env_file(entry, read, problems), **model.env},
         source=entry.place("app"),
     )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
-from serverd.generation import Address, App, Generation, Listener, Mount, RedirectTarget
+from serverd.generation import Address, App, Generation, Listener, Mount, RedirectTarget, Target
 
 __all__ = ["UNCHANGED", "Changes", "compare", "describe"]
 
@@ -23,7 +23,7 @@ MOST_LISTED = 5  # names in one line; more are counted
 ELSEWHERE = ("listeners", "apps", "mounts")  # of a Generation: compared by name, not by place
 NO_CHANGE = ("number", "warnings")  # of a Generation
 MARKS = ("name", "source")  # of an App or a Listener: what it is found by, and the line it stands on
-LIVE_OF_APP = ("on_failure",)
+LIVE_OF_APP = ("on_failure", "request_timeout")
 
 LISTENER_KEYS = {"addresses": "bind", "socket_uid": "socket_user", "socket_gid": "socket_group"}
 """Fields of a Listener that the operator knows by another name."""
@@ -107,7 +107,7 @@ def compare(old: Generation, new: Generation) -> Changes:
     for is_live, text in _app_changes(old.apps, new.apps):
         (live if is_live else restart).append(text)
     live += _listener_changes(old.listeners, new.listeners)
-    live += _mount_changes(old.mounts, new.mounts)
+    live += _mount_changes(old, new)
     before_open, after_open = _addresses(old), _addresses(new)
     opened = tuple(label for key, label in after_open.items() if key not in before_open)
     closed = tuple(label for key, label in before_open.items() if key not in after_open)
@@ -189,20 +189,27 @@ def _listener_changes(old: tuple[Listener, ...], new: tuple[Listener, ...]) -> I
 
 
 def _comparable(listener: Listener) -> Listener:
-    """Return a listener whose addresses are in an order, and as they are bound, not as they are written."""
-    return replace(listener, addresses=tuple(sorted(map(_bound, listener.addresses), key=repr)))
+    """Return a listener whose lists are in an order, and its addresses as they are bound, not as they are written."""
+    return replace(
+        listener,
+        addresses=tuple(sorted(map(_bound, listener.addresses), key=repr)),
+        trusted_proxies=tuple(sorted(listener.trusted_proxies)),
+        forwarded_headers=tuple(sorted(listener.forwarded_headers)),
+    )
 
 
 def _bound(address: Address) -> Address:
     return replace(address, text="")
 
 
-def _mount_changes(old: tuple[Mount, ...], new: tuple[Mount, ...]) -> Iterator[str]:
+def _mount_changes(old: Generation, new: Generation) -> Iterator[str]:
     """Yield one line about the mounts that differ; their order has no meaning, and paths may be secret."""
-    before, after = {_place(mount): mount for mount in old}, {_place(mount): mount for mount in new}
+    common = {listener.name for listener in old.listeners} & {listener.name for listener in new.listeners}
+    before = {_place(mount, common): mount for mount in old.mounts}
+    after = {_place(mount, common): mount for mount in new.mounts}
     fresh = [mount for place, mount in after.items() if place not in before]
     gone = [place for place in before if place not in after]
-    changed = [mount for place, mount in after.items() if place in before and before[place].target != mount.target]
+    changed = [mount for place, mount in after.items() if place in before and _served(before[place]) != _served(mount)]
     parts = [
         f"{len(mounts)} {what} ({_listed(mount.source for mount in mounts)})"
         for what, mounts in (("new", fresh), ("changed", changed))
@@ -213,10 +220,19 @@ def _mount_changes(old: tuple[Mount, ...], new: tuple[Mount, ...]) -> Iterator[s
         yield f"mounts: {', '.join(parts)}"
 
 
-def _place(mount: Mount) -> Mount:
-    """Return all of a mount but its target and its line; the order of hosts and listeners has no meaning."""
-    hosts, listeners = tuple(sorted(mount.hosts)), tuple(sorted(mount.listeners))
-    return replace(mount, hosts=hosts, listeners=listeners, target=_NO_TARGET, source="")
+def _place(mount: Mount, common: set[str]) -> Mount:
+    """Return all of a mount but what it serves and its line; the order of hosts and listeners has no meaning.
+
+    One that is on every listener is still the same when a listener comes or goes, which is told by itself: of its
+    listeners those `common` to both generations count, if there are any.
+    """
+    hosts = tuple(sorted(mount.hosts))
+    listeners = tuple(sorted(common.intersection(mount.listeners) or mount.listeners))
+    return replace(mount, hosts=hosts, listeners=listeners, target=_NO_TARGET, trace=False, source="")
+
+
+def _served(mount: Mount) -> tuple[Target, bool]:
+    return mount.target, mount.trace
 
 
 def _addresses(generation: Generation) -> dict[tuple[Address, int], str]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, PlainValidator
 from pydantic_core import CoreSchema
 
-from serverd.config.addresses import parse_address
+from serverd.config.addresses import parse_address, parse_proxy
 from serverd.config.routes import (
     parse_header_name,
     parse_header_value,
@@ -47,6 +47,7 @@ __all__ = [
     "Duration",
     "FilePath",
     "Flag",
+    "ForwardedHeader",
     "HangTimeout",
     "HeaderName",
     "HeaderValue",
@@ -59,6 +60,7 @@ __all__ = [
     "Memory",
     "MountPath",
     "Name",
+    "Proxy",
     "PythonTarget",
     "Redirect",
     "RootPath",
@@ -115,6 +117,16 @@ def _or_never(parse: Callable[[object], Amount], least: str) -> Callable[[object
         return amount
 
     return parse_or_never
+
+
+def _lowered(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _in_any_case(names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the schema of names in any case; editors offer them in lower case."""
+    spelled = ("".join(f"[{sign.upper()}{sign}]" if sign.isalpha() else sign for sign in name) for name in names)
+    return {"anyOf": [{"enum": list(names)}, _string(f"^({'|'.join(spelled)})$")]}
 
 
 def parse_account(value: object) -> int | str:
@@ -187,6 +199,24 @@ BindAddresses = Annotated[
         'address like "127.0.0.1:8000", "[::1]:8000", ":8000", "unix:/run/app.sock", "fd:3", "systemd:web",'
         " or a list of them",
         {"anyOf": [_string("^.*:.+$"), {"type": "array", "items": _string("^.*:.+$"), "minItems": 1}]},
+    ),
+]
+Proxy = Annotated[
+    str,
+    PlainValidator(parse_proxy),
+    Kind(
+        'address like "10.0.0.7", network like "10.0.0.0/8", or "unix"',
+        _string(r"^(unix|[0-9.]+(/[0-9]{1,2})?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(/[0-9]{1,3})?)$"),
+    ),
+]
+_ForwardedName = Literal[
+    "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix"
+]
+ForwardedHeader = Annotated[
+    _ForwardedName,
+    BeforeValidator(_lowered),
+    Kind(
+        "one of " + ", ".join(f'"{name}"' for name in get_args(_ForwardedName)), _in_any_case(get_args(_ForwardedName))
     ),
 ]
 SocketMode = Annotated[

@@ -14,7 +14,7 @@ from serverd.config.apps import resolve_app, shared_variables
 from serverd.config.document import Document, Entry, Unreadable
 from serverd.config.files import LARGEST_FILE, read_text
 from serverd.config.include import included_files
-from serverd.config.listeners import clashing_addresses, resolve_listener
+from serverd.config.listeners import clashing_addresses, doubtful_trust, idle_limits, resolve_listener
 from serverd.config.models import App, File, Fragment, Listener
 from serverd.config.modules import foreign_modules
 from serverd.config.mounts import Names, equal_mounts, resolve_mount
@@ -110,6 +110,7 @@ def _assemble(
     apps = _resolve_apps(fragments, problems)
     mounts = _resolve_mounts(fragments, names["listeners"], names["apps"], problems)
     problems += _nothing_to_do(fragments, names["listeners"], complete)
+    problems += idle_limits(top.root, listeners) if names["listeners"].complete else ()
     problems += taken_files(top.root, _files(fragments, listeners))
     return Generation(
         source=top.document.path,
@@ -119,7 +120,7 @@ def _assemble(
         mounts=tuple(mounts),
         logging=resolve_logging(top.root),
         control_socket=control,
-        warnings=() if problems else tuple(map(render_warning, _unused(listeners, apps, mounts))),
+        warnings=() if problems else tuple(map(render_warning, _warnings(listeners, apps, mounts))),
     )
 
 
@@ -146,7 +147,7 @@ def _resolve_listeners(
 ) -> list[tuple[Entry[Listener], PlainListener]]:
     entries = [entry for fragment in fragments for entry in fragment.listeners()]
     problems += _defined_twice(entries)
-    listeners = [(entry, resolve_listener(entry, top.root.model.limits, problems)) for entry in entries]
+    listeners = [(entry, resolve_listener(entry, top.root, problems)) for entry in entries]
     _refuse_mass(top.document, sum(len(listener.addresses) for _, listener in listeners), "addresses")
     problems += clashing_addresses(listeners)
     return listeners
@@ -191,12 +192,12 @@ def _nothing_to_do(fragments: Fragments, listeners: Names, complete: bool) -> It
         yield main.problem((), 'no mount is defined (expected [[mounts]] with app = "NAME")')
 
 
-def _unused(
+def _warnings(
     listeners: list[tuple[Entry[Listener], PlainListener]],
     apps: list[tuple[Entry[App], PlainApp]],
     mounts: list[PlainMount],
 ) -> Iterable[Problem]:
-    """Yield what is defined and never served, as warnings."""
+    """Yield what is defined and never served, and whose word is taken too easily."""
     used = {name for mount in mounts for name in mount.listeners}
     served = {mount.target.app for mount in mounts if isinstance(mount.target, AppTarget)}
     for entry, _ in listeners:
@@ -205,3 +206,5 @@ def _unused(
     for app, _ in apps:
         if app.name not in served:
             yield app.problem("", "no mount leads to this app")
+    for entry, listener in listeners:
+        yield from doubtful_trust(entry, listener)

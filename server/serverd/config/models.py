@@ -19,15 +19,18 @@ from serverd.config.kinds import (
     Account,
     AppReference,
     BindAddresses,
+    Count,
     Duration,
     FilePath,
     Flag,
+    ForwardedHeader,
     HeaderName,
     HeaderValue,
     Host,
     ListenerReference,
     MountPath,
     Name,
+    Proxy,
     PythonTarget,
     Redirect,
     RootPath,
@@ -89,6 +92,20 @@ class Limits(Section):
     )
     header_count: Whole = Field(default=100, ge=1, le=100_000, description="The most header fields of a request.")
     body_size: Size = Field(default=0, description="The largest request body; 0 is unlimited.")
+    connections: Count = Field(
+        default=0, ge=0, description="The most open connections, per worker and listener; 0 is unlimited."
+    )
+    connections_beyond: Literal["refuse", "wait"] = Field(
+        default="refuse",
+        description="What happens to connections beyond that: refuse answers 503 with Retry-After and closes them; wait"
+        " leaves them in the queue of the kernel until another one ends.",
+    )
+    concurrency: Count = Field(
+        default=0,
+        ge=0,
+        description="The most requests in flight, per worker and listener, whatever idles; those beyond are answered"
+        " 503 with Retry-After; 0 is unlimited.",
+    )
 
 
 class Listener(Section):
@@ -106,6 +123,28 @@ class Listener(Section):
     )
     socket_user: Account | None = Field(default=None, description="Owner of unix sockets.", examples=["www-data"])
     socket_group: Account | None = Field(default=None, description="Group of unix sockets.", examples=["www-data"])
+    trusted_proxies: Annotated[tuple[Proxy, ...], LOOSE] = Field(
+        default=(),
+        description="Peers that are believed when they say on whose behalf they speak (Forwarded, X-Forwarded-*,"
+        ' PROXY); "unix" is whoever connects to a unix socket.',
+        examples=[["10.0.0.0/8", "fd00::/8", "unix"]],
+    )
+    forwarded_headers: Annotated[tuple[ForwardedHeader, ...], LOOSE] = Field(
+        default=("x-forwarded-for", "x-forwarded-proto"),
+        description="Which headers of trusted_proxies are believed; name those only that your proxies overwrite or"
+        " append to: what they let through is the word of the client. The others of these are removed.",
+        examples=[["forwarded"]],
+    )
+    proxy_protocol: Flag = Field(
+        default=False,
+        description="Whether every connection begins with a PROXY header, of version 1 or 2; only trusted_proxies may"
+        " connect then.",
+    )
+    ambiguous_headers: Literal["drop", "pass", "refuse"] = Field(
+        default="drop",
+        description='What happens to request headers with "_" or "." in their names, which CGI-style applications'
+        ' cannot tell from those with "-": drop takes them out, pass leaves them, refuse answers 400.',
+    )
     limits: Limits = Field(
         default_factory=Limits,
         description="Keys of [limits] that differ for this listener.",
@@ -146,6 +185,11 @@ class App(Section):
         default="exit",
         description="What follows when it cannot be imported or started: exit stops the start, or the reload, of all;"
         " unavailable lets it alone answer 503 and tries it again.",
+    )
+    request_timeout: Duration = Field(
+        default=as_written("0s"),
+        description="How long a request may take until its response is complete; then it is cancelled, and answered 504"
+        " if nothing was sent; 0 is no bound.",
     )
 
 
@@ -190,6 +234,9 @@ class Mount(Section):
     strip_prefix: Flag = Field(
         default=False,
         description="For apps that know no root_path: take path off the front of the request's path (not of raw_path).",
+    )
+    trace: Flag = Field(
+        default=False, description="For apps: whether TRACE requests are passed on; they are answered 405 otherwise."
     )
 
 

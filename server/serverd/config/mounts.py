@@ -19,7 +19,7 @@ from serverd.generation import Mount as PlainMount
 __all__ = ["Names", "equal_mounts", "resolve_mount"]
 
 TARGETS = ("app", "redirect", "respond")
-APP_KEYS = ("root_path", "strip_prefix")
+APP_KEYS = ("root_path", "strip_prefix", "trace")
 BODYLESS = (204, 205, 304)  # RFC 9110 §15.3.5, §15.3.6, §15.4.5
 
 
@@ -55,6 +55,7 @@ def resolve_mount(entry: Entry[Mount], listeners: Names, apps: Names, problems: 
         hosts=model.hosts,
         listeners=tuple(dict.fromkeys(model.listeners)) or listeners.known,
         target=target,
+        trace=model.trace,
         source=entry.place("path" if entry.has("path") else _chosen(entry)[0]),
     )
 

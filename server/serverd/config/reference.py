@@ -42,6 +42,9 @@ TABLES: tuple[tuple[str, type[BaseModel], tuple[str, ...]], ...] = (
 LIVE: Mapping[str, Any] = {"bind": "127.0.0.1:8000", "app": "shop.main:app"}
 """Keys without default that the file sets, so that it is a valid one."""
 
+REFUSED_ALONE = ("forwarded_headers",)
+"""Keys that are refused beside the defaults of the others, so that the file shows theirs as a comment."""
+
 _HEAD = """\
 Every key of a configuration file of serverd, with its default. Generated from the models by
 tools/generate.py: do not edit.
@@ -86,7 +89,7 @@ def _key(name: str, field: FieldInfo, header: str) -> Iterator[str]:
     elif default is None:
         yield f"# {name} = {_toml(field.examples[0])}" if field.examples else f"# {name} ="
     else:
-        yield f"{name} = {_toml(default)}"
+        yield f"{'# ' if name in REFUSED_ALONE else ''}{name} = {_toml(default)}"
 
 
 def _facts(field: FieldInfo) -> Iterator[str]:

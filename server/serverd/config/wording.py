@@ -63,7 +63,7 @@ def explain(error: ErrorDetails, document: Document, model: type[BaseModel]) -> 
         choices = re.findall(r"'([^']*)'", ctx["expected"])
         written = document.shown(path).strip('"')
         expected = ", ".join(f'"{choice}"' for choice in choices)
-        return document.refusal(path, f"is not one of {expected}{nearest(written, choices)}")
+        return document.refusal(path, f"is not one of {expected}{nearest(written.lower(), choices)}")
     return document.refusal(path, _predicate(error["type"], ctx, error["msg"]))
 
 
