@@ -27,7 +27,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "config": (*LAYER_0, "messages", "parent"),
     "protocol": LAYER_0,
     "net": LAYER_0,
-    "asgi": (*LAYER_0, "protocol.head"),
+    "asgi": (*LAYER_0, "protocol.head", "protocol.forwarded"),
     "observe": LAYER_0,
     "connection": (*LAYER_0, "protocol", "asgi", "observe"),
     "control": (*LAYER_0, "observe.logs"),

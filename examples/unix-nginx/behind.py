@@ -7,8 +7,9 @@ from starlette.routing import Route
 
 
 async def index(request: Request) -> JSONResponse:
-    """Return the headers as the application sees them."""
-    return JSONResponse({"path": request.url.path, "headers": dict(request.headers)})
+    """Return client and headers as the application sees them: the client is nginx's, not nginx."""
+    client = request.client.host if request.client else None
+    return JSONResponse({"path": request.url.path, "client": client, "headers": dict(request.headers)})
 
 
 async def length(request: Request) -> PlainTextResponse:

@@ -35,6 +35,7 @@ __all__ = [
     "Draining",
     "Failed",
     "FromWorker",
+    "Inspect",
     "LoadFailed",
     "Loaded",
     "Message",
@@ -122,6 +123,11 @@ class Reopen:
     """Write to the descriptor that comes along in the place of standard error."""
 
 
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Is the code on disk what was imported? If not, Declined of the worker's own generation is the answer."""
+
+
 # Worker to supervisor.
 
 
@@ -187,7 +193,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """The proposed generation needs new workers after all."""
+    """The generation, proposed or served already, needs new workers."""
 
     number: int
     reason: str  # such as "shop/main.py has changed since it was imported"
@@ -230,7 +236,7 @@ class Preloaded:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Fork a worker; its channel and the file for its stacks come along."""
+    """Fork a worker; its channel, the file for its stacks and what becomes its standard error come along."""
 
     title: str
 
@@ -260,7 +266,7 @@ class LoadFailed:
     report: str
 
 
-ToWorker = Start | Sockets | Cover | Propose | Adopt | Drain | Reopen
+ToWorker = Start | Sockets | Cover | Propose | Adopt | Drain | Reopen | Inspect
 FromWorker = Starting | Ready | Beat | Blocked | AppDown | AppUp | Accepted | Declined | Adopted | Draining | Failed
 Message = ToWorker | FromWorker | Preload | Preloaded | Fork | Forked | Loaded | LoadFailed
 
@@ -274,7 +280,7 @@ def descriptors(message: Message) -> int:
     return _FIXED.get(type(message), 0)
 
 
-_FIXED: dict[type[Message], int] = {Reopen: 1, Fork: 2}
+_FIXED: dict[type[Message], int] = {Reopen: 1, Fork: 3}
 
 
 def encode(message: Message) -> bytes:

@@ -7,6 +7,7 @@ import select
 import selectors
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,19 @@ def test_a_socket_that_nobody_listens_on(path: str) -> None:
     )
 
 
-def test_a_queue_that_is_full(path: str) -> None:
+def test_a_queue_that_is_full_for_a_moment(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as first:
+        listening.bind(path)
+        listening.listen(0)
+        first.connect(path)
+        room = threading.Timer(0.1, lambda: listening.accept()[0].close())
+        room.start()
+        ControlClient(path, SERVED).close()
+        room.join()
+
+
+def test_a_queue_that_stays_full(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "PATIENCE", 0.1)
     with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as first:
         listening.bind(path)
         listening.listen(0)

@@ -67,6 +67,7 @@ def test_nginx_passes_requests_and_uploads_over_kept_connections(serve: Serve, n
     with httpx.Client(base_url=nginx, trust_env=False, timeout=20) as client:
         for _ in range(20):
             seen = client.get("/").json()
+            assert seen["client"] == "127.0.0.1"
             assert seen["headers"]["x-forwarded-for"] == "127.0.0.1"
             assert seen["headers"]["host"] == nginx.removeprefix("http://")
         assert client.post("/length", content=bytes(5_000_000)).text == "5000000"

@@ -23,6 +23,7 @@ from serverd.messages import (
     Draining,
     Failed,
     FromWorker,
+    Inspect,
     Ready,
     Starting,
 )
@@ -202,6 +203,6 @@ def test_the_dice_let_everything_happen() -> None:
         world.happens(events.Begin())
         world.runs(400)
         seen += world.seen
-    messages = (*FROM_WORKER, Adopt, Cover, Drain)
+    messages = (*FROM_WORKER, Adopt, Cover, Drain, Inspect)
     kinds = {*typing.get_args(events.Event), *typing.get_args(actions.Action), *messages}
     assert {kind.__name__ for kind in kinds - {events.WorkerSaid, actions.Send}} <= set(seen)

@@ -6,7 +6,7 @@ import pytest
 
 from serverd.messages import Declined, Failed
 from serverd.supervisor import actions, events
-from serverd.supervisor.actions import StartPreloader, StopPreloader
+from serverd.supervisor.actions import Spawn, StartPreloader, StopPreloader
 from serverd.supervisor.states import Phase, Step
 from tests.supervisor.scene import HUP, QUIT, TERM, Scene, make_generation, renewed, said
 
@@ -133,6 +133,44 @@ def test_a_generation_that_running_workers_adopt_keeps_the_one_that_is_there(sce
     scene.happens(events.Preloaded())
     scene.are_ready(3, 4)
     assert preloaders(scene) == [StopPreloader(1)]
+
+
+def forked_from(scene: Scene) -> list[int]:
+    """Return the generations whose preloaders the last event has workers forked from; 0 is none."""
+    return [action.preloader for action in scene.actions if isinstance(action, Spawn)]
+
+
+def test_workers_are_forked_from_the_preloader_that_imported_what_they_serve(scene: Scene) -> None:
+    scene.happens(events.Begin())
+    scene.is_prepared(PRELOAD)
+    scene.happens(events.Preloaded())
+    assert forked_from(scene) == [1, 1]
+    scene.are_ready(1, 2)
+    reloads(scene)
+    scene.exits(1, status=-9)
+    assert forked_from(scene) == [1]
+    scene.happens(events.Preloaded())
+    assert forked_from(scene) == [2, 2]
+    scene.are_ready(3)  # the one for worker 1, of generation 1
+    scene.exits(2, status=-9)
+    assert forked_from(scene) == [1]
+
+
+def test_what_running_workers_adopt_is_forked_from_the_preloader_that_stays(scene: Scene) -> None:
+    workers = serves(scene)
+    scene.proposes(make_generation(preload=True, date_header=False))
+    scene.accept(*workers)
+    scene.adopted(*workers)
+    scene.exits(workers[0], status=-9)
+    assert forked_from(scene) == [1]
+
+
+def test_without_a_preloader_nothing_is_forked(scene: Scene) -> None:
+    serves(scene)
+    scene.reloaded(make_generation())
+    assert scene.fleet.preloaders == set()
+    scene.exits(3, status=-9)
+    assert forked_from(scene) == [0]
 
 
 def test_a_generation_that_a_worker_declines_gets_one(scene: Scene) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serverd.messages import Failed
+from serverd.messages import Declined, Failed, Inspect
 from serverd.supervisor import actions, events
 from serverd.supervisor.states import Phase, Step
 from serverd.supervisor.worker import CUT_PATIENCE
@@ -224,10 +224,16 @@ class TestControlSocket:
         scene.happens(events.LoadFailed("no"))
         assert scene.replies() == []
 
-    def test_a_plan_is_made_without_a_reload(self, scene: Scene) -> None:
-        scene.serves()
-        assert scene.happens(asked(1, "reload", dry_run=True)) == [actions.ReplyPlan(1)]
+    def test_a_plan_is_made_without_a_reload_and_the_workers_are_asked_about_their_code(self, scene: Scene) -> None:
+        first, second = scene.serves()
+        asks = [actions.Send(first, Inspect()), actions.Send(second, Inspect()), actions.ReplyPlan(1)]
+        assert scene.happens(asked(1, "reload", dry_run=True)) == asks
         assert scene.fleet.step is Step.IDLE
+        assert scene.fleet.outdated() == ""
+        assert scene.happens(said(second, Declined(1, "shop.py has changed"))) == []
+        assert scene.fleet.outdated() == "shop.py has changed"
+        scene.happens(asked(1, "reload", dry_run=True))
+        assert scene.fleet.outdated() == ""  # it may have been put back
 
     def test_a_stop_is_answered_at_once_and_ends_when_everything_has(self, scene: Scene) -> None:
         workers = scene.serves()

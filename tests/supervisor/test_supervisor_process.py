@@ -186,7 +186,7 @@ class TestStart:
     def test_a_worker_that_cannot_be_spawned_ends_it(self, start: Starter) -> None:
         running = start("without-worker")
         assert running.ends() == 3
-        assert running.log.startswith("worker 0 could not be spawned: no such file or directory\n")
+        assert running.log.startswith("worker 0 could not be spawned: no such file or directory: /nonexistent/python\n")
 
     def test_a_port_that_another_serverd_holds_ends_it(self, start: Starter, tmp_path: Path) -> None:
         first = start()

@@ -70,6 +70,15 @@ def test_one_that_fails_changes_nothing(scene: Scene) -> None:
     assert actions.StartSuccessor() in scene.actions
 
 
+def test_of_a_report_the_first_line_is_told_and_the_rest_shown_below(scene: Scene) -> None:
+    scene.serves()
+    scene.happens(asked(1, "upgrade"))
+    scene.happens(events.SuccessorFailed("server.toml:7: app shop: boom\nTraceback\n  its own"))
+    text = "upgrade failed, this supervisor goes on serving: server.toml:7: app shop: boom"
+    detail = "Traceback\n  its own"
+    assert scene.actions == [actions.Log("error", text, detail), actions.Reply(1, False, text, detail)]
+
+
 def test_one_that_takes_too_long_is_killed(scene: Scene) -> None:
     scene.serves(make_generation(start_timeout=10.0))
     scene.happens(USR2)
@@ -107,6 +116,14 @@ def test_a_reload_meanwhile_is_queued_until_it_has_failed(scene: Scene) -> None:
     assert scene.logged() == "reload queued: HUP received before the upgrade has been decided on"
     scene.happens(events.SuccessorFailed("no"))
     assert scene.actions[-1] == actions.StartLoader()
+
+
+def test_that_such_a_reload_is_not_done_when_it_has_succeeded_is_logged(scene: Scene) -> None:
+    scene.serves()
+    scene.happens(USR2)
+    scene.happens(HUP)
+    scene.happens(events.SuccessorReady(77))
+    assert "the reload that was asked for meanwhile is not done, ask the new supervisor for it" in scene.logged()
 
 
 def test_who_asked_for_that_reload_is_told_when_it_has_succeeded(scene: Scene) -> None:

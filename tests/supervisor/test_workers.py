@@ -261,6 +261,8 @@ class TestHang:
         scene.silent = {first}
         scene.passes(STACKS_PATIENCE)
         assert scene.killed() == [first]
+        (stacks,) = [action for action in scene.actions if isinstance(action, actions.LogStacks)]
+        assert "has not turned for 10.5 s" in stacks.message
 
     def test_the_supervisor_wakes_up_for_it(self, scene: Scene) -> None:
         (first,) = scene.serves(make_generation(workers=1, hang_timeout=10.0))

@@ -15,7 +15,9 @@ __all__ = [
     "descriptors",
     "group",
     "has_ended",
+    "mapped",
     "peer_ports",
+    "processor_seconds",
     "proportional_bytes",
     "resident_bytes",
     "stop",
@@ -102,6 +104,20 @@ def descriptors(pid: int) -> dict[int, str]:
         except OSError:
             continue  # closed while we looked
     return found
+
+
+def mapped(pid: int) -> str:
+    """Return what the process has mapped into its memory, files by their paths; empty when there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return ""
+
+
+def processor_seconds(pid: int) -> float:
+    """Return how long the process has run on a processor, in seconds."""
+    user, system = _fields(Path(f"/proc/{pid}/stat").read_text())[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def threads(pid: int) -> int:

@@ -14,15 +14,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from serverd.config.control import configured_socket
-from serverd.control.client import ControlClient
 from tests.support import processes
 
 __all__ = ["Address", "Line", "Server"]
@@ -31,8 +28,6 @@ Address = tuple[str, int] | str
 """Where to connect: host and port, or the path of a unix socket."""
 
 TIMEOUT = 30.0  # seconds for anything a server does; on two busy cores a start with Django takes about three
-
-STATUS_INTERVAL = 0.02  # seconds between two looks, of which each costs the supervisor one millisecond
 
 LISTENING = re.compile(r"listener (?P<name>[\w.-]+): listening on (?P<where>\S+)")
 
@@ -134,6 +129,10 @@ class Server:
         self._reader.join(timeout)
         return code
 
+    def leaves(self, timeout: float = TIMEOUT) -> int:
+        """Wait for the end of the supervisor, whose successor goes on, and return its exit code."""
+        return self._process.wait(timeout)
+
     def reload(self, timeout: float = TIMEOUT) -> Line:
         """Send HUP and return the line that tells how the reload ended."""
         mark = self.mark()
@@ -194,21 +193,6 @@ class Server:
         with self._changed:
             self._at_end = True
             self._changed.notify_all()
-
-    # Control socket
-
-    def status(self) -> dict[str, Any]:
-        """Return what `serverd status --json` shows."""
-        with ControlClient(configured_socket(str(self.file), self._env)) as client:
-            return client.ask({"command": "status"}, TIMEOUT)
-
-    def wait_for_status(self, wanted: Callable[[dict[str, Any]], bool], timeout: float = TIMEOUT) -> dict[str, Any]:
-        """Return the first status that is as wanted; it is asked for again and again, as nothing tells of a change."""
-        end = time.monotonic() + timeout
-        while not wanted(status := self.status()):
-            assert time.monotonic() < end, f"not as wanted within {timeout} s: {status}"
-            time.sleep(STATUS_INTERVAL)
-        return status
 
     # Addresses
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from serverd.worker.retry import wait
 
 
@@ -11,3 +13,10 @@ def test_the_wait_doubles_from_a_second_to_a_minute_and_stays_there() -> None:
 
 def test_any_number_of_failures_can_be_waited_for() -> None:
     assert wait(1_000_000) == 60.0
+
+
+def test_workers_that_began_together_wait_differently_and_not_much_shorter() -> None:
+    waits = [wait(7, slot) for slot in range(8)]
+    assert waits[0] == 60.0
+    assert all(30.0 < each <= 60.0 for each in waits)
+    assert all(later - earlier > 1.0 for earlier, later in pairwise(sorted(waits)))

@@ -31,6 +31,7 @@ from serverd.messages import (
     Drain,
     Draining,
     Failed,
+    Inspect,
     Message,
     Propose,
     Ready,
@@ -376,6 +377,16 @@ def test_a_generation_with_another_application_is_declined(spawn: Callable[..., 
     apps = (replace(worker.generation.apps[0], name="other"),)
     worker.tell(Propose(changed(worker, apps=apps), (SocketGrant("web", 0),)), [worker.listening])
     assert worker.hear() == Declined(2, "it has other applications")
+
+
+def test_a_worker_tells_whether_its_code_is_what_is_on_disk(spawn: Callable[..., Worker], tmp_path: Path) -> None:
+    worker = ready(spawn())
+    worker.tell(Inspect())
+    worker.tell(Propose(worker.generation, (SocketGrant("web", 0),)), [worker.listening])
+    assert worker.hear() == Accepted(1)  # nothing came before
+    (tmp_path / "own_app.py").write_text(SOURCE + "# new\n")
+    worker.tell(Inspect())
+    assert worker.hear() == Declined(1, "own_app.py has changed since it was imported")
 
 
 # Standard error

@@ -1,7 +1,8 @@
 """What the server answers itself, as ASGI applications, so that there is one way to answer.
 
-404 and 421 for requests that no mount serves, 503 in the place of an application that is down, `respond`
-and `redirect` mounts, and `OPTIONS *`. `worker.routes` and `worker.applications` make endpoints of them.
+404 and 421 for requests that no mount serves, 405 to TRACE, 503 when there are too many requests or in the
+place of an application that is down, `respond` and `redirect` mounts, and `OPTIONS *`. `worker.routes`,
+`worker.applications` and `connection.intake` make endpoints of them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from http import HTTPStatus
 from serverd.asgi.types import Application, Receive, Scope, Send
 from serverd.protocol.head import Fields
 
-__all__ = ["misdirected", "not_found", "options", "redirect", "respond", "unavailable"]
+__all__ = ["misdirected", "no_trace", "not_found", "options", "overloaded", "redirect", "respond", "unavailable"]
 
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -67,3 +68,7 @@ not_found = _plain(HTTPStatus.NOT_FOUND)
 misdirected = _plain(HTTPStatus.MISDIRECTED_REQUEST)
 # RFC 9110 §9.3.7: `OPTIONS *` asks about the server as a whole.
 options = respond(204, b"", [(b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")])
+# RFC 9110 §9.3.8: the answer to TRACE holds what the client may not show to scripts, such as cookies.
+no_trace = respond(405, b"Method Not Allowed\n", [(b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")])
+# RFC 9110 §15.6.4: limits.concurrency is reached; requests in flight end all the time, so soon is soon enough.
+overloaded = unavailable(lambda: 1.0)

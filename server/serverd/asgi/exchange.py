@@ -16,7 +16,7 @@ from collections.abc import Awaitable
 from contextvars import Context
 
 from serverd.asgi.failure import began_with_disconnect, send_error
-from serverd.asgi.fields import check_body, check_fields, check_trailers
+from serverd.asgi.fields import check_body, check_fields, check_trailers, left_after
 from serverd.asgi.pathsend import open_regular
 from serverd.asgi.progress import BODILESS, BODY, COMPLETE, FILE, HEAD, START, TRAILERS, State
 from serverd.asgi.scope import Endpoint
@@ -73,7 +73,7 @@ class Exchange:
         self.endpoint = endpoint
         self._active = active
         self._head = head
-        self._cut = False  # the worker has cancelled it
+        self._cut = False  # the worker has ended it
         self.task: asyncio.Task[None] | None = None
         self._body: list[bytes] = []  # received and not yet read by the application
         self._body_size = 0
@@ -103,6 +103,13 @@ class Exchange:
         self._cut = True
         self.task.cancel()
         return self.task
+
+    def expire(self) -> None:
+        """End a request that has taken too long: answer 504 if nothing is on the wire, and cancel the application."""
+        self._end_incomplete(504)
+        if self.state is not COMPLETE:
+            self._complete()  # what is on the wire has been cut off
+        self.cancel()
 
     def deliver_body(self, data: bytes, end: bool) -> bool:
         """Take a part of the request body; return whether reading should pause."""
@@ -163,15 +170,15 @@ class Exchange:
         """The request line as logs show it."""
         return f"{self._head.method} {self._head.raw_path.decode('ascii', 'backslashreplace')}"
 
-    def _end_incomplete(self) -> None:
-        """Answer 500 while nothing is on the wire, else let the peer notice the missing end (RFC 9112 §8)."""
+    def _end_incomplete(self, status: int = 500) -> None:
+        """Answer `status` while nothing is on the wire, else let the peer notice the missing end (RFC 9112 §8)."""
         if self.state is COMPLETE:
             return
         if self._cut or self.state not in (START, HEAD):
             self._stream.abort()
             return
         self._complete()
-        send_error(self._stream, bodiless=self._head.method == "HEAD")
+        send_error(self._stream, status, bodiless=self._head.method == "HEAD")
 
     def _complete(self) -> None:
         """Note the end of the response: before the last write, because that may begin the next request."""
@@ -287,16 +294,8 @@ class Exchange:
         if self._bodiless:
             return b"", end
         if self._left is not None:
-            self._check_length(len(data), end)
+            self._left = left_after(self._left, len(data), end)
         return data, end
-
-    def _check_length(self, size: int, end: bool) -> None:
-        assert self._left is not None  # the caller's condition
-        if size > self._left:
-            raise ResponseError("response body is longer than its content-length")
-        if end and size < self._left:
-            raise ResponseError(f"response body is {self._left - size} bytes shorter than its content-length")
-        self._left -= size
 
     def _send_trailers(self, message: Message) -> None:
         assert self._trailers is not None  # only then is the state TRAILERS
@@ -328,7 +327,7 @@ class Exchange:
         if self._left is None:
             self._fields.append((b"content-length", b"%d" % size))
             self._left = size
-        self._check_length(size, True)
+        self._left = left_after(self._left, size, True)
         self.state = FILE
         self._stream.send_headers(self._status, self._fields, False)
         await self._stream.send_file(fd, size)

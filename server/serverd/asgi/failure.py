@@ -1,9 +1,11 @@
-"""What becomes of an application's failure: the 500 that the client gets, and which failures are none.
+"""What becomes of an application's failure: the 500 or 504 that the client gets, and which failures are none.
 
 Used by `exchange`.
 """
 
 from __future__ import annotations
+
+from http import HTTPStatus
 
 from serverd.asgi.stream import Stream
 from serverd.errors import ClientDisconnected
@@ -11,15 +13,14 @@ from serverd.protocol.head import Fields
 
 __all__ = ["began_with_disconnect", "send_error"]
 
-_BODY = b"Internal Server Error\n"
-_FIELDS: Fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(_BODY))]
 
-
-def send_error(stream: Stream, *, bodiless: bool) -> None:
-    """Answer 500 with a plain sentence; `bodiless` to a HEAD request."""
-    stream.send_headers(500, _FIELDS, bodiless)
+def send_error(stream: Stream, status: int, *, bodiless: bool) -> None:
+    """Answer `status` with a plain sentence; `bodiless` to a HEAD request."""
+    body = f"{HTTPStatus(status).phrase}\n".encode()
+    fields: Fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+    stream.send_headers(status, fields, bodiless)
     if not bodiless:
-        stream.send_body(_BODY, True)
+        stream.send_body(body, True)
 
 
 def began_with_disconnect(error: BaseException) -> bool:

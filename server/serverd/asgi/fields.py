@@ -13,7 +13,7 @@ from typing import Any
 from serverd.errors import ResponseError
 from serverd.protocol.head import TOKEN, Fields
 
-__all__ = ["check_body", "check_fields", "check_trailers"]
+__all__ = ["check_body", "check_fields", "check_trailers", "left_after"]
 
 _search_illegal = re.compile(rb"[\r\n\x00]").search
 _CONTENT_LENGTH = b"content-length"
@@ -94,3 +94,15 @@ def _check_name(name: Any) -> bytes:
     if len(_good_names) < _NAMES_KEPT:
         _good_names.add(lower)
     return lower
+
+
+def left_after(left: int, size: int, end: bool) -> int:
+    """Return what is left of the announced Content-Length after `size` bytes (RFC 9110 §8.6).
+
+    Raises ResponseError when that is too much, or at the `end` too little.
+    """
+    if size > left:
+        raise ResponseError("response body is longer than its content-length")
+    if end and size < left:
+        raise ResponseError(f"response body is {left - size} bytes shorter than its content-length")
+    return left - size

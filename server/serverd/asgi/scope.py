@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from serverd.asgi.types import Application, Scope, State
+from serverd.protocol.forwarded import Origin
 from serverd.protocol.head import RequestHead
 
-__all__ = ["Endpoint", "Peer", "http_scope"]
+__all__ = ["Endpoint", "Peer", "apply_origin", "http_scope"]
 
 # ASGI HTTP & WebSocket specification 2.5 (send after disconnect raises OSError since 2.4).
 _SPEC_VERSION = "2.5"
@@ -32,9 +33,14 @@ _EXTENSIONS = {
 class Peer:
     """The two ends of a connection, as ASGI wants them."""
 
-    client: tuple[str, int] | None  # None: a unix socket
+    client: tuple[str, int] | None  # None: a unix socket, or a client that had gone before anybody could ask
     server: tuple[str, int | None] | None  # (path, None) for a unix socket
     scheme: str = "http"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the connection is one on a unix socket."""
+        return self.server is not None and self.server[1] is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,8 @@ class Endpoint:
     root_path: str = ""
     strip: str = ""  # the prefix that `strip_prefix` takes off the path
     state: State = field(default_factory=dict)  # the lifespan state, copied per request
+    takes_trace: bool = False  # TRACE is the application's to answer
+    request_timeout: float = 0.0  # seconds for a response to be complete; 0: it may take its time
 
 
 def http_scope(head: RequestHead, endpoint: Endpoint, peer: Peer, path: str) -> Scope:
@@ -68,7 +76,34 @@ def http_scope(head: RequestHead, endpoint: Endpoint, peer: Peer, path: str) -> 
     }
 
 
+def apply_origin(scope: Scope, origin: Origin) -> None:
+    """Put into the scope of a request what is believed of where it comes from."""
+    scope["client"] = origin.client
+    scope["scheme"] = origin.scheme
+    scope["headers"] = origin.fields.copy()
+    if origin.prefix:
+        # What a proxy took off the path: the application makes its links from it.
+        scope["root_path"] = origin.prefix + scope["root_path"]
+        scope["path"] = origin.prefix + scope["path"]
+        scope["raw_path"] = origin.prefix.encode() + scope["raw_path"]
+
+
 def _strip(path: str, prefix: str, normalised: str) -> str:
     """Return the path below the mount; one that only leads there after normalisation is normalised."""
-    below = (path if path == prefix or path.startswith(f"{prefix}/") else normalised)[len(prefix) :]
+    below = path[len(prefix) :]
+    if path != normalised and (not path.startswith(f"{prefix}/") or _climbs(below)):
+        below = normalised[len(prefix) :]
     return below or "/"
+
+
+def _climbs(path: str) -> bool:
+    """Return whether the dot segments of `path` lead out of where it begins."""
+    depth = 0
+    for segment in path.split("/"):
+        if segment == "..":
+            depth -= 1
+            if depth < 0:
+                return True
+        elif segment not in ("", "."):
+            depth += 1
+    return False

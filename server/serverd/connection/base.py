@@ -17,8 +17,22 @@ from typing import cast
 from serverd.asgi.scope import Peer
 from serverd.connection.service import Service
 from serverd.errors import ClientDisconnected, ResponseError
+from serverd.protocol.forwarded import OriginReader
+from serverd.protocol.trust import Trust
 
-__all__ = ["NEVER", "WAIT_BODY", "WAIT_HEAD", "WAIT_LINGER", "WAIT_NOTHING", "WAIT_REQUEST", "Connection", "Wait"]
+__all__ = [
+    "DRAIN_IDLE_TIMEOUT",
+    "NEVER",
+    "WAIT_BODY",
+    "WAIT_HEAD",
+    "WAIT_LINGER",
+    "WAIT_NOTHING",
+    "WAIT_REQUEST",
+    "Connection",
+    "Wait",
+    "is_believed",
+    "peer_of",
+]
 
 NEVER = float("inf")
 
@@ -33,6 +47,12 @@ LINGER_TIMEOUT = 2.0
 # While draining, a connection is ended when nothing has come for so long: a request that was sent before
 # the peer could know has arrived by then on any usable network.
 DRAIN_IDLE_TIMEOUT = 1.0
+
+# Connections beyond limits.connections that are told so, and linger, at a time. Those beyond are cut without a word:
+# they would take the descriptors that the others need. Four batches of what asyncio accepts in one turn of the loop.
+TOLD_AT_ONCE = 256
+
+_UNKNOWN = Peer(None, None)
 
 
 class Wait(Enum):
@@ -54,9 +74,12 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_file_left",
+        "_is_turned_away",
         "_last_unsent",
+        "_origins",
         "_stalled_at",
         "_transport",
+        "_trusted",
         "_wait",
         "_writers",
         "blocked",
@@ -66,9 +89,11 @@ class Connection(asyncio.Protocol):
         "service",
     )
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, peer: Peer | None = None, trusted: bool | None = None) -> None:
+        """Prepare; `peer` and `trusted` are known before, or None: what the socket and `Service.trust` say."""
         self.service = service
-        self.peer = Peer(None, None)
+        self.peer = peer or _UNKNOWN
+        self._trusted = trusted
         self.closed = False  # nothing that is sent arrives any more
         self.blocked = False  # the peer reads too slowly
         self.deadline = NEVER
@@ -76,6 +101,7 @@ class Connection(asyncio.Protocol):
         self._writers: list[asyncio.Future[None]] = []
         self._stalled_at = 0.0
         self._last_unsent = 0
+        self._is_turned_away = False  # there was no room for it
         self._file_left = 0  # bytes of a file that sendfile still has to send
 
     # Called by the event loop.
@@ -83,16 +109,27 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
-        self.peer = _peer_of(transport)
-        self.service.connections.add(self)
+        if self.peer is _UNKNOWN:
+            self.peer = peer_of(transport)
+        trusted = is_believed(self.peer, self.service.trust) if self._trusted is None else self._trusted
+        self._origins = OriginReader(self.service.trust, self.peer.client, self.peer.scheme, trusted)
         self._await(WAIT_HEAD, self.service.limits.header_timeout)
+        if not self.service.enter(self):
+            self._is_turned_away = True
+            self.service.turned_away += 1
+            if self.service.turned_away > TOLD_AT_ONCE:
+                self.cut()
+            else:
+                self._turn_away()
         if self.service.draining:
             self.drain()  # it was accepted in the last moment
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
         self.deadline = NEVER
-        self.service.connections.discard(self)
+        if self._is_turned_away:
+            self.service.turned_away -= 1
+        self.service.leave(self)
         self._release_writers()
 
     def pause_writing(self) -> None:
@@ -131,10 +168,19 @@ class Connection(asyncio.Protocol):
         """True while nothing of a request has arrived since the last one was answered."""
         raise NotImplementedError
 
+    def _turn_away(self) -> None:
+        """Say that there is no room, and end."""
+        raise NotImplementedError
+
     def cut(self) -> None:
         """End the connection at once, without waiting for what is unsent."""
         self.closed = True
         self._transport.abort()
+
+    def fileno(self) -> int:
+        """Return the descriptor of the socket; -1 when it is closed."""
+        sock = self._transport.get_extra_info("socket")
+        return -1 if sock is None else int(sock.fileno())
 
     # For the protocols.
 
@@ -239,7 +285,18 @@ class Connection(asyncio.Protocol):
             await writer
 
 
-def _peer_of(transport: asyncio.BaseTransport) -> Peer:
+def is_believed(peer: Peer, trust: Trust) -> bool:
+    """Return whether the peer is one of the trusted proxies; one whose address nobody knows is none.
+
+    uvloop asks for the address after it has accepted, and a client that has reset its connection by then has none,
+    although what it sent is still read.
+    """
+    if peer.client is None:
+        return peer.is_local and trust.is_trusted(None)
+    return trust.is_trusted(peer.client[0])
+
+
+def peer_of(transport: asyncio.BaseTransport) -> Peer:
     """Return both ends as ASGI wants them: (host, port), or (path, None) for a unix socket."""
     client = transport.get_extra_info("peername")
     server = transport.get_extra_info("sockname")

@@ -11,8 +11,7 @@ import select
 from http import HTTPStatus
 
 from serverd.asgi.exchange import Exchange
-from serverd.asgi.router import normalise_path
-from serverd.asgi.scope import http_scope
+from serverd.asgi.scope import Peer
 from serverd.connection.base import (
     DRAIN_IDLE_TIMEOUT,
     NEVER,
@@ -24,6 +23,7 @@ from serverd.connection.base import (
     Connection,
     Wait,
 )
+from serverd.connection.intake import begin
 from serverd.connection.service import Service
 from serverd.errors import PeerError
 from serverd.protocol.head import Fields, RequestHead
@@ -57,8 +57,9 @@ class Http1Connection(Connection):
         "_started",
     )
 
-    def __init__(self, service: Service) -> None:
-        super().__init__(service)
+    def __init__(self, service: Service, peer: Peer | None = None, trusted: bool | None = None) -> None:
+        """Prepare; `peer` and `trusted` are what a PROXY header says, None: what the socket says."""
+        super().__init__(service, peer, trusted)
         self._decoder = Http1Decoder(service.make_parser(), self, service.bounds)
         self._encoder = ResponseEncoder(service.defaults)
         self._exchange: Exchange | None = None  # the one whose response is not complete
@@ -133,15 +134,11 @@ class Http1Connection(Connection):
         """Route the request and start its exchange."""
         self._wait = WAIT_NOTHING
         self.deadline = NEVER
-        service = self.service
-        service.requests += 1
-        path = normalise_path(head.path)
-        endpoint = service.router.find(head.host, path)
-        scope = http_scope(head, endpoint, self.peer, path)
         self._encoder.start(head.method, head.version, head.keep_alive)
         self._started = False
         self._discarded = 0
-        self._exchange = exchange = Exchange(self, head, endpoint, scope, service.exchanges)
+        service = self.service
+        self._exchange = exchange = begin(self, head, self.peer, self._origins, service)
         exchange.start(service.loop)
 
     def on_body(self, data: bytes) -> None:
@@ -310,12 +307,17 @@ class Http1Connection(Connection):
         else:
             body = f"{HTTPStatus(error.status).phrase}: {error.reason}\n".encode()
             fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+            if error.status == 503:
+                fields.append((b"retry-after", b"1"))
             self._encoder.start("GET", "1.1", False)
             self._transport.write(self._encoder.encode_head(error.status, fields, False) + body)
             self._held = None
             self._end(linger=not self._eof)
         if exchange is not None:
             exchange.deliver_disconnect()
+
+    def _turn_away(self) -> None:
+        self._refuse(PeerError(503, "too many connections"))
 
     def _on_deadline(self, wait: Wait) -> None:
         if wait is WAIT_HEAD and not self._decoder.idle:

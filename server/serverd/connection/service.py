@@ -12,11 +12,17 @@ from typing import Protocol
 
 from serverd.asgi.exchange import Exchange
 from serverd.asgi.router import Router
-from serverd.generation import Limits
+from serverd.generation import Limits, Listener
 from serverd.protocol.http1_head import Bounds, FieldParser
 from serverd.protocol.http1_response import DefaultFields
+from serverd.protocol.trust import Trust
 
 __all__ = ["OpenConnection", "Service"]
+
+NOBODY = Trust(())
+
+# A crowd has dispersed when one part in so many of limits.connections is free.
+CROWD_SHARE = 16
 
 
 class OpenConnection(Protocol):
@@ -30,6 +36,9 @@ class OpenConnection(Protocol):
 
     def cut(self) -> None:
         """End at once."""
+
+    def fileno(self) -> int:
+        """Return the descriptor of the socket; -1 when it is closed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -47,21 +56,65 @@ class Service:
     requests: int = 0  # that have begun
     backlog: int = 0  # length of the queue of its listening sockets, for who makes them listen
     bounds: Bounds = field(init=False)
+    trust: Trust = NOBODY  # whom connections that are opened from now on believe
+    demands_proxy: bool = False  # each begins with a PROXY header
+    ambiguous_names: str = "drop"  # what becomes of field names with "_" or "."
+    most_exchanges: int = field(init=False)  # 0: unlimited
+    turned_away: int = 0  # of the connections, those that found no room and are about to end
+    is_crowded: bool = False  # nothing more should be accepted (limits.connections_beyond = "wait")
+    on_crowd: Callable[[], None] | None = None  # called when `is_crowded` changes
 
     def __post_init__(self) -> None:
         self._set_bounds()
 
-    def adopt(self, router: Router, limits: Limits, make_parser: Callable[[], FieldParser]) -> None:
+    def enter(self, connection: OpenConnection) -> bool:
+        """Add a connection; return whether there is room for it, by limits.connections."""
+        limits = self.limits
+        most = limits.connections
+        has_room = not most or len(self.connections) - self.turned_away < most
+        self.connections.add(connection)
+        if most and limits.connections_beyond == "wait":
+            self._watch_crowd()
+            return True  # it was accepted before the others were made to wait
+        return has_room
+
+    def leave(self, connection: OpenConnection) -> None:
+        """Remove a connection that has ended."""
+        self.connections.discard(connection)
+        if self.is_crowded:
+            self._watch_crowd()
+
+    def _watch_crowd(self) -> None:
+        """Note, and tell, that nothing more should be accepted, or that something should again."""
+        limits = self.limits
+        most = limits.connections if limits.connections_beyond == "wait" else 0
+        count = len(self.connections)
+        # To begin again takes several free places, so that it does not happen with each connection that ends.
+        is_crowded = 0 < most <= count or (self.is_crowded and count > most - max(1, most // CROWD_SHARE) and most > 0)
+        if is_crowded is not self.is_crowded:
+            self.is_crowded = is_crowded
+            if self.on_crowd is not None:
+                self.on_crowd()
+
+    def adopt(self, router: Router, listener: Listener, make_parser: Callable[[], FieldParser]) -> None:
         """Change what connections find here at their next request: routes and timeouts.
 
-        Bounds and parser are for connections that are opened from now on: one that is reading a head, or
-        remembers one, goes on by the measure it began with.
+        Bounds, parser and whom to believe are for connections that are opened from now on: one that is reading a
+        head, or remembers one, goes on by the measure it began with.
         """
         self.router = router
-        self.limits = limits
+        self.limits = listener.limits
+        self.backlog = listener.backlog
+        self.trust = Trust(listener.trusted_proxies, (name.encode() for name in listener.forwarded_headers))
+        self.demands_proxy = listener.proxy_protocol
+        self.ambiguous_names = listener.ambiguous_headers
         self.make_parser = make_parser
         self._set_bounds()
+        self._watch_crowd()
 
     def _set_bounds(self) -> None:
         limits = self.limits
-        self.bounds = Bounds(limits.request_line, limits.header_size, limits.header_count, limits.body_size)
+        self.most_exchanges = limits.concurrency
+        self.bounds = Bounds(
+            limits.request_line, limits.header_size, limits.header_count, limits.body_size, self.ambiguous_names
+        )

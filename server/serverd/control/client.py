@@ -23,6 +23,8 @@ __all__ = ["ControlClient", "ControlError", "ServerGone"]
 # Seconds for a request to be taken. The kernel takes it for a supervisor that is busy, so that a longer wait tells
 # that something is very wrong.
 PATIENCE = 5.0
+# Seconds between two tries to get into a queue that is full.
+CONNECT_INTERVAL = 0.05
 # Bytes of one reply; see REPLY_LIMIT of `server`.
 REPLY_LIMIT = 16 * 1024 * 1024
 READ_SIZE = 64 * 1024
@@ -127,7 +129,7 @@ def _connect(path: str, served: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.settimeout(PATIENCE)
-        sock.connect(path)
+        _queue_up(sock, path)
         uid = peer_uid(sock)
     except OSError as error:
         sock.close()
@@ -137,6 +139,19 @@ def _connect(path: str, served: str) -> socket.socket:
         sock.close()
         raise ControlError(f"the server at {path} runs as user {uid}, expected {os.geteuid()} or root")
     return sock
+
+
+def _queue_up(sock: socket.socket, path: str) -> None:
+    """Connect, waiting while the queue is full; raises OSError."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            sock.connect(path)
+            return
+        except BlockingIOError:  # so Linux says of a full queue, however long the timeout
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(CONNECT_INTERVAL)
 
 
 def _no_answer(path: str, served: str, error: OSError) -> str:

@@ -133,6 +133,7 @@ class RequestHead:
         "keep_alive",
         "length",
         "method",
+        "notable",
         "path",
         "query",
         "raw_path",
@@ -145,6 +146,7 @@ class RequestHead:
         _, self.path, self.raw_path, self.query = target
         self.fields = fields  # names in lower case, values without surrounding white space
         self.host, self.length, self.keep_alive, self.expects_continue = framing
+        self.notable = False  # a name among the fields is not `names.is_plain`
 
 
 def check_field_lines(block: bytes, start: int, end: int) -> None:

@@ -10,14 +10,18 @@ import h11
 
 from serverd.errors import PeerError
 from serverd.protocol.head import Fields, check_field_lines, split_fields
+from serverd.protocol.names import is_plain
 
 __all__ = ["H11Parser"]
 
 
 class H11Parser:
-    """A field parser for one connection; it keeps nothing between two heads."""
+    """A field parser for one connection."""
 
-    __slots__ = ()
+    __slots__ = ("notable",)
+
+    def __init__(self) -> None:
+        self.notable = False
 
     def split(self, block: bytes) -> Fields:
         """Return the fields of a whole head, names in lower case.
@@ -25,7 +29,9 @@ class H11Parser:
         Raises PeerError 400.
         """
         check_field_lines(block, block.find(b"\r\n") + 2, len(block) - 2)
-        return split_fields(block)
+        fields = split_fields(block)
+        self.notable = not all(is_plain(name) for name, _ in fields)
+        return fields
 
     def accept(self, block: bytes, has_body: bool) -> None:
         """Ask h11 about a head that we accept; raises PeerError 400 when h11 does not."""

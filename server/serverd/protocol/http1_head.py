@@ -19,12 +19,16 @@ from serverd.protocol.head import (
     frame_request,
     parse_request_line,
 )
+from serverd.protocol.names import without_ambiguous
 
 __all__ = ["Bounds", "FieldParser", "HeadReader"]
 
 
 class FieldParser(Protocol):
     """What a parser library does for the decoder."""
+
+    notable: bool
+    """Whether a name among the fields that were split last is not `names.is_plain`."""
 
     def split(self, block: bytes) -> Fields:
         """Return the fields of a whole head, names in lower case.
@@ -46,6 +50,7 @@ class Bounds(NamedTuple):
     header_size: int
     header_count: int
     body_size: int
+    ambiguous_names: str = "drop"  # field names with "_" or ".": drop | pass | refuse
 
 
 _UNKNOWN_METHOD = 501
@@ -83,6 +88,7 @@ class HeadReader:
         if version != known.version:
             framing = frame_request(version, known.fields)
         head = RequestHead(method, version, target, known.fields, framing)
+        head.notable = known.notable
         if target[0] is not None:
             self._apply_authority(head, target[0])
         return head
@@ -103,9 +109,13 @@ class HeadReader:
         fields = self._parser.split(block)
         if len(fields) > bounds.header_count:
             raise PeerError(431, "more fields than limits.header_count")
+        notable = self._parser.notable
+        if notable:
+            fields = without_ambiguous(fields, bounds.ambiguous_names)
         framing = frame_request(version, fields)
         self._parser.accept(block, framing.length != 0)
         head = RequestHead(method, version, target, fields, framing)
+        head.notable = notable
         if target[0] is not None:
             self._apply_authority(head, target[0])
         elif not framing.length and size <= _REMEMBERED_SIZE:

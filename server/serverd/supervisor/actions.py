@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from serverd.generation import Generation, Logging
-from serverd.messages import Adopt, Cover, Drain
+from serverd.messages import Adopt, Cover, Drain, Inspect
 
 __all__ = [
     "Action",
@@ -122,6 +122,7 @@ class Spawn:
     worker: int
     slot: int
     generation: Generation
+    preloader: int = 0  # the generation whose preloader forks it; 0: it imports the applications itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Send:
     """Send a worker a message that carries no descriptors."""
 
     worker: int
-    message: Adopt | Cover | Drain
+    message: Adopt | Cover | Drain | Inspect
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from serverd.config import changes
@@ -23,13 +24,19 @@ def outcome(reply: Reply) -> dict[str, Any]:
     return {"ok": False, "error": reply.text, "detail": reply.detail}
 
 
-def plan(committed: Generation | None, read: Loaded | LoadFailed) -> dict[str, Any]:
-    """Return what a reload would do with the configuration that has been read."""
+def plan(committed: Generation | None, read: Loaded | LoadFailed, outdated: str = "") -> dict[str, Any]:
+    """Return what a reload would do with the configuration that has been read.
+
+    `outdated` is why the running workers' code is not what is on disk.
+    """
     if isinstance(read, LoadFailed):
         return {"ok": False, "error": "the configuration is not valid", "detail": read.report}
     if committed is None:
         return {"ok": False, "error": "nothing is served yet", "detail": ""}
-    return {"ok": True, "text": "\n".join(changes.describe(changes.compare(committed, read.generation)))}
+    found = changes.compare(committed, read.generation)
+    if found.is_live and outdated:  # else there are reasons already
+        found = replace(found, restart=(outdated,))
+    return {"ok": True, "text": "\n".join(changes.describe(found))}
 
 
 def identity(source: str, uptime: float, places: Iterable[Place]) -> dict[str, Any]:

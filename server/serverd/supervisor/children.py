@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import selectors
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -25,7 +26,7 @@ __all__ = ["Children"]
 
 log = logging.getLogger("serverd.supervisor")
 
-# Seconds for a killed loader to be gone at the very end, so that no zombie is left to whoever adopts it.
+# Seconds for a killed preloader or loader to be gone at the very end, so that no zombie is left to whoever adopts it.
 REAP_PATIENCE = 1.0
 
 Outcome = Callable[[Loaded | LoadFailed], None]
@@ -46,22 +47,29 @@ class Children:
 
     # Workers
 
-    def spawn(self, number: int, generation: int, title: str, surroundings: Surroundings) -> None:
-        """Start a worker, from the preloader of its generation if there is one; brings WorkerSpawned or SpawnFailed."""
-        preloader = self._preloaders.get(generation)
-        fork = preloader.fork if preloader is not None and preloader.can_fork else None
+    def spawn(self, number: int, preloader_of: int, title: str, surroundings: Surroundings) -> None:
+        """Start a worker, from the preloader of that generation if it lives; brings WorkerSpawned or SpawnFailed."""
+        preloader = self._preloaders.get(preloader_of)
         try:
-            if fork is None:
+            if preloader is None or not preloader.can_fork:
                 process, channel, stacks = spawn.spawn_worker(self._commands.worker, title, surroundings)
             else:
-                process, channel, stacks = spawn.fork_worker(lambda *descriptors: fork(title, descriptors))
+                process, channel, stacks = spawn.fork_worker(partial(self._fork, preloader, title, surroundings))
         except OSError as error:
-            self._emit(events.SpawnFailed(number, (error.strerror or str(error)).lower()))
+            self._emit(events.SpawnFailed(number, _reason(error)))
             return
         handle = self._workers[number] = WorkerHandle(number, process, channel, stacks)
         self._selector.register(channel, selectors.EVENT_READ, partial(self._on_channel, handle))
         self._watch_exit(process, partial(self._on_worker_exit, handle))
         self._emit(events.WorkerSpawned(number, process.pid))
+
+    def _fork(self, preloader: PreloaderHandle, title: str, surroundings: Surroundings, *descriptors: int) -> int:
+        stderr = sys.stderr.fileno() if surroundings.stderr is None else surroundings.stderr
+        known = self._pids()
+        pid = preloader.fork(title, (*descriptors, stderr))
+        if pid in known:
+            raise OSError("the preloader names a process that is another child")
+        return pid
 
     def send(self, number: int, message: ToWorker, descriptors: list[int] | None = None) -> None:
         """Send a worker a message; without effect on one that has gone, or could not be spawned."""
@@ -143,7 +151,7 @@ class Children:
         try:
             process, channel = spawn.spawn_preloader(self._commands.preloader, surroundings)
         except OSError as error:
-            self._emit(events.PreloadFailed(f"no process for the preloader: {(error.strerror or str(error)).lower()}"))
+            self._emit(events.PreloadFailed(f"no process for the preloader: {_reason(error)}"))
             return
         handle = self._preloaders[generation.number] = PreloaderHandle(generation, process, channel)
         wanted = selectors.EVENT_READ | selectors.EVENT_WRITE
@@ -165,7 +173,7 @@ class Children:
         if mask & selectors.EVENT_READ:
             self._hear_preloader(handle)
         if not handle.is_open:
-            self._selector.unregister(handle.channel)
+            self._unwatch_preloader(handle)
         elif not handle.wants_write:
             self._selector.modify(handle.channel, selectors.EVENT_READ, partial(self._on_preloader, handle))
 
@@ -179,6 +187,10 @@ class Children:
         elif message is not None:
             self._emit(events.Preloaded())
 
+    def _unwatch_preloader(self, handle: PreloaderHandle) -> None:
+        with contextlib.suppress(KeyError):  # it may have hung up before; a fork that fails sees that first
+            self._selector.unregister(handle.channel)
+
     def _on_preloader_exit(self, handle: PreloaderHandle, _: int = 0) -> None:
         if handle.generation.number not in self._preloaders:  # SIGCHLD has told already
             return
@@ -187,7 +199,7 @@ class Children:
             return
         if handle.is_open:
             self._hear_preloader(handle)
-            self._selector.unregister(handle.channel)
+        self._unwatch_preloader(handle)
         self._forget(handle)
         del self._preloaders[handle.generation.number]
         if not handle.is_wanted:
@@ -259,19 +271,28 @@ class Children:
             self._on_preloader_exit(preloader)
         for loader in list(self._loaders):
             self._on_loader_exit(loader)
-        ours: list[WorkerHandle | PreloaderHandle | LoaderHandle] = [
-            *self._workers.values(),
-            *self._preloaders.values(),
-            *self._loaders,
-        ]
-        spawn.reap_orphans(others | {handle.process.pid for handle in ours})
+        spawn.reap_orphans(others | self._pids())
+
+    def _pids(self) -> set[int]:
+        processes = [handle.process for handle in self._workers.values()]
+        processes += [handle.process for handle in self._preloaders.values()]
+        return {process.pid for process in processes} | {handle.process.pid for handle in self._loaders}
 
     def close(self) -> None:
-        """Leave no zombie of a loader behind; the workers have been reaped."""
+        """Leave no zombie of a preloader or loader behind; the workers have been reaped."""
+        for preloader in list(self._preloaders.values()):
+            self.stop_preloader(preloader.generation.number)
+            if preloader.process.reap_within(REAP_PATIENCE):
+                self._on_preloader_exit(preloader)
         for handle in list(self._loaders):
             self.stop_loader(handle)
             if handle.process.reap_within(REAP_PATIENCE):
                 self._on_loader_exit(handle)
+
+
+def _reason(error: OSError) -> str:
+    text = (error.strerror or str(error)).lower()
+    return f"{text}: {error.filename}" if error.filename else text  # which program server.user may not run
 
 
 def _ignore(_: Loaded | LoadFailed) -> None:

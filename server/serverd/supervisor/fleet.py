@@ -136,12 +136,22 @@ class Fleet:
         """Return the workers of the committed generation that have not been told to leave, nor leave by themselves."""
         return [worker for worker in self.workers.values() if self.is_committed(worker) and not worker.is_leaving]
 
+    def outdated(self) -> str:
+        """Return why the code of a worker is not what is on disk, as far as they have been asked, or ""."""
+        return next((worker.outdated for worker in self.current() if worker.outdated), "")
+
     def spawn(self, slot: int, generation: Generation, now: float) -> Action:
         """Add a worker and return the action that makes its process."""
         self.last_worker += 1
         deadline = now + generation.server.start_timeout
         self.workers[self.last_worker] = Worker(self.last_worker, slot, generation, now, deadline)
-        return Spawn(self.last_worker, slot, generation)
+        return Spawn(self.last_worker, slot, generation, self._preloader_of(generation))
+
+    def _preloader_of(self, generation: Generation) -> int:
+        """Return the generation whose preloader has imported the applications of `generation`; 0: there is none."""
+        own = {self.candidate.number} if self.candidate is not None else set()
+        # What the running workers have adopted keeps the preloader of the generation that they began with.
+        return max(self.preloaders & own if generation.number in own else self.preloaders - own, default=0)
 
     def drain(self, worker: Worker, now: float) -> list[Action]:
         """Tell a worker to finish and exit, unless it is on its way out already."""

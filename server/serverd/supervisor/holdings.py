@@ -41,6 +41,8 @@ class Holdings:
         self._log_file: LogFile | None = None
         self._next_log_file: LogFile | None = None
         self._undo = contextlib.ExitStack()
+        self._umask = os.umask(0)  # the one that we were started with, for a generation that asks for none
+        os.umask(self._umask)
 
     def take_over(self, text: str, descriptors: list[int]) -> None:
         """Begin with the sockets of the supervisor that this one is to replace.
@@ -56,14 +58,18 @@ class Holdings:
         Raises BindError that lists everything that cannot be had, with nothing left open.
         """
         umask = generation.server.umask
-        if umask is not None:
-            self._undo.callback(os.umask, os.umask(umask))
+        self._undo.callback(os.umask, os.umask(self._umask if umask is None else umask))
         problems: list[str] = []
-        for part in (self._prepare_sockets, self._prepare_control, self._prepare_pid_file, self._prepare_log_file):
+        for part in (self._prepare_sockets, self._prepare_control, self._prepare_log_file):
             try:
                 part(generation, slots)
             except OperatorError as error:
                 problems.append(str(error))
+        try:
+            if not problems:  # it replaces that of a server that runs already, which is in the way of the sockets
+                self._prepare_pid_file(generation)
+        except OperatorError as error:
+            problems.append(str(error))
         if problems:
             self.rollback()
             raise BindError("\n".join(problems))
@@ -84,7 +90,7 @@ class Holdings:
         else:
             self.control.withdraw()
 
-    def _prepare_pid_file(self, generation: Generation, _: int) -> None:
+    def _prepare_pid_file(self, generation: Generation) -> None:
         path = generation.server.pid_file
         self._next_pid_file = self._pid_file if self._pid_file and self._pid_file.path == path else None
         if path and self._next_pid_file is None:
@@ -168,19 +174,22 @@ class Holdings:
         if self._log_file is None:
             log.info("there is no log file to reopen: logging.file is not set")
             return False
-        _attempt(self._log_file.reopen)
+        if not _attempt(self._log_file.reopen):
+            return False
         log.info("log file reopened")
         return True
 
-    def log_descriptor(self) -> int:
-        """Return what a worker that is started now writes to in the place of standard error."""
-        file = self._next_log_file if self._prepared is not None else self._log_file
-        return (file or sys.stderr).fileno()
+    def log_descriptor(self, generation: Generation | None = None) -> int:
+        """Return what a worker of `generation`, None for the committed one, has in the place of standard error."""
+        is_next = generation is not None and generation is self._prepared
+        return ((self._next_log_file if is_next else self._log_file) or sys.stderr).fileno()
 
 
-def _attempt(step: Callable[[], None]) -> None:
-    """Take a step that nothing can be done about when it fails, but tell."""
+def _attempt(step: Callable[[], None]) -> bool:
+    """Take a step that nothing can be done about when it fails, but tell; return whether it succeeded."""
     try:
         step()
     except OperatorError as error:
         log.error("%s", error)
+        return False
+    return True

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import signal
 
+from serverd.messages import Inspect
 from serverd.supervisor import staffing, transaction, upgrade
-from serverd.supervisor.actions import Action, GrowSockets, Log, ReopenLogs, Reply, ReplyPlan, ReplyStatus
+from serverd.supervisor.actions import Action, GrowSockets, Log, ReopenLogs, Reply, ReplyPlan, ReplyStatus, Send
 from serverd.supervisor.events import Asked, SignalReceived
 from serverd.supervisor.fleet import Fleet
-from serverd.supervisor.states import Phase, PhaseEvent, Step
+from serverd.supervisor.states import Phase, PhaseEvent, Step, WorkerState
 from serverd.supervisor.wording import duration, workers
 
 __all__ = ["delay_over", "on_asked", "on_signal", "scaled"]
@@ -57,7 +58,7 @@ def on_asked(fleet: Fleet, event: Asked, now: float) -> list[Action]:
         case "reload" if fleet.phase is not Phase.SERVING:
             return [Reply(client, False, f"not while {fleet.phase.value}")]
         case "reload" if request.dry_run:
-            return [ReplyPlan(client)]
+            return [*_inspect(fleet), ReplyPlan(client)]
         case "reload":
             fleet.next_clients.append(client)
             return _want_reload(fleet, "asked for on the control socket")
@@ -66,6 +67,16 @@ def on_asked(fleet: Fleet, event: Asked, now: float) -> list[Action]:
         return [Reply(client, False, refusal)]
     fleet.clients.append(client)
     return upgrade.begin(fleet, now)
+
+
+def _inspect(fleet: Fleet) -> list[Action]:
+    """Ask the workers for what only they know of a plan; their answers are there before the file has been read."""
+    actions: list[Action] = []
+    for worker in fleet.current():
+        if worker.state is WorkerState.READY:
+            worker.outdated = ""
+            actions.append(Send(worker.number, Inspect()))
+    return actions
 
 
 def _want_reload(fleet: Fleet, why: str) -> list[Action]:

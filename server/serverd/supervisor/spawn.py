@@ -242,6 +242,8 @@ def spawn_supervisor(
 
 def reap_orphans(known: set[int]) -> None:
     """Reap children that we have not made, those of dead descendants; `known` are the pids of our own."""
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13
+        return
     with contextlib.suppress(ChildProcessError):  # there is no child at all
         while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             if found.si_pid in known:

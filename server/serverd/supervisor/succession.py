@@ -1,8 +1,9 @@
 """The conversation between a supervisor and the one that takes its place: the sockets, then "ready".
 
 The old one starts the new one with its descriptors inherited, and sends one line that says what they are. The
-new one answers "ready" when it serves; its end without that word means that it has failed. If the old one dies
-meanwhile, the new one goes on: it has all that it needs. `supervisor` holds both ends, `upgrade` decides.
+new one answers "ready" when it serves, or why it cannot; its end without that word means that it has failed. If
+the old one dies meanwhile, the new one goes on: it has all that it needs. `supervisor` holds both ends, `upgrade`
+decides.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ __all__ = ["HandOver", "Predecessor", "Successor"]
 
 READY = b"ready\n"
 READ_SIZE = 64 * 1024
+# Characters of a failure that are told: the first, with the report, and the last, with the end of a traceback.
+FAILURE_SIZE = 16 * 1024
+# Bytes of what the new one says that are kept: a failure as JSON, which takes up to six for a character, and more.
+MOST_INCOMING = 256 * 1024
 # Seconds for the line, which is sent as soon as the new supervisor is started.
 LINE_PATIENCE = 10.0
 
@@ -63,6 +68,7 @@ class Successor:
 
     def kill(self) -> None:
         """End it; it does not serve yet."""
+        self._emit = _ignore  # there may be another one by the time it has ended
         self._process.kill()
 
     def look(self, _: int = 0) -> None:
@@ -70,11 +76,11 @@ class Successor:
         status = self._process.reap() if self._is_watched else None
         if status is None:
             return
-        if self._is_open:
-            self._receive()  # it may have been ready before it ended
-        self._leave()
-        how = describe_exit(status)
-        self._emit(events.SuccessorFailed(f"supervisor {self._process.pid} {how}, it has told why on standard error"))
+        while self._is_open and self._read():
+            pass
+        self._leave()  # also if it has said that it is ready: it serves no more
+        how = f"supervisor {self._process.pid} {describe_exit(status)}, it has told why on standard error"
+        self._emit(events.SuccessorFailed(_read_failure(self._incoming) or how))
 
     def _on_channel(self, mask: int) -> None:
         if mask & selectors.EVENT_WRITE:
@@ -93,18 +99,23 @@ class Successor:
             self._selector.modify(self._channel, selectors.EVENT_READ, self._on_channel)
 
     def _receive(self) -> None:
-        try:
-            data = self._channel.recv(READ_SIZE)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        self._incoming = (self._incoming + data)[: len(READY)]
+        data = self._read()
         if self._incoming == READY:
             self._leave()
             self._emit(events.SuccessorReady(self._process.pid))
-        elif not data:
+        elif data == b"":
             self._hang_up()
+
+    def _read(self) -> bytes | None:
+        """Take what has come, and return it; b"" is the end, None nothing."""
+        try:
+            data = self._channel.recv(READ_SIZE)
+        except BlockingIOError:
+            return None
+        except OSError:
+            data = b""
+        self._incoming = (self._incoming + data)[:MOST_INCOMING]
+        return data
 
     def _hang_up(self) -> None:
         if self._is_open:
@@ -147,13 +158,34 @@ class Predecessor:
             for fd in hand_over.descriptors:
                 os.set_inheritable(fd, False)
         except (OSError, ValueError, LookupError, TypeError) as error:
+            self._channel.close()
             raise BindError(
                 f"the running server's sockets cannot be taken over ({error!r}): stop it and start anew"
             ) from error
         return hand_over
+
+    def tell_failed(self, why: str) -> None:
+        """Tell it why we cannot serve; our end comes next."""
+        half = FAILURE_SIZE // 2
+        told = why if len(why) <= FAILURE_SIZE else f"{why[:half]}\n...\n{why[-half:]}"
+        with contextlib.suppress(OSError):  # it has died, or does not listen
+            self._channel.sendall(json.dumps(told).encode())
 
     def tell_ready(self) -> None:
         """Tell it that we serve, for it to leave."""
         with contextlib.suppress(OSError):  # it has died: all the better that we are here
             self._channel.sendall(READY)
         self._channel.close()
+
+
+def _ignore(_: events.SuccessorReady | events.SuccessorFailed) -> None:
+    """Take what is heard of a successor that nobody waits for any more."""
+
+
+def _read_failure(said: bytes) -> str:
+    """Return why a supervisor cannot serve, or "" when it has not said so."""
+    try:
+        told = json.loads(said)
+    except (ValueError, RecursionError):
+        return ""
+    return told if isinstance(told, str) else ""

@@ -32,6 +32,7 @@ from serverd.supervisor.children import Children
 from serverd.supervisor.fleet import Fleet
 from serverd.supervisor.handle import LoaderHandle
 from serverd.supervisor.holdings import Holdings
+from serverd.supervisor.limits import raise_descriptor_limit
 from serverd.supervisor.notify import Notifier
 from serverd.supervisor.policy import decide
 from serverd.supervisor.signals import SignalInbox
@@ -67,6 +68,7 @@ class Supervisor:
     def run(self) -> int:
         """Serve until asked to stop; return the exit code of the process."""
         logs.configure(Logging(), sys.stderr)
+        raise_descriptor_limit()
         setproctitle.setproctitle(f"serverd: supervisor {self._path}")
         with self._selector, SignalInbox() as inbox:
             self._selector.register(inbox.descriptor, selectors.EVENT_READ, None)
@@ -107,6 +109,9 @@ class Supervisor:
         deadline = self._fleet.deadline()
         due = min(self._watchdog_due, float("inf") if deadline is None else deadline)
         ready = self._selector.select(None if due == float("inf") else max(0.0, due - time.monotonic()))
+        if not ready:
+            # A wait that was interrupted, as by SIGSTOP, and whose time is over, returns without having looked.
+            ready = self._selector.select(0)
         # Signals first: whoever stops a whole process group should not see its workers replaced.
         for number in inbox.take():
             if number is signal.SIGCHLD:
@@ -184,7 +189,7 @@ class Supervisor:
 
     def _surroundings(self, generation: Generation) -> Surroundings:
         server = generation.server
-        return Surroundings(server.account, server.umask, self._holdings.log_descriptor())
+        return Surroundings(server.account, server.umask, self._holdings.log_descriptor(generation))
 
     def _start_preloader(self, action: actions.StartPreloader) -> None:
         self._children.start_preloader(action.generation, self._surroundings(action.generation))
@@ -195,7 +200,7 @@ class Supervisor:
     def _spawn(self, action: actions.Spawn) -> None:
         generation = action.generation
         title = f"serverd: worker {action.slot} (generation {generation.number})"
-        self._children.spawn(action.worker, generation.number, title, self._surroundings(generation))
+        self._children.spawn(action.worker, action.preloader, title, self._surroundings(generation))
         told, descriptors = self._grants(generation.number)
         self._children.send(action.worker, Start(generation, action.slot, told), descriptors)
 
@@ -248,6 +253,7 @@ class Supervisor:
     def _stop_successor(self, _: actions.StopSuccessor) -> None:
         if self._successor is not None:
             self._successor.kill()
+            self._successor = None
 
     # What is told
 
@@ -265,7 +271,8 @@ class Supervisor:
 
     def _reply_plan(self, action: actions.ReplyPlan) -> None:
         def reply(outcome: Loaded | LoadFailed) -> None:
-            self._holdings.control.reply(action.client, answers.plan(self._fleet.committed, outcome))
+            plan = answers.plan(self._fleet.committed, outcome, self._fleet.outdated())
+            self._holdings.control.reply(action.client, plan)
 
         self._children.start_loader(self._path, reply)
 
@@ -278,6 +285,8 @@ class Supervisor:
         log.log(level, "%s", action.message, extra={"detail": action.detail})
 
     def _complain(self, action: actions.Complain) -> None:
+        if self._predecessor is not None:
+            self._predecessor.tell_failed(action.text)
         lines = action.text.rstrip("\n").split("\n")
         with contextlib.suppress(OSError):
             print("\n".join(map(logs.escape, lines)), file=sys.stderr, flush=True)

@@ -42,7 +42,10 @@ def succeeded(fleet: Fleet, pid: int, now: float) -> list[Action]:
     log = Log("info", f"upgraded: supervisor {pid} serves, leaving{transaction.patience(fleet)}")
     replies: list[Action] = [Reply(client, True, f"upgraded: supervisor {pid} serves") for client in fleet.clients]
     fleet.clients = []
-    return [log, *replies, *transaction.stop(fleet, now)]
+    # It has read the configuration at some time since its start: before or after the change that was meant.
+    lost = "the reload that was asked for meanwhile is not done, ask the new supervisor for it"
+    left = [Log("warning", lost)] if fleet.reload_wanted else []
+    return [log, *left, *replies, *transaction.stop(fleet, now)]
 
 
 def failed(fleet: Fleet, reason: str) -> list[Action]:
@@ -50,9 +53,10 @@ def failed(fleet: Fleet, reason: str) -> list[Action]:
     if fleet.step is not Step.UPGRADING:
         return []  # it was stopped, or could not take over before we were
     fleet.take_step(StepEvent.ROLLBACK)
+    reason, _, detail = reason.partition("\n")  # it may be a whole report
     text = f"upgrade failed, this supervisor goes on serving: {reason}"
     clients, fleet.clients = fleet.clients, []
-    return [Log("error", text), *(Reply(client, False, text) for client in clients)]
+    return [Log("error", text, detail), *(Reply(client, False, text, detail) for client in clients)]
 
 
 def give_up(fleet: Fleet, reason: str) -> list[Action]:

@@ -14,7 +14,8 @@ def duration(seconds: float) -> str:
 
 def size(count: int) -> str:
     """Return a number of bytes as people write it."""
-    return f"{count / 2**20:.0f} MiB"
+    # Whole numbers: what a worker says of itself may be too large for a float.
+    return f"{(count + 2**19) // 2**20} MiB"
 
 
 def workers(count: int) -> str:

@@ -102,6 +102,8 @@ def _on_ready(fleet: Fleet, worker: Worker, _: Ready, now: float) -> list[Action
 
 
 def _on_beat(_: Fleet, worker: Worker, message: Beat, now: float) -> list[Action]:
+    if worker.state is WorkerState.HUNG:
+        return []  # too late, and what is about to be told of it must be true of its hanging
     was_late, worker.is_late = worker.is_late, False
     worker.beat_at, worker.beat, worker.in_flight = now, message, message.oldest
     told: list[Action] = [Log("debug", f"{worker} beats again")] if was_late else []
@@ -144,6 +146,8 @@ def _on_accepted(fleet: Fleet, worker: Worker, message: Accepted, _: float) -> l
 
 
 def _on_declined(fleet: Fleet, worker: Worker, message: Declined, now: float) -> list[Action]:
+    if message.number == worker.generation.number:
+        worker.outdated = message.reason[:WHAT_LIMIT]
     if not worker.has_proposal or fleet.candidate is None or message.number != fleet.candidate.number:
         return []
     return transaction.withdraw(fleet, message.reason, now)

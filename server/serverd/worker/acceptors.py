@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serverd.connection.http1 import Http1Connection
+from serverd.connection.negotiation import Negotiation
 from serverd.connection.service import Service
 from serverd.messages import EVERY_SLOT, SocketGrant
 
@@ -35,20 +36,20 @@ class _Acceptor:
     slot: int
     service: Service  # whose connections they become; another one when the socket changes its listener
     server: asyncio.Server | None = None
+    _batch: int = 0  # connections that `server` accepts in one turn of the loop
 
     async def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to accept, and make the socket listen if it never has; raises OSError."""
         # A duplicate, because a server closes its socket and this one stays with us.
         sock = socket.socket(fileno=os.dup(self.fd))
         sock.setblocking(False)
+        self._batch = batch = self._batch_of_service()
         if sock.family != socket.AF_UNIX:
-            self.server = await loop.create_server(self._make_connection, sock=sock, backlog=_ACCEPT_BATCH)
+            self.server = await loop.create_server(self._make_connection, sock=sock, backlog=batch)
         else:
             # The path belongs to the supervisor: a worker that ends must not take it from the others.
             options: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-            self.server = await loop.create_unix_server(
-                self._make_connection, sock=sock, backlog=_ACCEPT_BATCH, **options
-            )
+            self.server = await loop.create_unix_server(self._make_connection, sock=sock, backlog=batch, **options)
         self.listen()
 
     def listen(self) -> None:
@@ -57,28 +58,48 @@ class _Acceptor:
             listening.listen(self.service.backlog)
 
     @property
+    def is_outdated(self) -> bool:
+        """Whether it has to be opened again, because other limits ask for another batch."""
+        return self.server is not None and self._batch != self._batch_of_service()
+
+    def _batch_of_service(self) -> int:
+        limits = self.service.limits
+        # Where no more than so many may be open, the last one must be seen before the next is accepted.
+        return 1 if limits.connections and limits.connections_beyond == "wait" else _ACCEPT_BATCH
+
+    @property
     def descriptors(self) -> list[int]:
         """What the event loop watches."""
         return [] if self.server is None else [sock.fileno() for sock in self.server.sockets]
 
-    def _make_connection(self) -> Http1Connection:
-        return Http1Connection(self.service)
+    def _make_connection(self) -> Http1Connection | Negotiation:
+        return Negotiation(self.service) if self.service.demands_proxy else Http1Connection(self.service)
 
 
 class Acceptors:
-    """The listening sockets of one worker; its coroutines must not run beside one another."""
+    """The listening sockets of one worker."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, slot: int) -> None:
         self._loop = loop
         self._slot = slot
         self._covered: frozenset[int] = frozenset()
         self._held: dict[int, _Acceptor] = {}  # by inode
+        self._changing = asyncio.Lock()  # only one thing at a time is done to the sockets
+
+    def descriptors(self) -> list[int]:
+        """Return every descriptor of a listening socket, watched or only held."""
+        held = self._held.values()
+        return [fd for acceptor in held for fd in (acceptor.fd, *acceptor.descriptors)]
 
     async def hold(self, grants: Iterable[SocketGrant], fds: Sequence[int], services: Mapping[str, Service]) -> None:
         """Hold these sockets and no other; what waits in the queue of one that goes is accepted first.
 
         Owns `fds` from now on. Raises OSError when a socket cannot be accepted on; a later call tries again.
         """
+        async with self._changing:
+            await self._hold(grants, fds, services)
+
+    async def _hold(self, grants: Iterable[SocketGrant], fds: Sequence[int], services: Mapping[str, Service]) -> None:
         before, self._held = self._held, {}
         for grant, fd in zip(grants, fds, strict=True):
             inode = os.fstat(fd).st_ino
@@ -94,6 +115,7 @@ class Acceptors:
         await self._stop(gone)
         for acceptor in gone:
             os.close(acceptor.fd)
+        await self._stop([acceptor for acceptor in self._held.values() if acceptor.is_outdated])
         for acceptor in self._held.values():
             if acceptor.server is not None:
                 acceptor.listen()
@@ -105,24 +127,30 @@ class Acceptors:
         The queue of a slot that needs no cover any more is left as it is: its own worker is back.
         """
         self._covered = frozenset(slots)
-        await self._settle()
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Begin and cease to accept as slot, cover and crowd have it; raises OSError as `hold` does."""
+        async with self._changing:
+            await self._settle()
 
     async def close(self) -> None:
         """Accept what is queued, because closing would reset it, then close the listening sockets."""
-        held = list(self._held.values())
-        await self._accept_queued(held)
-        await self._stop(held)
-        for acceptor in held:
-            os.close(acceptor.fd)
-        self._held.clear()
+        async with self._changing:
+            held = list(self._held.values())
+            await self._accept_queued(held)
+            await self._stop(held)
+            for acceptor in held:
+                os.close(acceptor.fd)
+            self._held.clear()
 
     async def _settle(self) -> None:
-        """Begin and cease to accept as slot and cover have it."""
-        wanted = {self._slot, EVERY_SLOT, *self._covered}
-        await self._stop([acceptor for acceptor in self._held.values() if acceptor.slot not in wanted])
+        slots = {self._slot, EVERY_SLOT, *self._covered}
+        wanted = [one for one in self._held.values() if one.slot in slots and not one.service.is_crowded]
+        await self._stop([acceptor for acceptor in self._held.values() if acceptor not in wanted])
         failures = []
-        for acceptor in self._held.values():
-            if acceptor.slot in wanted and acceptor.server is None:
+        for acceptor in wanted:
+            if acceptor.server is None:
                 try:
                     await acceptor.open(self._loop)
                 except OSError as error:

@@ -54,9 +54,13 @@ class Applications:
     """The applications of one worker."""
 
     def __init__(
-        self, generation: Generation, tell: Callable[[Message], None], preloaded: Preloaded | None = None
+        self,
+        generation: Generation,
+        tell: Callable[[Message], None],
+        preloaded: Preloaded | None = None,
+        slot: int = 0,
     ) -> None:
-        """Prepare; `tell` sends to the supervisor."""
+        """Prepare; `tell` sends to the supervisor, `slot` is that of the worker."""
         self.endpoints: dict[str, Endpoint] = {}  # by name; also of those that are down
         self.on_change: Callable[[], None] | None = None  # called when an endpoint has been replaced
         self.sources = preloaded.sources if preloaded else Sources(app.directory for app in generation.apps)
@@ -66,6 +70,7 @@ class Applications:
         self._apps = {app.name: app for app in generation.apps}
         self._start_timeout = generation.server.start_timeout
         self._tell = tell
+        self._slot = slot
         self._lifespans: list[Lifespan] = []
         self._imported: dict[str, set[str]] = {}  # modules that came with an application that is down
         self._next_try: dict[str, float] = {}  # of applications that are down: in the loop's time
@@ -133,7 +138,7 @@ class Applications:
                 endpoint = await self._start(app)
             except AppError as error:
                 failures += 1
-                wait = retry.wait(failures)
+                wait = retry.wait(failures, self._slot)
                 self._set_down(app, *explain(app, error), wait)
             else:
                 self._set_up(name, endpoint)

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 from serverd.asgi.exchange import Exchange
+from serverd.asgi.progress import COMPLETE
 from serverd.messages import IN_FLIGHT_SHOWN
 from serverd.observe.logs import escape
 
@@ -42,6 +43,15 @@ class InFlight:
         # As a whole: the other thread may be reading.
         self._seen, self._looked = seen, now
         return len(active)
+
+    def overdue(self) -> list[Exchange]:
+        """Return the requests whose response has not been completed in their application's request_timeout."""
+        now = self._clock()
+        return [
+            exchange
+            for exchange, since in self._seen.items()
+            if 0 < exchange.endpoint.request_timeout <= now - since and exchange.state is not COMPLETE
+        ]
 
     def shown(self) -> tuple[str, ...]:
         """Return the oldest requests, IN_FLIGHT_SHOWN at most, each as one line."""

@@ -9,6 +9,7 @@ is its parent, and it lives and ends like any other worker.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import faulthandler
 import gc
 import logging
@@ -28,7 +29,7 @@ from serverd.parent import die_with_parent
 from serverd.worker.applications import Preloaded, told
 from serverd.worker.apps import explain, load_app
 from serverd.worker.channel import Channel
-from serverd.worker.entry import run_worker
+from serverd.worker.entry import leave_group_signals, run_worker
 from serverd.worker.sources import Sources
 
 log = logging.getLogger("serverd.worker")
@@ -37,6 +38,7 @@ log = logging.getLogger("serverd.worker")
 _STACK_MARGIN = 1.0
 # Bytes that the process in between writes at most to tell a pid.
 _PID_SIZE = 32
+_STANDARD_ERROR = 2
 
 
 def main() -> int:
@@ -45,6 +47,7 @@ def main() -> int:
     parser.add_argument("--channel", type=int, required=True, help="stream socket to the supervisor")
     channel = Channel(parser.parse_args().channel)
     die_with_parent(signal.SIGKILL)  # it serves nothing
+    leave_group_signals()
     received = channel.receive()
     if received is None or channel.has_ended:
         return 0
@@ -62,6 +65,8 @@ def main() -> int:
     # What is here now is shared as long as nobody writes to it, and the collector would (gc.freeze).
     gc.collect()
     gc.freeze()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()  # what an application has printed would be in every worker's buffer
     channel.send(Done())
     return _serve(channel, preloaded)
 
@@ -92,7 +97,7 @@ def _serve(channel: Channel, preloaded: Preloaded) -> int:
     while (received := channel.receive()) is not None:
         fork, descriptors = received
         assert isinstance(fork, Fork)
-        for_channel, stacks = descriptors
+        for_channel, stacks, stderr = descriptors
         try:
             pid = _fork_twice()
         except OSError as error:
@@ -100,6 +105,8 @@ def _serve(channel: Channel, preloaded: Preloaded) -> int:
         else:
             if not pid:
                 channel.close()
+                os.dup2(stderr, _STANDARD_ERROR)  # ours leads to the log file as it was when we began
+                os.close(stderr)
                 setproctitle(fork.title)
                 return run_worker(for_channel, stacks, preloaded)
             channel.send(Forked(pid))
@@ -112,16 +119,20 @@ def _fork_twice() -> int:
     """Return the pid of a grandchild that is an orphan already, and 0 in the grandchild; raises OSError."""
     readable, writable = os.pipe()
     try:
-        between = os.fork()
-        if not between and not _fork_and_tell(writable):
-            return 0
-        _, status = os.waitpid(between, 0)
-        if status:
-            raise OSError("the machine refused a second process")
-        return int(os.read(readable, _PID_SIZE))
+        try:
+            between = os.fork()
+            if not between and not _fork_and_tell(writable):
+                return 0
+        finally:
+            os.close(writable)
+        with contextlib.suppress(ChildProcessError):  # it has ended, but an application ignores SIGCHLD or waits itself
+            os.waitpid(between, 0)
+        told = os.read(readable, _PID_SIZE)
     finally:
         os.close(readable)
-        os.close(writable)
+    if not told:
+        raise OSError("the machine refused a second process")
+    return int(told)
 
 
 def _fork_and_tell(writable: int) -> int:

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from setproctitle import setproctitle
@@ -26,6 +27,7 @@ from serverd.messages import (
     Declined,
     Drain,
     Draining,
+    Inspect,
     Message,
     Propose,
     Ready,
@@ -40,6 +42,7 @@ from serverd.worker.applications import Applications, Preloaded
 from serverd.worker.channel import Channel, close_all
 from serverd.worker.in_flight import InFlight
 from serverd.worker.loop import run_on_loop
+from serverd.worker.offspring import set_apart
 from serverd.worker.pulse import Pulse
 from serverd.worker.serving import Serving
 from serverd.worker.watchdog import Watchdog, arm
@@ -63,6 +66,10 @@ def run(channel: Channel, preloaded: Preloaded | None = None) -> int:
     `preloaded` is what was imported before this process was forked.
     """
     received = channel.receive()
+    if preloaded is not None:
+        # As `__main__` does for others: a fork forgets it. By now the supervisor is the parent, as the process in
+        # between has ended before the supervisor could know of this one.
+        die_with_parent(signal.SIGKILL)
     # The kernel tells only of a death that comes after it was asked to.
     if received is None or channel.has_ended:
         return 0
@@ -90,8 +97,9 @@ class _Worker:
         self._start = start
         self._fds = fds
         self._generation: Generation = start.generation
-        self._applications = Applications(start.generation, channel.send, preloaded)
+        self._applications = Applications(start.generation, channel.send, preloaded, start.slot)
         self._proposal: _Proposal | None = None
+        self._descriptors: Callable[[], list[int]] = lambda: fds  # of the sockets that clients come to
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -99,6 +107,7 @@ class _Worker:
         self._orders: asyncio.Queue[tuple[Message, list[int]] | None] = asyncio.Queue()  # None: time to drain
         self._channel.watch(loop, self._on_message)
         loop.add_signal_handler(signal.SIGTERM, self._ask_for_drain)
+        set_apart(lambda: self._descriptors())  # before any application can fork
         self._show("starting")
         bring_up = asyncio.ensure_future(self._bring_up())
         await asyncio.wait((bring_up, self._drain), return_when=asyncio.FIRST_COMPLETED)
@@ -141,6 +150,7 @@ class _Worker:
     async def _serve(self, loop: asyncio.AbstractEventLoop, serving: Serving) -> None:
         """Say ready, and do what the supervisor says until it is time to drain."""
         await serving.open(self._start.sockets, self._fds)
+        self._descriptors = serving.descriptors
         # The collector need not walk the applications' modules again; performance.md, "gc.freeze".
         gc.collect()
         gc.freeze()
@@ -199,6 +209,8 @@ class _Worker:
             self._propose(_Proposal(message.generation, message.sockets, fds))
         elif isinstance(message, Adopt):
             await self._adopt(serving, message.number)
+        elif isinstance(message, Inspect):
+            self._inspect()
         else:
             try:
                 if isinstance(message, Sockets):
@@ -222,6 +234,11 @@ class _Worker:
         else:
             close_all(proposal.fds)
             self._channel.send(Declined(number, reason))
+
+    def _inspect(self) -> None:
+        reason = self._applications.sources.change()
+        if reason is not None:
+            self._channel.send(Declined(self._generation.number, reason))
 
     def _withdraw(self) -> None:
         """Forget the proposal there is: its sockets must not stay open here when they are closed elsewhere."""

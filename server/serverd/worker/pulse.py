@@ -47,10 +47,12 @@ class Pulse:
         self.start()  # first: without a beat the worker is taken for hung
         lag, self._lag = self._lag, 0.0
         try:
+            in_flight = self._in_flight.look()
+            self._expire()
             self._on_beat(
                 Beat(
                     requests=self._serving.requests,
-                    in_flight=self._in_flight.look(),
+                    in_flight=in_flight,
                     connections=self._serving.connections,
                     rss=resident_memory(),
                     lag=round(lag, 6),
@@ -59,6 +61,17 @@ class Pulse:
             )
         except Exception:
             log.exception("no heartbeat: this is a bug of serverd")
+
+    def _expire(self) -> None:
+        for exchange in self._in_flight.overdue():
+            endpoint = exchange.endpoint
+            log.warning(
+                "app %s has not answered %s within %g s (request_timeout), cancelling it",
+                endpoint.name,
+                exchange.description,
+                endpoint.request_timeout,
+            )
+            exchange.expire()
 
 
 def resident_memory() -> int:

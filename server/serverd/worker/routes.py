@@ -20,8 +20,9 @@ __all__ = ["make_router"]
 
 def make_router(generation: Generation, listener: Listener, endpoints: Mapping[str, Endpoint]) -> Router:
     """Return the routes of `listener`; `endpoints` holds the applications by name."""
+    timeouts = {app.name: app.request_timeout for app in generation.apps}
     routes = [
-        Route(mount.hosts, mount.path, _endpoint(mount, endpoints))
+        Route(mount.hosts, mount.path, _endpoint(mount, endpoints, timeouts))
         for mount in generation.mounts
         if listener.name in mount.listeners
     ]
@@ -33,11 +34,17 @@ def make_router(generation: Generation, listener: Listener, endpoints: Mapping[s
     )
 
 
-def _endpoint(mount: Mount, endpoints: Mapping[str, Endpoint]) -> Endpoint:
+def _endpoint(mount: Mount, endpoints: Mapping[str, Endpoint], timeouts: Mapping[str, float]) -> Endpoint:
     target = mount.target
     if isinstance(target, AppTarget):
         strip = mount.path if target.strip_prefix and mount.path != "/" else ""
-        return replace(endpoints[target.app], root_path=target.root_path, strip=strip)
+        return replace(
+            endpoints[target.app],
+            root_path=target.root_path,
+            strip=strip,
+            takes_trace=mount.trace,
+            request_timeout=timeouts[target.app],
+        )
     if isinstance(target, RespondTarget):
         fields = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in target.headers]
         return Endpoint(builtin.respond(target.status, target.body.encode(), fields), "serverd")

@@ -53,6 +53,7 @@ class Serving:
         self._leaving: list[Service] = []  # of listeners that are no more; their last requests are in flight
         self._departed = 0  # requests of services that are forgotten
         self._acceptors = Acceptors(loop, slot)
+        self._settling: set[asyncio.Task[None]] = set()
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._interval = _SWEEP_INTERVAL
         self._drained: asyncio.Future[None] | None = None  # while draining: nothing is in flight any more
@@ -106,13 +107,24 @@ class Serving:
             service = self._services.get(listener.name)
             if service is None:
                 service = Service(self._loop, router, listener.limits, self._defaults, make_parser)
-            else:
-                service.adopt(router, listener.limits, make_parser)
-            service.backlog = listener.backlog
+            service.adopt(router, listener, make_parser)
+            service.on_crowd = self._on_crowd
             services[listener.name] = service
         # As a whole: the watchdog's thread may be looking.
         self._services = services
         self._generation = generation
+
+    def _on_crowd(self) -> None:
+        """Have the sockets of a listener left alone, or accepted on again."""
+        task = self._loop.create_task(self._settle())
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def _settle(self) -> None:
+        try:
+            await self._acceptors.settle()
+        except OSError as error:
+            log.error("cannot accept on a socket again: %s", error)
 
     def _forget_empty(self) -> None:
         """Forget services without connections; not in the sweep, as one may still be accepting its last ones."""
@@ -132,6 +144,11 @@ class Serving:
     def connections(self) -> int:
         """How many connections are open."""
         return sum(len(service.connections) for service in self._every_service())
+
+    def descriptors(self) -> list[int]:
+        """Return the descriptors of all sockets: those that listen and those of the connections."""
+        connections = (connection.fileno() for connection in self._connections())
+        return [*self._acceptors.descriptors(), *(fd for fd in connections if fd >= 0)]
 
     def exchanges(self) -> list[Exchange]:
         """Return the requests in flight; any thread may ask."""
