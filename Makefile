@@ -9,11 +9,12 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format generate bench clean
+.PHONY: help run test test-long check format generate bench clean
 
 help:
 	@echo "make run       serve the applications of server.toml on http://127.0.0.1:8000"
 	@echo "make test      run the test suite; ARGS=\"...\" goes to pytest"
+	@echo "make test-long the same, with the variants that take minutes"
 	@echo "make check     lint, formatting, types, generated files"
 	@echo "make format    format and mend what can be mended mechanically"
 	@echo "make generate  write config/reference.toml and config/server.schema.json"
@@ -26,6 +27,10 @@ run: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/pytest $(ARGS)
+
+# The numbers, bounds and event loops that the ordinary suite cuts short.
+test-long: $(STAMP)
+	SERVERD_LONG=1 $(BIN)/pytest $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "server" / "serverd"
+ARCHITECTURE = Path(__file__).parents[1] / "ARCHITECTURE.md"
 
 LAYER_0 = ("errors", "generation")
 
@@ -220,6 +221,25 @@ def oversized(module: Module) -> list[str]:
         if count > PARAMETERS:
             wrong.append(f"line {function.lineno}: {function.name} takes {count} parameters")
     return wrong
+
+
+def documented_layers() -> Iterator[tuple[str, set[str], set[str]]]:
+    """Yield each package of the table in ARCHITECTURE.md, what it may import, and what never."""
+    text = ARCHITECTURE.read_text()
+    for line in text[text.index("| layer | package |") :].splitlines()[2:]:
+        if not line.startswith("|"):
+            return
+        _, packages, allowed, never = (
+            {item.strip() for item in cell.split(",")} - {"", "-"} for cell in line.strip("|").split("|")
+        )
+        if packages <= ALLOWED.keys():
+            yield from ((package, allowed, never) for package in packages)
+
+
+def test_the_table_of_the_documentation_is_the_one_that_is_enforced() -> None:
+    documented = {package: (allowed, never) for package, allowed, never in documented_layers()}
+    enforced = {name: (set(allowed), set(FORBIDDEN.get(name, ()))) for name, allowed in ALLOWED.items()}
+    assert documented == enforced
 
 
 @each_module

@@ -103,3 +103,19 @@ def test_whoever_shares_a_socket_with_a_closed_end_is_an_orphan() -> None:
             ours.sendall(b"a message that waits does not matter")
             assert not is_orphan(theirs.fileno())
         assert is_orphan(theirs.fileno())
+
+
+def test_signals_to_the_group_are_left_alone_and_not_ignored_by_children() -> None:
+    program = """
+import os, signal, subprocess, sys
+from serverd.parent import leave_group_signals
+leave_group_signals()
+numbers = [signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU]
+for number in numbers:
+    signal.raise_signal(number)
+look = "import signal, sys; print([n for n in sys.argv[1:] if signal.getsignal(int(n)) is signal.SIG_IGN])"
+subprocess.run([sys.executable, "-c", look, *[str(int(number)) for number in numbers]], check=True)
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")

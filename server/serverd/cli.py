@@ -13,7 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
@@ -24,8 +24,13 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 EXIT_BUG = 1
+# As grep and cat have it, for what could not be written.
+EXIT_OUTPUT = 1
 # 128 and the number of SIGINT, as shells have it.
 EXIT_INTERRUPTED = 130
+
+# As many workers as the configuration may ask for; here a second time, so that nothing is imported for it.
+MOST_WORKERS = 1024
 
 # Seconds for --timeout: a day is longer than anything that is worth waiting for.
 LONGEST_TIMEOUT = 86400
@@ -63,8 +68,21 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+class _OutputError(OSError):
+    """What was to be shown could not be written; with the arguments of the error that said so."""
+
+
 class _Group(click.Group):
     """The command with its subcommands; says what an unknown one may have been meant to be."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command and end the process, with a line and no traceback when standard output fails."""
+        try:
+            return super().main(*args, **options)
+        except OSError as error:  # of `_show`, or of click, which shows help itself; a closed pipe it leaves quietly
+            _abandon(sys.stdout)
+            _say(f"serverd: standard output cannot be written: {error.strerror}\n")
+            sys.exit(EXIT_OUTPUT)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -143,7 +161,7 @@ def main(context: click.Context, path: str, take_over: int | None) -> None:
     once), QUIT stops at once, USR2 lets a new supervisor take over.
 
     Exit codes: 0 stopped, or done, as asked, 2 wrong usage, 3 the configuration, a listener's address or an
-    application does not allow it, or no server answers, 1 a bug of serverd.
+    application does not allow it, or no server answers, 1 standard output fails, or a bug of serverd.
     """
     _prepare_streams()
     if context.invoked_subcommand is None:
@@ -209,11 +227,11 @@ def stop(path: str, socket: str | None, timeout: int | None) -> None:
 
 
 @main.command()
-@click.argument("workers", metavar="N", type=click.IntRange(min=1))
+@click.argument("workers", metavar="N", type=click.IntRange(1, MOST_WORKERS))
 @_server_options
 @_timeout_option
 def scale(workers: int, path: str, socket: str | None, timeout: int | None) -> None:
-    """Change the number of workers to N, until the next reload."""
+    """Change the number of workers to N, until the file says another one, or an upgrade."""
     from serverd.control import commands
 
     _ask(path, socket, lambda client: commands.scale(client, workers, timeout=timeout))
@@ -251,9 +269,33 @@ def _connect(path: str, socket: str | None) -> ControlClient:
 
 
 def _write(outcome: Outcome) -> int:
-    click.echo(outcome.out, nl=False)
-    click.echo(outcome.err, nl=False, err=True)
+    _show(outcome.out)
+    _say(outcome.err)
     return outcome.code
+
+
+def _show(text: str) -> None:
+    """Write to standard output; raises _OutputError when that fails."""
+    try:
+        click.echo(text, nl=False)
+    except OSError as error:
+        raise _OutputError(*error.args) from error
+
+
+def _say(text: str) -> None:
+    """Write to standard error; when that fails there is nowhere to say so, and the exit code has to do."""
+    try:
+        click.echo(text, nl=False, err=True)
+    except OSError:
+        _abandon(sys.stderr)
+
+
+def _abandon(stream: TextIO) -> None:
+    """Let what `stream` still holds go nowhere: Python would fail once more when it writes it at the very end."""
+    with contextlib.suppress(OSError, ValueError):  # it may have no descriptor, or be closed
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 def _redraw(outcome: Outcome, *, as_json: bool) -> None:
@@ -262,7 +304,7 @@ def _redraw(outcome: Outcome, *, as_json: bool) -> None:
         _write(outcome)
         return
     lines = (outcome.out + outcome.err).replace("\n", f"{_CUT_LINE}\n")
-    click.echo(f"{_HOME}{lines}{_CUT_SCREEN}", nl=False)
+    _show(f"{_HOME}{lines}{_CUT_SCREEN}")
 
 
 def _finish(command: Callable[[], int]) -> NoReturn:
@@ -273,12 +315,12 @@ def _finish(command: Callable[[], int]) -> NoReturn:
     try:
         code = command()
     except OperatorError as error:
-        click.echo(f"serverd: {escape(str(error))}", err=True)
+        _say(f"serverd: {escape(str(error))}\n")
         code = error.exit_code
     except KeyboardInterrupt:
-        click.echo("serverd: not waiting any longer; what was asked goes on", err=True)
+        _say("serverd: not waiting any longer; what was asked goes on\n")
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:  # whoever reads has enough; click ends quietly
+    except _OutputError:  # `_Group.main` says it
         raise
     except Exception:
         code = _report_bug()
@@ -287,5 +329,5 @@ def _finish(command: Callable[[], int]) -> NoReturn:
 
 def _report_bug() -> int:
     traceback.print_exc()
-    click.echo("serverd: this is a bug of serverd, please report it with the lines above", err=True)
+    _say("serverd: this is a bug of serverd, please report it with the lines above\n")
     return EXIT_BUG

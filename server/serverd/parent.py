@@ -1,7 +1,8 @@
-"""What a process does about the death of parents: its own, of which it is told or looks, and those of orphans.
+"""What a process has to do with parents: their death, its own's and those of orphans, and signals that are theirs.
 
-Loader and workers call it, so that a killed supervisor leaves no orphan behind; it knows neither of
-them. The kernel's help is Linux's; elsewhere a child has to see the end of the channel to its parent.
+Loader, preloader and workers call it, so that a killed supervisor leaves no orphan behind, and the supervisor,
+which takes in what the preloader forks; it knows none of them. The kernel's help is Linux's; elsewhere a child has
+to see the end of the channel to its parent.
 """
 
 from __future__ import annotations
@@ -9,12 +10,24 @@ from __future__ import annotations
 import select
 import signal
 import sys
+from types import FrameType
 
-__all__ = ["die_with_parent", "is_orphan", "take_in_orphans"]
+__all__ = ["die_with_parent", "is_orphan", "leave_group_signals", "take_in_orphans"]
 
 # prctl(2), linux/prctl.h.
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+
+# What the supervisor acts upon without ending at once, and what a terminal sends to its jobs. A worker has
+# SIGUSR2 write its stacks later.
+_GROUP_SIGNALS = (
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+)
 
 
 def die_with_parent(number: signal.Signals) -> None:
@@ -31,6 +44,19 @@ def die_with_parent(number: signal.Signals) -> None:
 def take_in_orphans() -> bool:
     """Become the parent of every descendant whose own parent dies; return whether the kernel can do it."""
     return _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def leave_group_signals() -> None:
+    """Leave to the supervisor what a terminal, a session or an operator sends to the whole process group.
+
+    Not SIGTERM and SIGQUIT: whoever sends those to the group wants everybody to end.
+    """
+    for number in _GROUP_SIGNALS:
+        signal.signal(number, _ignore)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Leave the signal to the supervisor; a handler and not SIG_IGN, which the application's children would inherit."""
 
 
 def _prctl(option: int, argument: int) -> bool:

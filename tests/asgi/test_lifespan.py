@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import logging
 import sys
 from collections.abc import Coroutine, Iterator
@@ -54,6 +56,7 @@ def clock() -> Iterator[Time]:
     for task in asyncio.all_tasks(made.loop):
         task.cancel()
     made.settle()
+    gc.collect()  # asyncio complains of an exception that nobody retrieved when its task goes
     made.loop.close()
     assert not made.loop.failures
 
@@ -271,6 +274,119 @@ class TestStart:
             {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {"number": 1}}
         ]
         assert scopes[0]["state"] is lifespan.state
+
+
+class TestBreakingOff:
+    """A start-up whose `start` was cancelled: it ends, and what is complete gets its shutdown."""
+
+    def broken_off(self, application: Any, clock: Time, mode: str = "auto") -> Lifespan:
+        lifespan = Lifespan(application, "shop", mode)
+        start = clock.loop.create_task(lifespan.start())
+        clock.settle()
+        assert not start.done()
+        start.cancel()
+        clock.settle()
+        clock.run(lifespan.stop())
+        assert not asyncio.all_tasks(clock.loop)
+        return lifespan
+
+    def test_one_that_goes_on_is_cancelled_and_waited_for(self, clock: Time, caplog: pytest.LogCaptureFixture) -> None:
+        done: list[str] = []
+
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                await asyncio.sleep(0.5)
+                done.append("rolled back")
+
+        self.broken_off(slow, clock)
+        assert done == ["rolled back"]
+        assert not caplog.records
+
+    def test_that_a_framework_says_it_failed_when_it_is_cancelled_is_no_failure(
+        self, clock: Time, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def framework(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            try:
+                await asyncio.sleep(1000)
+            except BaseException as error:
+                await send({"type": "lifespan.startup.failed", "message": repr(error)})
+                raise
+
+        self.broken_off(framework, clock)
+        assert not caplog.records
+
+    def test_one_that_completes_all_the_same_is_shut_down(self, clock: Time) -> None:
+        seen: list[str] = []
+
+        async def stubborn(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(1000)
+            await send(STARTED)
+            seen.append((await receive())["type"])
+            await send(STOPPED)
+
+        assert self.broken_off(stubborn, clock).phase is Phase.DOWN
+        assert seen == ["lifespan.shutdown"]
+
+    @pytest.mark.parametrize("stage", ["before it asks", "while it starts", "after it has said so"])
+    def test_a_failure_meanwhile_is_logged_once(
+        self, stage: str, clock: Time, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def fails(scope: Any, receive: Any, send: Any) -> None:
+            if stage != "before it asks":
+                await receive()
+            if stage == "after it has said so":
+                await send({"type": "lifespan.startup.failed", "message": "no database"})
+                await asyncio.sleep(1000)
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                raise RuntimeError("no database")
+
+        lifespan = self.broken_off(fails, clock)
+        clock.run(lifespan.stop())
+        [record] = caplog.records
+        assert record.getMessage() == "app shop failed while its start-up was broken off: no database"
+
+    def test_one_that_ended_in_the_same_moment_is_looked_at(
+        self, clock: Time, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        lifespan = Lifespan(raises_during_start, "shop", "auto")
+        start = clock.loop.create_task(lifespan.start())
+        for _ in range(2):  # the application has raised, and `start` has not come to see it
+            clock.loop.call_soon(clock.loop.stop)
+            clock.loop.run_forever()
+        assert lifespan._task is not None
+        assert lifespan._task.done()
+        start.cancel()
+        clock.settle()
+        assert start.cancelled()
+        clock.run(lifespan.stop())
+        assert caplog.messages == ["app shop failed while its start-up was broken off: no database"]
+
+    def test_one_that_does_not_speak_lifespan_is_no_failure(
+        self, clock: Time, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def late(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                assert scope["type"] == "http"
+
+        self.broken_off(late, clock)
+        assert not caplog.records
+
+    def test_one_that_was_judged_is_not_judged_again(self, clock: Time, caplog: pytest.LogCaptureFixture) -> None:
+        lifespan = Lifespan(fails_and_raises, "shop", "auto")
+        with pytest.raises(LifespanError):
+            clock.run(lifespan.start())
+        clock.run(lifespan.stop())
+        assert not caplog.records
 
 
 class TestStop:

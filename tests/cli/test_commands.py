@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -153,7 +154,7 @@ def test_a_path_in_a_message_cannot_forge_lines(tmp_path: Path) -> None:
         (["server.toml"], 'there is no command "server.toml" (did you mean "serverd -c server.toml"?)'),
         (["xyz"], 'there is no command "xyz" (expected one of reload, scale, status, stop, upgrade)'),
         (["scale"], "Missing argument 'N'."),
-        (["scale", "0"], "Invalid value for 'N': 0 is not in the range x>=1."),
+        (["scale", "0"], "Invalid value for 'N': 0 is not in the range 1<=x<=1024."),
         (["scale", "many"], "Invalid value for 'N': 'many' is not a valid integer range."),
         (["reload", "--timeout", "0"], "Invalid value for '--timeout': 0 is not in the range 1<=x<=86400."),
         (["stop", "--json"], "No such option"),
@@ -260,6 +261,32 @@ def test_a_reader_that_has_enough_is_no_bug(file: str) -> None:
     done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
     assert json.loads(done.stdout) == status()
     assert done.stderr == ""
+
+
+def test_a_reader_that_has_gone_is_told_nothing(file: str) -> None:
+    own, its = os.pipe()
+    os.close(own)
+    with os.fdopen(its, "wb") as closed:
+        asking = command("status", "-c", file)
+        done = subprocess.run(asking, stdout=closed, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a disk that is always full is Linux's")
+@pytest.mark.parametrize("option", [[], ["--json"], ["--watch"], ["--help"]], ids=" ".join)
+def test_an_output_that_fails_is_a_line_and_no_bug(file: str, option: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        asking = command("status", "-c", file, *option)
+        done = subprocess.run(asking, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    line = f"serverd: standard output cannot be written: {os.strerror(errno.ENOSPC)}\n"
+    assert (done.returncode, done.stderr) == (1, line)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a disk that is always full is Linux's")
+def test_an_error_that_cannot_be_written_keeps_its_exit_code(tmp_path: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        asking = command("status", "--socket", str(tmp_path / "none.sock"))
+        assert subprocess.run(asking, stderr=full, timeout=60, check=False).returncode == 3
 
 
 def test_watching_on_a_terminal_draws_over_the_look_before(file: str) -> None:

@@ -46,3 +46,29 @@ def test_no_file_is_wrong_usage() -> None:
     done = run()
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"usage" in done.stderr
+
+
+def test_signals_to_the_process_group_are_the_supervisors(file: str) -> None:
+    # Sent while what takes long is imported, and to the whole group, as `kill -HUP -- -PGID` does.
+    program = """
+import os, runpy, signal, sys
+
+class Disturbance:
+    def find_spec(self, name, *_):
+        if name in {"serverd.messages", "serverd.config.load", "pydantic"}:
+            sys.stderr.write(name + " ")
+            for number in ("HUP", "INT", "USR1", "USR2", "TTIN", "TTOU"):
+                os.kill(0, signal.Signals["SIG" + number])
+
+sys.meta_path.insert(0, Disturbance())
+runpy.run_module("serverd.config", run_name="__main__", alter_sys=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program, file],
+        capture_output=True, env={"PORT": "8000"}, start_new_session=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, sorted(done.stderr.split())) == (
+        0,
+        [b"pydantic", b"serverd.config.load", b"serverd.messages"],
+    )
+    assert isinstance(decode(done.stdout), Loaded)

@@ -156,7 +156,7 @@ def test_scaling_under_load_fails_no_request(serve: Serve, configuration: str) -
         for count in (4, 1, 3):
             assert command(server, "scale", str(count)).outcome == (
                 0,
-                f"scaled to {count} worker{'s' if count > 1 else ''}\n",
+                f"scaling to {count} worker{'s' if count > 1 else ''}\n",
                 "",
             )
             load.wait_for_answers(30)
@@ -170,11 +170,14 @@ def test_scaling_under_load_fails_no_request(serve: Serve, configuration: str) -
         load.wait_for_answers(30)
         refused = command(server, "scale", "2000")
     assert load.failures == poll.failures == []
-    assert refused.code == 3
-    assert "from 1 to 1024" in refused.err
+    assert refused.code == 2
+    assert "2000 is not in the range 1<=x<=1024" in refused.err
     assert len(server.workers()) == 4
     assert command(server, "reload").code == 0
-    wait_until(lambda: has_settled(2))  # a reload goes by the file
+    wait_until(lambda: has_settled(4))  # the file has not changed its mind
+    server.file.write_text(configuration.replace("workers = 2", "workers = 3"))
+    assert command(server, "reload").code == 0
+    wait_until(lambda: has_settled(3))
 
 
 # Stop
@@ -189,7 +192,7 @@ def test_a_stop_waits_for_what_is_in_flight(serve: Serve, configuration: str) ->
         server.wait_for("stopping: asked for on the control socket")
         now = status(server)
         assert (now["phase"], now["ready"]) == ("stopping", False)
-        assert command(server, "reload").outcome == (3, "", "serverd: not while stopping\n")
+        assert command(server, "reload").outcome == (3, "", "serverd: the server is stopping\n")
         with pytest.raises(ConnectionRefusedError):
             wait_until(lambda: Client(server.address()).close() is not None)
         assert client.response().body == b"slow"

@@ -26,7 +26,7 @@ async def app(scope, receive, send):
     if scope["type"] != "http":
         raise NotImplementedError
     if scope["path"] == "/slow":
-        await asyncio.sleep(2)
+        await asyncio.sleep(SECONDS)
     length = str(len(BODY)).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
     await send({"type": "http.response.body", "body": BODY})
@@ -62,8 +62,10 @@ app = "versioned"
 path = "/"
 {MOUNTS}"""
 
+LONG = bool(os.environ.get("SERVERD_LONG"))
 # Every reload that brings new workers waits for the slow requests of the last one: a hundred take three minutes.
-RELOADS = 100 if os.environ.get("SERVERD_LONG") else 10
+RELOADS = 100 if LONG else 10
+SLOW = 2 if LONG else 1  # seconds
 # What is reloaded, again and again: new code, settings that the running workers adopt, something that cannot work.
 CHANGES = ("code", "live", "file broken", "live", "code", "live", "app broken", "code", "live", "code")
 FIRST = 5  # reloads until what is held has settled
@@ -98,11 +100,11 @@ class Site:
 
     def write_version(self, number: int) -> None:
         """Change the application's code, as a deployment does."""
-        self._write_module(f'{APP}BODY = b"version {number}"\n')
+        self._write_module(f'SECONDS = {SLOW}\n{APP}BODY = b"version {number}"\n')
 
     def break_app(self) -> None:
         """Write an application that cannot be imported."""
-        self._write_module(f'{APP}BODY = open("/nonexistent/body").read()\n')
+        self._write_module(f'SECONDS = {SLOW}\n{APP}BODY = open("/nonexistent/body").read()\n')
 
     def break_file(self) -> None:
         """Write a configuration that cannot be loaded."""

@@ -8,19 +8,22 @@ import os
 import pwd
 import re
 import resource
+import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
 import pytest
 
+import serverd
 from tests.conftest import Serve
 from tests.support import processes
 from tests.support.client import Client, get
@@ -101,7 +104,9 @@ def test_a_service_manager_hears_of_start_reload_and_stop(serve: Serve, probe: s
     assert server.reload().message.startswith("reload failed")
     (_, reloading), *rest = manager.hear_until("READY")
     assert reloading["RELOADING"] == "1"
-    assert manager.hear_until("STATUS")[-1][1]["STATUS"] == "generation 2, 1 of 1 worker serving"
+    failed = manager.hear_until("STATUS")[-1][1]["STATUS"]
+    assert failed.startswith("generation 2, 1 of 1 worker serving; last reload failed, generation 2 goes on serving: ")
+    assert "unknown key" in failed
     assert server.stop() == 0
     assert manager.said() == [(server.pid, {"STOPPING": "1"}), (server.pid, {"STATUS": "stopping"})]
 
@@ -239,14 +244,39 @@ async def app(scope, receive, send):
 """
 
 
-def can_run_python_as_nobody() -> bool:
-    if os.geteuid() != 0:
-        return False
-    command = [sys.executable, "-c", "import serverd.worker.preloader"]
+# What loader, preloader and workers import, as far as it is not pure Python.
+IMPORTS = "import sys; assert sys.version_info >= (3, 11); import pydantic, httptools, uvloop, serverd.worker.preloader"
+
+
+def can_run_as_nobody(python: str, env: Mapping[str, str]) -> bool:
+    """Tell whether nobody may run that interpreter, and it has what serverd needs."""
+    command = [python, "-P", "-c", IMPORTS]
     try:
-        return subprocess.run(command, user="nobody", extra_groups=[], cwd="/", check=False).returncode == 0
+        done = subprocess.run(
+            command, user="nobody", extra_groups=[], cwd="/", env={**os.environ, **env}, capture_output=True
+        )
     except OSError:
         return False
+    return done.returncode == 0
+
+
+def pythons() -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield interpreters with the environment in which they find serverd: ours, and the system's with our packages."""
+    yield sys.executable, {}
+    other = shutil.which("python3", path="/usr/local/bin:/usr/bin:/bin")
+    if other is not None:
+        source = str(Path(serverd.__file__).parents[1])
+        packages = dict.fromkeys([source, sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
+        yield other, {"PYTHONPATH": os.pathsep.join(packages)}
+
+
+@pytest.fixture
+def python_of_nobody() -> tuple[str, dict[str, str]]:
+    """Return an interpreter that nobody can run, and the environment it needs; root's own may be root's alone."""
+    for python, env in pythons():
+        if can_run_as_nobody(python, env):
+            return python, env
+    pytest.skip("there is no Python that nobody can run and that has what serverd needs")
 
 
 @pytest.fixture
@@ -268,9 +298,10 @@ def privileged_port() -> int:
 @as_root
 @linux_only
 @pytest.mark.parametrize("preload", ["true", "false"])
-def test_root_keeps_what_only_root_may_and_workers_are_nobody(open_directory: Path, serve: Serve, preload: str) -> None:
-    if not can_run_python_as_nobody():
-        pytest.skip("nobody cannot run this Python, or not import serverd")
+def test_root_keeps_what_only_root_may_and_workers_are_nobody(
+    open_directory: Path, python_of_nobody: tuple[str, dict[str, str]], preload: str
+) -> None:
+    python, env = python_of_nobody
     nobody = pwd.getpwnam("nobody")
     (open_directory / "owned.py").write_text(OWNED)
     made, private = open_directory / "made", open_directory / "private"
@@ -294,7 +325,7 @@ app = "owned"
 path = "/"
 """
     file.write_text(text)
-    with Server(file) as server:
+    with Server(file, python=python, env=env) as server:
         groups = os.getgrouplist("nobody", nobody.pw_gid)
         expected = {"user": [nobody.pw_uid] * 3, "group": [nobody.pw_gid] * 3, "groups": groups, "umask": 0o027}
         assert json.loads(get(server.address(), "/write").body) == expected
@@ -320,7 +351,7 @@ path = "/"
 
 @as_root
 def test_what_a_user_may_not_run_is_named(tmp_path: Path, probe: str) -> None:
-    if can_run_python_as_nobody():
+    if can_run_as_nobody(sys.executable, {}):
         pytest.skip("nobody can run this Python")
     file = tmp_path / "server.toml"
     file.write_text(f'[server]\nuser = "nobody"\n\n{probe}')

@@ -30,7 +30,7 @@ TAKES_LONG = pytest.mark.skipif(not LONG, reason="takes long: SERVERD_LONG=1")
 LOOPS = pytest.mark.parametrize("loop", ["uvloop", "asyncio"] if LONG else ["uvloop"])
 
 SLOW = "/slow" if LONG else "/slow?seconds=1"
-REPLACED_WITHIN = 5.0  # seconds; it takes half of one, and on two busy cores several times that
+REPLACED_WITHIN = 1.0 if LONG else 5.0  # seconds: what is promised, and what a busy machine makes of it
 
 CONFIGURATION = f"""\
 [server]
@@ -267,7 +267,7 @@ def test_event_loops_that_stand_still_are_explained_covered_and_replaced(serve: 
     assert re.fullmatch(r"event loop blocked for \d\.\d s by app troubled on GET /block", warning.message)
     assert (warning.level, warning.pid) == ("warning", blocked)
     assert "    time.sleep(float(seconds))" in warning.exception
-    assert re.search(r"^  GET /block \(app troubled, \d\.\d s\)$", warning.exception, re.MULTILINE)
+    assert re.search(r"^  GET /block \(app troubled, (< )?\d\.\d s\)$", warning.exception, re.MULTILINE)
     wait_until(lambda: not any(worker["late"] or worker["covers"] for worker in status(server)["workers"]))
     assert sorted(slot["restarts"] for slot in status(server)["slots"]) == [0, 1, 1]
 
@@ -289,7 +289,7 @@ def assert_explained(hangs: Line, request: str, code: str) -> None:
     """Check the line about a worker that hangs: the request is named, and the line of code that is to blame."""
     assert hangs.level == "error"
     assert re.search(r"its event loop has not turned for \d(\.\d)? s \(hang_timeout\), killing it$", hangs.message)
-    assert re.search(rf"^  {request} \(app troubled, \d+\.\d s\)$", hangs.exception, re.MULTILINE)
+    assert re.search(rf"^  {request} \(app troubled, (< )?\d+\.\d s\)$", hangs.exception, re.MULTILINE)
     source = (APPS / "troubled.py").read_text().splitlines()
     frames = re.findall(rf'File "{APPS}/troubled.py", line (\d+) in \w+', hangs.exception)
     assert frames, hangs.exception

@@ -10,8 +10,9 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,9 +20,10 @@ from serverd import messages
 from serverd.errors import BindError
 from serverd.generation import Address, AddressKind, Generation, Limits, Listener, Logging, Server
 from serverd.net import sockets
-from serverd.net.binding import EVERY_SLOT
+from serverd.net.binding import EVERY_SLOT, UnixBinding
 from serverd.net.bindings import Bindings
-from serverd.net.endpoints import Endpoint
+from serverd.net.endpoints import Access, Endpoint
+from serverd.net.socket_files import change_access, unix_identity
 
 linux_only = pytest.mark.skipif(not sockets.SPREADS, reason="needs sockets that share a port and its connections")
 
@@ -581,6 +583,53 @@ class TestUnix:
             foreign.bind(str(path))
             keeper.close()
             assert path.exists()
+
+    @pytest.mark.parametrize("take_place", [os.symlink, os.link, lambda source, path: Path(path).touch(0o600)])
+    def test_what_took_its_place_between_bind_and_access_is_refused_and_untouched(
+        self, keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, take_place: Callable[[Path, str], None]
+    ) -> None:
+        path, secret = tmp_path / "s", tmp_path / "secret"
+        secret.touch(0o600)
+
+        class Swapped(socket.socket):
+            def bind(self, address: Any) -> None:
+                super().bind(address)
+                if address == str(path):
+                    path.unlink()
+                    take_place(secret, address)
+
+        monkeypatch.setattr(socket, "socket", Swapped)
+        with pytest.raises(BindError, match=f"cannot bind unix:{path}: its file was replaced by another one"):
+            keeper.prepares(generation(1, listener(unix(path), socket_mode=0o666)))
+        assert stat.S_IMODE(secret.stat().st_mode) == stat.S_IMODE(path.stat().st_mode) == 0o600
+
+    @pytest.mark.parametrize("of_another_socket", [False, True])
+    def test_what_took_its_place_before_a_later_change_is_refused_and_untouched(
+        self, tmp_path: Path, of_another_socket: bool
+    ) -> None:
+        path, secret = tmp_path / "s", tmp_path / "secret"
+        with contextlib.ExitStack() as undo, contextlib.closing(UnixBinding.open(str(path), Access(0o600), 1)) as bound:
+            path.unlink()
+            if of_another_socket:
+                undo.enter_context(socket.socket(socket.AF_UNIX)).bind(str(secret))
+                secret.chmod(0o600)
+                path.hardlink_to(secret)
+            else:
+                secret.touch(0o600)
+                path.symlink_to(secret)
+            with pytest.raises(BindError, match="its file was replaced by another one"):
+                bound.change_access(Access(0o666, os.geteuid(), os.getegid()), undo)
+            undo.close()  # taking it back does not touch it either
+            assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+        assert path.is_symlink() or of_another_socket
+
+    def test_a_mode_that_bind_did_not_give_is_set_afterwards(self, tmp_path: Path) -> None:
+        path = tmp_path / "s"
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+            path.chmod(0o600)
+            change_access(str(path), Access(0o666, gid=os.getegid()), unix_identity(str(path)))
+            assert stat.S_IMODE(path.stat().st_mode) == 0o666
 
     def test_a_file_that_somebody_removed_is_bound_anew_by_a_reload(self, keeper: Keeper, tmp_path: Path) -> None:
         path = tmp_path / "s"

@@ -37,7 +37,7 @@ def test_a_plan_tells_what_changes_and_that_code_has() -> None:
 
 
 def test_the_identity_tells_who_serves_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.2.3")
+    monkeypatch.setattr(answers, "VERSION", "1.2.3")
     assert answers.identity("/etc/server.toml", 12.345, [Place("web", "http://127.0.0.1:80")]) == {
         "ok": True,
         "version": "1.2.3",
@@ -53,4 +53,4 @@ def test_from_a_source_checkout_there_is_no_version(monkeypatch: pytest.MonkeyPa
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
-    assert answers.identity("server.toml", 0.0, [])["version"] == "not installed"
+    assert answers.read_version() == "not installed"

@@ -339,9 +339,6 @@ def test_a_process_that_is_not_a_new_child_is_never_taken_for_a_worker(
                 one.children._workers.update(another.children._workers)
             one.preload()
             one.next()
-            if pid == "BYSTANDER":
-                # A child, but not one that came with the request.
-                one.children._pids = lambda: {bystander.pid}  # type: ignore[method-assign]
             # A handle for it could be the end of this machine.
             monkeypatch.setattr(spawn, "Process", lambda pid: pytest.fail(f"took {pid} for a worker"))
             failed = one.spawn(1)
@@ -399,6 +396,19 @@ def test_a_loader_that_has_been_stopped_tells_nothing(stage: SetStage) -> None:
     one.children.stop_loader(loader)
     one.until(lambda: not one.selector.get_map())
     assert outcomes == []
+
+
+def test_a_loader_that_hangs_is_given_up_at_its_deadline_and_told_once(stage: SetStage) -> None:
+    one = stage(loader=(sys.executable, "-c", "import signal; signal.pause()"))
+    outcomes: list[Loaded | LoadFailed] = []
+    one.children.start_loader("server.toml", outcomes.append, 100.0)
+    assert one.children.deadline() == 100.0
+    one.children.expire(99.9)
+    assert outcomes == []
+    one.children.expire(100.0)
+    assert one.children.deadline() is None
+    one.until(lambda: not one.selector.get_map())
+    assert outcomes == [LoadFailed("the configuration could not be read in time")]
 
 
 def test_a_loader_that_says_too_much_is_ended(stage: SetStage, monkeypatch: pytest.MonkeyPatch) -> None:

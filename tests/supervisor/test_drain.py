@@ -63,7 +63,9 @@ def test_the_line_waits_for_an_old_worker_that_does_not_hear_of_its_drain(
     mark = server.mark()
     os.kill(old, signal.SIGSTOP)
     unix = tmp_path / "s"
-    server.file.write_text(server.file.read_text().replace('"127.0.0.1:0"', f'["127.0.0.1:0", "unix:{unix}"]'))
+    text = server.file.read_text().replace('"127.0.0.1:0"', f'["127.0.0.1:0", "unix:{unix}"]')
+    # The umask brings new workers at once: nothing is proposed to one that does not hear.
+    server.file.write_text(text.replace("[server]\n", '[server]\numask = "0022"\n'))
     server.send_signal(signal.SIGHUP)
     server.wait_for(f"listener web: listening on unix:{unix}", since=mark)  # it is committed
     server.send_signal(signal.SIGHUP)

@@ -20,8 +20,8 @@ def scene() -> Scene:
     return Scene()
 
 
-def told(scene: Scene) -> list[tuple[Notice, str]]:
-    """Return what has been told since this was asked last."""
+def told(scene: Scene) -> list[tuple[Notice | None, str]]:
+    """Return what has been told since this was asked last; no notice: only the text is new."""
     notices = [(one.notice, one.text) for one in scene.notified]
     scene.notified.clear()
     return notices
@@ -48,12 +48,12 @@ def test_workers_that_do_not_serve_are_counted(scene: Scene) -> None:
     first, second = scene.serves()
     told(scene)
     scene.exits(first, status=-9)
-    assert told(scene) == [(Notice.READY, ONE)]
+    assert told(scene) == [(None, ONE)]
     scene.are_ready(3)
-    assert told(scene) == [(Notice.READY, BOTH)]
+    assert told(scene) == [(None, BOTH)]
     scene.silent = {second}
     scene.passes(LATE_AFTER)
-    assert told(scene) == [(Notice.READY, ONE)]
+    assert told(scene) == [(None, ONE)]
 
 
 def test_a_reload_ends_when_nothing_older_is_in_reach(scene: Scene) -> None:
@@ -62,7 +62,7 @@ def test_a_reload_ends_when_nothing_older_is_in_reach(scene: Scene) -> None:
     scene.happens(HUP)
     assert told(scene) == [(Notice.RELOADING, BOTH)]
     scene.are_ready(*scene.is_prepared())
-    assert told(scene) == [(Notice.RELOADING, "generation 2, 2 of 2 workers serving")]
+    assert told(scene) == [(None, "generation 2, 2 of 2 workers serving")]
     scene.drains(*old)
     assert told(scene) == [(Notice.READY, "generation 2, 2 of 2 workers serving")]
 
@@ -72,7 +72,7 @@ def test_a_reload_that_running_workers_adopt_ends_when_the_last_has(scene: Scene
     scene.proposes()
     scene.accept(*workers)
     scene.adopted(workers[0])
-    assert told(scene)[-1][0] is Notice.RELOADING
+    assert [notice for notice, _ in told(scene)] == [Notice.READY, Notice.RELOADING, None]
     scene.adopted(workers[1])
     assert told(scene) == [(Notice.READY, "generation 2, 2 of 2 workers serving")]
 
@@ -90,7 +90,18 @@ def test_a_reload_that_fails_has_both_ends_too(scene: Scene, failure: str) -> No
             scene.happens(events.BindFailed("no"))
         case "worker":
             scene.happens(said(scene.is_prepared()[0], Failed("no")))
-    assert told(scene) == [(Notice.RELOADING, BOTH), (Notice.READY, BOTH)]
+    (begun, text), (ended, outcome) = told(scene)
+    assert (begun, text, ended) == (Notice.RELOADING, BOTH, Notice.READY)
+    assert outcome.startswith(f"{BOTH}; last reload failed, generation 1 goes on serving: no")
+
+
+def test_a_failure_is_forgotten_when_the_next_reload_succeeds(scene: Scene) -> None:
+    old = scene.serves()
+    scene.happens(HUP)
+    scene.happens(events.LoadFailed("no"))
+    scene.reloaded()
+    scene.drains(*old)
+    assert told(scene)[-1] == (Notice.READY, "generation 2, 2 of 2 workers serving")
 
 
 def test_the_end_of_a_reload_is_told_before_the_beginning_of_one_that_was_queued(scene: Scene) -> None:
@@ -100,7 +111,8 @@ def test_the_end_of_a_reload_is_told_before_the_beginning_of_one_that_was_queued
     told(scene)
     decided: list[Action] = decide(scene.fleet, events.LoadFailed("no"), scene.now)
     order = [action for action in decided if isinstance(action, Notify | StartLoader)]
-    assert order == [Notify(Notice.READY, BOTH), StartLoader(), Notify(Notice.RELOADING, BOTH)]
+    text = f"{BOTH}; last reload failed, generation 1 goes on serving: no"
+    assert order == [Notify(Notice.READY, text), StartLoader(), Notify(Notice.RELOADING, text)]
 
 
 @pytest.mark.parametrize("delay", [0.0, 5.0], ids=["at once", "after a delay"])

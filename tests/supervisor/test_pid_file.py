@@ -69,13 +69,17 @@ def test_a_reader_sees_the_old_pid_or_the_new_one_whole(path: Path, monkeypatch:
     assert path.read_text() == OURS
 
 
-def test_a_missing_directory_is_made_for_us_alone_to_write(tmp_path: Path) -> None:
-    before = os.umask(0)
+@pytest.mark.parametrize("umask", [0o000, 0o027, 0o077, 0o777], ids=oct)
+def test_a_missing_directory_is_made_for_us_alone_to_write_and_for_everybody_to_read(
+    tmp_path: Path, umask: int
+) -> None:
+    before = os.umask(umask)
     try:
         PidFile(str(tmp_path / "run" / "serverd.pid")).write()
     finally:
-        os.umask(before)
+        found = os.umask(before)
     assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o755
+    assert found == umask
 
 
 def test_more_than_the_last_directory_is_not_made(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ class TestDelay:
         assert actions.StartLoader() not in scene.actions
         assert scene.fleet.phase is Phase.DELAYING
         scene.happens(HUP)
-        assert scene.logged() == "HUP ignored: not while delaying"
+        assert scene.logged() == "HUP ignored: the server is stopping"
         scene.passes(10)
         assert scene.drained() == new
 
@@ -185,7 +185,7 @@ class TestControlSocket:
         scene.happens(asked(1, command, 3))
         (reply,) = scene.replies()
         assert not reply.ok
-        assert reply.text.startswith("not while starting")
+        assert reply.text.startswith("the server is starting")
         scene.happens(asked(2, "stop"))
         assert scene.replies()[-1] == actions.Reply(2, True, "stopping", end=False)
         assert scene.exit_code() == 0

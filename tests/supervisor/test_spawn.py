@@ -153,6 +153,20 @@ class TestProcess:
         assert process.reap_within(10)
         process.kill()
 
+    def test_a_signal_that_is_not_permitted_is_told_and_ends_nobody(
+        self, child: Child, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        process = child(SLEEPS)
+        with monkeypatch.context() as patched:
+            patched.setattr(signal, "pidfd_send_signal", refuse, raising=False)
+            patched.setattr(os, "kill", refuse)
+            process.kill()
+        assert f"cannot send SIGKILL to process {process.pid}: not permitted" in caplog.text
+        assert process.reap() is None
+
     def test_another_process_that_is_started_does_not_take_its_status(self, child: Child) -> None:
         process = child("raise SystemExit(3)")
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -294,6 +308,12 @@ def test_who_is_not_root_tries_to_change_only_what_differs(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(os, "getegid", lambda: 1000)
     assert spawn._identity(account) == options
+
+
+def test_a_worker_of_another_user_leaves_the_session_of_our_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert spawn._options(Surroundings(Account(12, 34, ())))["start_new_session"]
+    assert not spawn._options(Surroundings())["start_new_session"]
 
 
 @linux_only

@@ -330,14 +330,14 @@ class TestScale:
         scene.serves()
         scene.happens(asked(7, "scale", count))
         assert scene.drained() == drained
-        assert scene.replies() == [actions.Reply(7, True, f"scaled to {'1 worker' if count == 1 else '2 workers'}")]
+        assert scene.replies() == [actions.Reply(7, True, f"scaling to {'1 worker' if count == 1 else '2 workers'}")]
 
     def test_a_client_that_wants_more_is_answered_when_there_are_sockets(self, scene: Scene) -> None:
         scene.serves()
         scene.happens(asked(7, "scale", 4))
         assert scene.replies() == []
         scene.happens(events.SlotsOpened(4, 7))
-        assert scene.replies() == [actions.Reply(7, True, "scaled to 4 workers")]
+        assert scene.replies() == [actions.Reply(7, True, "scaling to 4 workers")]
         assert scene.spawned() == [2, 3]
 
     def test_without_sockets_everything_stays(self, scene: Scene) -> None:
@@ -385,9 +385,9 @@ class TestScale:
     def test_during_a_transaction_it_is_refused(self, scene: Scene, step: Step) -> None:
         scene.reaches(step)
         scene.happens(TTIN)
-        assert scene.logged() == f"TTIN ignored: not while {step.value}, try again afterwards"
+        assert scene.logged() == f"TTIN ignored: {scene.fleet.occupation}"
         scene.happens(asked(7, "scale", 1))
-        assert scene.replies() == [actions.Reply(7, False, f"not while {step.value}, try again afterwards")]
+        assert scene.replies() == [actions.Reply(7, False, scene.fleet.occupation)]
 
     def test_while_an_older_generation_drains_it_is_possible(self, scene: Scene) -> None:
         scene.reaches(Step.RETIRING)
@@ -397,14 +397,30 @@ class TestScale:
     def test_before_anything_serves_it_is_refused(self, scene: Scene) -> None:
         scene.happens(events.Begin())
         scene.happens(TTIN)
-        assert scene.logged() == "TTIN ignored: not while starting, try again afterwards"
+        assert scene.logged() == "TTIN ignored: the server is starting"
 
-    def test_a_reload_sets_the_number_from_the_file_again(self, scene: Scene) -> None:
+    def test_a_reload_keeps_the_number_while_the_file_says_what_it_said(self, scene: Scene) -> None:
         scene.serves()
         scene.happens(TTOU)
         assert len(scene.fleet.slots) == 1
-        assert len(scene.reloaded()) == 2
-        assert sorted(scene.fleet.slots) == [0, 1]
+        assert len(scene.reloaded()) == 1
+        assert sorted(scene.fleet.slots) == [0]
+
+    def test_a_file_that_says_another_number_wins(self, scene: Scene) -> None:
+        scene.serves()
+        scene.happens(TTOU)
+        assert len(scene.reloaded(make_generation(workers=3))) == 3
+        assert sorted(scene.fleet.slots) == [0, 1, 2]
+
+    def test_a_reload_that_running_workers_adopt_keeps_the_number_too(self, scene: Scene) -> None:
+        workers = scene.serves()
+        scene.happens(TTIN)
+        scene.happens(events.SlotsOpened(3))
+        scene.are_ready(3)
+        scene.proposes()
+        scene.accept(*workers, 3)
+        assert sorted(scene.fleet.slots) == [0, 1, 2]
+        assert scene.drained() == []
 
     def test_a_slot_that_is_added_is_replaced_like_any_other(self, scene: Scene) -> None:
         scene.serves(make_generation(workers=1))

@@ -120,7 +120,7 @@ def test_how_the_last_reload_ended_is_shown_with_the_time_of_the_day(scene: Scen
     scene.exits(*old)
     scene.happens(HUP)
     scene.happens(events.LoadFailed("server.toml:1: wrong"))
-    text = "reload failed, generation 2 goes on serving: server.toml:1: wrong"
+    text = "generation 2 goes on serving: server.toml:1: wrong"
     assert status(scene)["last_reload"] == {"ok": False, "at": WALL, "message": text}
 
 

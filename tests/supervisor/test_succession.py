@@ -88,6 +88,19 @@ Start = Callable[..., Upgrade]
 # The old one
 
 
+def test_what_select_has_seen_of_one_that_is_reaped_meanwhile_is_of_no_interest(upgrade: Start) -> None:
+    one = upgrade(WAITS)
+    seen = one.selector.select(PATIENCE)
+    os.kill(one.successor.pid, signal.SIGKILL)
+    end = time.monotonic() + PATIENCE
+    while not one.events:  # SIGCHLD has come first
+        assert time.monotonic() < end
+        one.successor.look()
+    for key, mask in seen:
+        key.data(mask)
+    assert [type(event) for event in one.events] == [events.SuccessorFailed]
+
+
 def test_one_that_serves_is_waited_for_no_longer(upgrade: Start) -> None:
     one = upgrade(SERVES + WAITS)
     one.until(lambda: bool(one.events))

@@ -245,7 +245,9 @@ class TestReload:
         running.is_ready()
         old = running.asks()[2]
         os.kill(old, signal.SIGSTOP)  # it does not hear of its drain
-        running.configure(server={"workers": 1}, addresses=["127.0.0.1:0", f"unix:{tmp_path / 's'}"])
+        # The padding, in the application's environment, brings new workers: nothing is proposed to one that is deaf.
+        addresses = ["127.0.0.1:0", f"unix:{tmp_path / 's'}"]
+        running.configure(server={"workers": 1}, addresses=addresses, padding=1)
         running.tells(signal.SIGHUP)
         running.waits_for(f"listener web: listening on unix:{tmp_path / 's'}")  # it is committed
         running.tells(signal.SIGHUP)

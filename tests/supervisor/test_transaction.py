@@ -503,6 +503,6 @@ class TestQueuedReload:
     def test_it_is_dropped_when_the_supervisor_stops(self, scene: Scene) -> None:
         workers = scene.serves()
         scene.happens(TERM)
-        assert scene.happens(HUP) == [actions.Log("warning", "HUP ignored: not while stopping")]
+        assert scene.happens(HUP) == [actions.Log("warning", "HUP ignored: the server is stopping")]
         scene.exits(*workers)
         assert scene.exit_code() == 0

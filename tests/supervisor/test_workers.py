@@ -216,7 +216,7 @@ class TestExplanation:
         first, _ = scene.serves()
         scene.happens(events.WorkerBroke(first, "sent nonsense"))
         scene.exits(first, status=-9)
-        assert scene.logged() == "worker 0 (pid 101) was killed by SIGKILL, starting another"
+        assert scene.logged() == "worker 0 (pid 101) was killed: it sent nonsense, starting another"
 
 
 class TestHang:
@@ -235,6 +235,8 @@ class TestHang:
         assert [action for action in scene.actions if isinstance(action, actions.LogStacks | actions.Kill)] == wanted
         scene.exits(first, status=-9)
         assert scene.spawned() == [0]
+        why = "it hangs: its event loop has not turned for 10.5 s (hang_timeout)"
+        assert scene.fleet.slots[0].last_exit == f"worker 0 (pid 101) was killed: {why}"
 
     def test_the_requests_are_those_that_it_named_last(self, scene: Scene) -> None:
         first, _ = scene.serves()

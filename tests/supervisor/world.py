@@ -193,7 +193,9 @@ class World:
         self.answers[action.client] += 1
 
     def _notify(self, action: actions.Notify) -> None:
-        self.notices.append(action.notice)
+        if action.notice is not None:
+            assert [action.notice] != self.notices[-1:], "nothing is told twice"
+            self.notices.append(action.notice)
 
     def _log(self, action: actions.Log) -> None:
         if found := re.match(r"(?:ready|reloaded): generation (\d+)", action.message):

@@ -7,10 +7,12 @@ whole process group is killed by its id at the end, whatever happened.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from serverd.config.control import configured_socket
 from tests.support import processes
 
 __all__ = ["Address", "Line", "Server"]
@@ -61,9 +64,16 @@ class Line:
 class Server:
     """`python -m serverd -c FILE` as a context manager; entering waits until it is ready."""
 
-    def __init__(self, file: Path, *, env: Mapping[str, str] | None = None, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        file: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+        python: str = sys.executable,
+    ) -> None:
         self.file = file
-        self._command = [sys.executable, "-m", "serverd", *(arguments or ("-c", str(file)))]
+        self._command = [python, "-m", "serverd", *(arguments or ("-c", str(file)))]
         # BIND is what the examples take their address from.
         self._env = {**os.environ, "BIND": "127.0.0.1:0", **(env or {})}
         self._changed = threading.Condition()
@@ -104,7 +114,8 @@ class Server:
             error.add_note(f"output of serverd:\n{self.output}")
 
     def kill(self) -> None:
-        """Kill whatever is left of the process group; harmless when nothing is."""
+        """Kill whatever is left of the process group, and take away its socket file; harmless when nothing is."""
+        members = processes.group(self.pid)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait(TIMEOUT)
@@ -113,6 +124,17 @@ class Server:
         assert not self._reader.is_alive(), f"a process outside the group of {self.pid} still holds the output"
         assert self._process.stdout is not None
         self._process.stdout.close()
+        for pid in members:
+            processes.wait_for_end(pid)
+        self._remove_control_socket()
+
+    def _remove_control_socket(self) -> None:
+        """Remove the file of the control socket unless another server, of the same configuration, listens on it."""
+        path = Path(configured_socket(str(self.file), self._env))
+        # OSError: the path is too long, somebody's whose queue is full, or of a file that is private.
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+            if path.is_socket() and client.connect_ex(str(path)) == errno.ECONNREFUSED:
+                path.unlink()
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the supervisor alone."""

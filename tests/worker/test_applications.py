@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import sys
 from collections.abc import Coroutine, Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from serverd.generation import App, AppTarget, Generation, Limits, Listener, Logging, Mount, Server
 from serverd.messages import AppDown, AppUp, Failed, Message, Starting
-from serverd.worker.applications import Applications, Preloaded
+from serverd.worker.applications import Applications, Imported
 from serverd.worker.apps import load_app
 from serverd.worker.serving import Serving
 from serverd.worker.sources import Sources
@@ -249,6 +250,62 @@ def test_nothing_is_tried_any_more_once_it_is_given_up(scene: Scene) -> None:
     assert scene.get("/bad").startswith(b"HTTP/1.1 503 ")
 
 
+FRAMEWORK = """
+import asyncio, sys
+trace = sys.modules.setdefault("larder_trace", [])
+async def app(scope, receive, send):
+    \"\"\"As Starlette does it: whatever ends it, it says first that it has failed.\"\"\"
+    started = False
+    await receive()
+    try:
+        for _ in range(2):
+            await asyncio.sleep(0)
+        trace.append("start-up")
+        await send({"type": "lifespan.startup.complete"})
+        started = True
+        await receive()
+        trace.append("shutdown")
+    except BaseException as error:
+        await send({"type": f"lifespan.{'shutdown' if started else 'startup'}.failed", "message": repr(error)})
+        raise
+    await send({"type": "lifespan.shutdown.complete"})
+"""
+
+
+@pytest.mark.parametrize("on_failure", ["exit", "unavailable"])
+@pytest.mark.parametrize("turns", range(16))
+def test_what_has_started_is_shut_down_however_early_the_drain_comes(
+    scene: Scene, turns: int, on_failure: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.write("larder_first.py", FRAMEWORK)
+    scene.write("larder_second.py", FRAMEWORK)
+    scene.make(("first", "larder_first:app"), ("second", "larder_second:app"), on_failure=on_failure)
+    bring_up = scene.loop.create_task(scene.applications.bring_up())
+    for _ in range(turns):
+        scene.loop.call_soon(scene.loop.stop)
+        scene.loop.run_forever()
+    bring_up.cancel()
+    scene.run(asyncio.wait({bring_up}))
+    scene.run(scene.applications.shut_down(1.0))
+    assert not asyncio.all_tasks(scene.loop)
+    gc.collect()  # asyncio complains of an exception that nobody retrieved when its task goes
+    assert not scene.loop.failures
+    assert not caplog.records
+    trace: Any = sys.modules.get("larder_trace", [])
+    assert trace.count("start-up") == trace.count("shutdown")
+    if turns == 15:
+        assert trace.count("start-up") == 2  # late enough: all cases lie between none and all
+
+
+def test_a_try_that_failed_leaves_nothing_to_shut_down(scene: Scene) -> None:
+    scene.write("larder_life.py", LIFESPAN)
+    scene.make(("life", "larder_life:app"))
+    scene.bring_up()
+    for _ in range(5):
+        scene.advance(60.0)
+    assert scene.applications._lifespans == []
+
+
 def test_an_application_that_must_not_fail_ends_the_start(scene: Scene) -> None:
     scene.write("larder_bad.py", "1 / 0")
     scene.make(("bad", "larder_bad:app"), on_failure="exit")
@@ -291,7 +348,7 @@ def preload(scene: Scene) -> None:
     sources = Sources(app.directory for app in scene.generation.apps)
     applications = {app.name: load_app(app) for app in scene.generation.apps}
     sources.remember()
-    scene.applications = Applications(scene.generation, scene.told.append, Preloaded(applications, sources))
+    scene.applications = Applications(scene.generation, scene.told.append, Imported(applications, sources))
 
 
 def test_what_was_imported_before_the_fork_is_not_imported_again(scene: Scene) -> None:

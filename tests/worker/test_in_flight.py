@@ -44,11 +44,23 @@ def test_a_request_ages_from_the_look_that_saw_it_first(wire: Wire, in_flight: I
     assert in_flight.shown() == ("GET /one (app shop, 6.2 s)", "GET /two (app shop, 1.2 s)")
 
 
-def test_a_request_that_nobody_has_looked_at_yet_began_after_the_last_look(wire: Wire, in_flight: InFlight) -> None:
+@pytest.mark.parametrize(("seconds", "age"), [(0.0, "< 0.1 s"), (0.5, "< 0.5 s"), (0.53, "< 0.6 s"), (3.0, "< 3.0 s")])
+def test_a_request_that_nobody_has_looked_at_yet_is_younger_than_the_last_look(
+    wire: Wire, in_flight: InFlight, seconds: float, age: str
+) -> None:
+    request(wire, "/old")
     in_flight.look()
-    wire.loop.now += 3.0
     request(wire, "/fresh")
-    assert in_flight.shown() == ("GET /fresh (app shop, 3.0 s)",)
+    wire.loop.now += seconds
+    assert in_flight.shown() == (f"GET /old (app shop, {seconds:.1f} s)", f"GET /fresh (app shop, {age})")
+
+
+def test_a_request_is_described_alone_as_it_is_among_others(wire: Wire, in_flight: InFlight) -> None:
+    request(wire, "/one")
+    [exchange] = wire.service.exchanges
+    in_flight.look()
+    wire.loop.now += 2.0
+    assert in_flight.describe(exchange) == "GET /one (app shop, 2.0 s)"
 
 
 def test_a_request_that_has_ended_is_forgotten(wire: Wire, in_flight: InFlight) -> None:
@@ -76,14 +88,14 @@ def test_a_long_path_is_cut_and_the_rest_is_kept(wire: Wire, in_flight: InFlight
     [shown] = in_flight.shown()
     assert len(shown) == 200
     assert shown.startswith("GET /xxxx")
-    assert shown.endswith("xxx... (app shop, 0.0 s)")
+    assert shown.endswith("xxx... (app shop, < 0.1 s)")
 
 
 def test_nothing_in_a_request_can_forge_a_line(wire: Wire, in_flight: InFlight) -> None:
     request(wire, "/a")
     exchange = next(iter(wire.service.exchanges))
     exchange._head.raw_path = b"/a\n\x1b[31m\xff"
-    assert in_flight.shown() == ("GET /a\\n\\x1b[31m\\xff (app shop, 0.0 s)",)
+    assert in_flight.shown() == ("GET /a\\n\\x1b[31m\\xff (app shop, < 0.1 s)",)
 
 
 def test_a_request_is_found_by_its_task(wire: Wire, in_flight: InFlight) -> None:

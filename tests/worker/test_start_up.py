@@ -72,6 +72,32 @@ def test_a_start_up_that_hangs_is_given_up_when_nobody_wants_it_any_more(
     assert (code, out, err) == (0, "ended\n", "")
 
 
+STARTS = """
+import time
+time.sleep(0.3)  # the drain comes meanwhile
+async def app(scope, receive, send):
+    await receive()
+    print("up", flush=True)
+    try:
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        print("down", flush=True)
+    except BaseException as error:
+        await send({"type": "lifespan.shutdown.failed", "message": repr(error)})
+        raise
+"""
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_an_application_that_starts_when_nobody_wants_it_any_more_is_shut_down(spawn: Spawn, loop: str) -> None:
+    worker = spawn(STARTS, loop)
+    assert isinstance(worker.hear_any(), Starting)
+    drain(worker)
+    code, out, err = worker.wait()
+    assert (code, err) == (0, "")
+    assert out in ("", "up\ndown\n")
+
+
 @pytest.mark.parametrize(
     ("statement", "brief"),
     [

@@ -358,7 +358,7 @@ def test_settings_that_are_adopted_are_gone_by(spawn: Callable[..., Worker]) -> 
     with begun(worker, "/wait") as client:
         worker.process.send_signal(signal.SIGTERM)
         read_all(client)
-    assert "cut after draining for 0.2 s: GET /wait" in worker.wait()[2]
+    assert "cut after draining for 0.2 s: GET /wait (app shop, " in worker.wait()[2]
 
 
 def test_new_settings_are_declined_when_the_code_has_changed(spawn: Callable[..., Worker], tmp_path: Path) -> None:

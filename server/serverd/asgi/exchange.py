@@ -29,10 +29,9 @@ __all__ = ["Exchange"]
 
 log = logging.getLogger("serverd.exchange")
 
-# Request body kept for an application that does not read; above it the peer is not read either.
-# One read of the event loop, as uvicorn and hypercorn keep.
+# Request body kept for an application that does not read: one read of the event loop, as uvicorn and hypercorn do.
 BODY_HIGH_WATER = 64 * 1024
-FAIR_PARTS = 16  # parts of a response body after which others get their turn
+FAIR_SIZE = 64 * 1024  # bytes of a response body, one socket buffer's worth, after which others get their turn
 
 
 class Exchange:
@@ -50,12 +49,12 @@ class Exchange:
         "_fields",
         "_head",
         "_left",
-        "_parts",
         "_status",
         "_stream",
         "_trailers",
         "_waiter",
         "_waiting",
+        "_weight",
         "endpoint",
         "owes_continue",
         "scope",
@@ -87,7 +86,7 @@ class Exchange:
         self._fields: Fields = []
         self._left: int | None = None  # bytes until the announced Content-Length; None: not announced
         self._bodiless = head.method == "HEAD"  # RFC 9110 §6.4.1; 204 and 304 as well, once known
-        self._parts = 0  # of the body, sent after the first
+        self._weight = 0  # of the parts of the body after the first: their bytes, and something for each
         self._trailers: Fields | None = None  # None: none are announced
 
     # The connection's side.
@@ -273,11 +272,12 @@ class Exchange:
         self._send_part(data, end)
 
     def _send_more_body(self, message: Message) -> Awaitable[None] | None:
-        self._send_part(*self._count(message))
-        self._parts += 1
-        # An application that awaits nothing else would keep the loop from everybody, and never hear that its
-        # client has gone.
-        return None if self._parts % FAIR_PARTS else asyncio.sleep(0)
+        data, end = self._count(message)
+        self._send_part(data, end)
+        # Else one that awaits nothing would keep the loop from everybody, and never hear that its client has gone.
+        turns = self._weight // FAIR_SIZE
+        self._weight += len(data) + FAIR_SIZE // 16
+        return asyncio.sleep(0) if self._weight // FAIR_SIZE > turns else None
 
     def _send_part(self, data: bytes, end: bool) -> None:
         if end and self._trailers is None:

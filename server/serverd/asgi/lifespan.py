@@ -50,25 +50,30 @@ class Lifespan:
         self._failure: str | None = None  # the message of a *.failed
         self._exit: BaseException | None = None  # the application has called sys.exit()
         self._task: asyncio.Task[None] | None = None
+        self._judged = False  # `start` has said how the start-up ended; not if it was cancelled
 
     async def start(self) -> None:
-        """Run the start-up; raises LifespanError, with the application's exception as its cause."""
+        """Run the start-up; raises LifespanError, with the application's exception as its cause.
+
+        Who cancels it calls `stop`, which brings to an end what has begun.
+        """
         if self._mode == "off":
             return
         self.phase = Phase.SILENT
         self._events.put_nowait({"type": "lifespan.startup"})
         self._task = asyncio.create_task(self._call(), name=f"lifespan of {self.name}")
+        self._task.add_done_callback(self._on_end)
         await self._wait_for_answer()
         if self._failure is not None:
             await asyncio.wait({self._task}, timeout=_LAST_WORDS_TIMEOUT)
             self._task.cancel()  # without effect on one that has ended
+        self._judged = True
+        if self._failure is not None:
             # Starlette sends its whole traceback as the message; the exception that follows says it again.
             message = self._failure.strip().rpartition("\n")[2] if self._exception() else self._failure
             raise LifespanError(f"start-up failed: {message or 'without a message'}") from self._exception()
-        if self.phase is Phase.UP:
-            self._task.add_done_callback(self._on_early_end)
-            return
-        self._judge_end()
+        if self.phase is not Phase.UP:
+            self._judge_end()
 
     def _judge_end(self) -> None:
         """Decide about an application that ended before its start-up was complete."""
@@ -87,10 +92,17 @@ class Lifespan:
         log.info("app %s does not speak lifespan (%s)", self.name, why)
 
     async def stop(self) -> None:
-        """Run the shutdown; a failure is logged, nobody can do anything about it."""
-        if self.phase is not Phase.UP or self._task is None:
+        """Run the shutdown; a failure is logged, nobody can do anything about it.
+
+        A start-up whose `start` was cancelled is broken off if it goes on, and followed by its shutdown if it is
+        complete, whichever way that came about.
+        """
+        if self._task is None:
             return
-        self._task.remove_done_callback(self._on_early_end)
+        if not self._judged and self.phase is not Phase.UP:
+            await self._break_off()
+        if self.phase is not Phase.UP:
+            return
         self.phase = Phase.STOPPING
         self._failure = None
         self._answered.clear()
@@ -101,6 +113,25 @@ class Lifespan:
         if self._failure is not None or error is not None:
             log.error("app %s failed to shut down: %s", self.name, self._failure or error, exc_info=error)
         self._task.cancel()
+
+    async def _break_off(self) -> None:
+        """Cancel a start-up that nobody waits for any more; return when it has ended, or is complete after all."""
+        assert self._task is not None  # the caller has looked
+        self._judged = True
+        failure = self._failure  # as of now: a framework that is cancelled says that it has failed
+        self._answered.clear()
+        self._task.cancel()  # without effect on one that has ended
+        await self._wait_for_answer()
+        if self.phase is Phase.UP:
+            return
+        await asyncio.wait({self._task}, timeout=_LAST_WORDS_TIMEOUT)
+        error = self._exception()
+        if error is not None and self.phase is Phase.SILENT and _is_about_scope(error):
+            return  # it does not speak lifespan
+        if failure is not None or error is not None:
+            log.error(
+                "app %s failed while its start-up was broken off: %s", self.name, failure or error, exc_info=error
+            )
 
     async def _call(self) -> None:
         scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
@@ -127,10 +158,14 @@ class Lifespan:
             return None
         return task.exception()
 
-    def _on_early_end(self, task: asyncio.Task[None]) -> None:
-        error = self._exception()
-        if error is not None:
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        error = self._exception()  # looked at in any case: asyncio complains of one that nobody has retrieved
+        if error is None:
+            return
+        if self.phase is Phase.UP:
             log.error("app %s: its lifespan ended with an error while it was serving", self.name, exc_info=error)
+        else:  # who waits for it says so; one that comes later changes nothing
+            log.debug("app %s: its lifespan ended with an error: %r", self.name, error)
 
     async def _receive(self) -> Message:
         if self.phase is Phase.SILENT:

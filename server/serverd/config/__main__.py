@@ -10,9 +10,7 @@ import os
 import signal
 import sys
 
-from serverd.errors import ConfigError
-from serverd.messages import Loaded, LoadFailed, encode
-from serverd.parent import die_with_parent
+from serverd.parent import die_with_parent, leave_group_signals
 
 __all__ = ["main"]
 
@@ -22,8 +20,12 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m serverd.config FILE", file=sys.stderr)
         return 2
+    leave_group_signals()  # a HUP to the process group is a word to the supervisor, and no failure to load
     die_with_parent(signal.SIGKILL)  # a supervisor that is killed leaves nobody who wants the outcome
-    from serverd.config.load import load  # pydantic takes a while, in which the supervisor may die
+    # Imported now, because it takes a while, pydantic above all, in which the supervisor may die or a signal come.
+    from serverd.config.load import load
+    from serverd.errors import ConfigError
+    from serverd.messages import Loaded, LoadFailed, encode
 
     try:
         message: Loaded | LoadFailed = Loaded(load(arguments[0], os.environ))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import PurePath
 
 from serverd.config.document import Unreadable
 
@@ -16,9 +17,10 @@ __all__ = ["LARGEST_FILE", "read_text"]
 LARGEST_FILE = 1024 * 1024  # bytes; a hundred times the longest sensible file, and no log by mistake
 
 
-def read_text(path: str) -> str:
+def read_text(path: str, reader: int | None = None) -> str:
     """Return the text of the regular file at `path`.
 
+    `reader`: the user, another than ours, who is told what the file holds, and must not choose which file that is.
     Raises Unreadable with a predicate.
     """
     try:
@@ -28,6 +30,8 @@ def read_text(path: str) -> str:
         if not stat.S_ISREG(status.st_mode):  # a pipe could block for ever, and could not be read again on reload
             raise Unreadable("is not a regular file")
         with open(path, "rb", opener=_open_without_waiting) as file:
+            if reader is not None:
+                _refuse_foreign(path, os.fstat(file.fileno()), reader)
             content = file.read(LARGEST_FILE + 1) or b""  # the size that stat has is 0 for what the kernel makes up
         if len(content) > LARGEST_FILE:
             raise Unreadable(f"is larger than {LARGEST_FILE} bytes")
@@ -47,3 +51,33 @@ def read_text(path: str) -> str:
 def _open_without_waiting(path: str, flags: int) -> int:
     """Open a file that only looks regular, as some do in /proc and /sys, without waiting for what it may bring."""
     return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _refuse_foreign(path: str, opened: os.stat_result, reader: int) -> None:
+    """Raise Unreadable unless the file is the reader's own, or nobody but root and us can put another in its place."""
+    if opened.st_uid == reader:
+        return  # also behind a link: what is theirs tells them nothing new
+    place = _replaceable(os.path.abspath(path), opened, frozenset({0, os.geteuid()}))
+    if place:
+        raise Unreadable(
+            f"could be replaced by another file: {place} is a symbolic link, or others than root can change it"
+            " (expected a file of the user that `user` names, or a path without links that only root can change)"
+        )
+
+
+def _replaceable(path: str, opened: os.stat_result, trusted: frozenset[int]) -> str:
+    """Return the first place on an absolute path that somebody who is not `trusted` decides about; "" when none.
+
+    From the top down, so that what was found safe stays what the next name is looked up in.
+    """
+    parents = [str(parent) for parent in reversed(PurePath(path).parents)]
+    for parent in parents:
+        found = os.lstat(parent)
+        open_to_others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        # In a sticky directory nobody can rename what is root's; but links to root's files can be made in it.
+        kept = found.st_mode & stat.S_ISVTX and parent != parents[-1]
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in trusted or (open_to_others and not kept):
+            return parent
+    found = os.lstat(path)
+    same = (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)
+    return "" if same and found.st_uid in trusted else path

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TypeVar
 
 from serverd.config.apps import resolve_app, shared_variables
@@ -106,15 +107,16 @@ def _assemble(
     names = {table: _names(fragments, table, complete) for table in ("listeners", "apps")}
     for table, defined in names.items():
         _refuse_mass(top.document, len(defined.known), table)
+    server = resolve_server(top.root, problems)
     listeners = _resolve_listeners(top, fragments, problems)
-    apps = _resolve_apps(fragments, problems)
+    apps = _resolve_apps(fragments, server.account.uid, problems)
     mounts = _resolve_mounts(fragments, names["listeners"], names["apps"], problems)
     problems += _nothing_to_do(fragments, names["listeners"], complete)
     problems += idle_limits(top.root, listeners) if names["listeners"].complete else ()
     problems += taken_files(top.root, _files(fragments, listeners))
     return Generation(
         source=top.document.path,
-        server=resolve_server(top.root, problems),
+        server=server,
         listeners=tuple(listener for _, listener in listeners),
         apps=tuple(app for _, app in apps),
         mounts=tuple(mounts),
@@ -153,10 +155,12 @@ def _resolve_listeners(
     return listeners
 
 
-def _resolve_apps(fragments: Fragments, problems: list[Problem]) -> list[tuple[Entry[App], PlainApp]]:
+def _resolve_apps(fragments: Fragments, user: int | None, problems: list[Problem]) -> list[tuple[Entry[App], PlainApp]]:
+    """Return the apps; `user` is who the workers become, None when they stay who we are."""
+    reader = None if user == os.geteuid() else user
     entries = [entry for fragment in fragments for entry in fragment.apps()]
     problems += _defined_twice(entries)
-    apps = [(entry, resolve_app(entry, read_text, problems)) for entry in entries]
+    apps = [(entry, resolve_app(entry, partial(read_text, reader=reader), problems)) for entry in entries]
     problems += foreign_modules(apps)
     problems += shared_variables(apps)
     return apps

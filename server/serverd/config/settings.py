@@ -43,14 +43,23 @@ class Section(BaseModel):
 class Recycle(Section):
     """When a worker is replaced although nothing is wrong with it; its successor is ready first."""
 
-    requests: Count = Field(default=0, ge=0, description="After so many requests; 0 is never.")
+    requests: Count = Field(
+        default=0,
+        ge=0,
+        description="After so many requests; looked at twice a second, so that a busy worker serves some more; 0 is"
+        " never.",
+    )
     jitter: Count = Field(
         default=0,
         ge=0,
         description="Up to so many requests more, differing from worker to worker, so that they do not go together.",
     )
     lifetime: Lifetime = Field(default=0, description="After so long; 0 is never.")
-    memory: Memory = Field(default=0, description="Above so much resident memory; 0 is never.")
+    memory: Memory = Field(
+        default=0,
+        description="Above so much resident memory, which counts also what it shares with others (preload); 0 is"
+        " never.",
+    )
 
 
 class Server(Section):
@@ -75,7 +84,10 @@ class Server(Section):
         default=None, description="Their group; the user's own by default.", examples=["www-data"]
     )
     umask: Umask | None = Field(
-        default=None, description="Permission bits that files made by workers do not get.", examples=["0027"]
+        default=None,
+        description="Permission bits that files made by workers do not get, nor what the supervisor makes without a"
+        " mode of its own: a new log file, unix sockets without socket_mode.",
+        examples=["0027"],
     )
     pid_file: MaybePath = Field(
         default="", description='A file that holds the pid of the supervisor, relative to this file; "" is none.'
@@ -94,7 +106,8 @@ class Server(Section):
     hang_timeout: HangTimeout = Field(
         default=as_written("30s"),
         description="A worker whose event loop does not answer for so long has its stacks logged, is killed and"
-        " replaced; 0 is never.",
+        " replaced; 0 is never, and then one that also holds the interpreter lock (GIL) can outlive a supervisor"
+        " that is killed.",
     )
     lag_threshold: LagThreshold = Field(
         default=as_written("1s"),

@@ -210,7 +210,7 @@ class Connection(asyncio.Protocol):
             self._last_unsent = unsent
             self._stalled_at = now
         elif now - self._stalled_at >= self.service.limits.send_timeout:
-            self.cut()
+            self._reset()  # else the kernel goes on offering what is unsent, which may be megabytes, for minutes
 
     def _end(self, linger: bool) -> None:
         """Close after what is unsent has left; `linger` reads on meanwhile and throws away (RFC 9112 §9.6)."""

@@ -65,7 +65,7 @@ def reload(client: ControlClient, *, dry_run: bool = False, timeout: float | Non
 
 
 def scale(client: ControlClient, workers: int, *, timeout: float | None = None) -> Outcome:
-    """Change the number of workers until the next reload."""
+    """Change the number of workers, until the file says another one, or an upgrade."""
     return _told(client.ask({"command": "scale", "workers": workers}, timeout))
 
 

@@ -14,9 +14,11 @@ import stat
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from serverd.errors import BindError
 from serverd.generation import Address
 from serverd.net import sockets
 from serverd.net.endpoints import Access, Endpoint, overlap
+from serverd.net.socket_files import Identity, change_access, unix_identity
 
 __all__ = ["EVERY_SLOT", "Binding", "SharedBinding", "TcpBinding", "UnixBinding"]
 
@@ -164,7 +166,7 @@ class SharedBinding:
 class UnixBinding(SharedBinding):
     """A unix socket and the file that stands for it."""
 
-    def __init__(self, sock: socket.socket, path: str, identity: tuple[int, int] | None, access: Access) -> None:
+    def __init__(self, sock: socket.socket, path: str, identity: Identity | None, access: Access) -> None:
         super().__init__([sock])
         self._path = path
         self._identity = identity
@@ -176,8 +178,8 @@ class UnixBinding(SharedBinding):
 
         Raises OSError or BindError.
         """
-        sock = sockets.open_unix(path, access, backlog)
-        return cls(sock, path, sockets.unix_identity(path), access)
+        sock, identity = sockets.open_unix(path, access, backlog)
+        return cls(sock, path, identity, access)
 
     @classmethod
     def restore(cls, record: Record, take: Take) -> UnixBinding:
@@ -191,25 +193,25 @@ class UnixBinding(SharedBinding):
 
     def is_reachable(self) -> bool:
         """Whether the file is still the one that was bound; somebody may have removed it."""
-        return sockets.unix_identity(self._path) == self._identity
+        return unix_identity(self._path) == self._identity
 
     def change_access(self, access: Access, undo: contextlib.ExitStack) -> None:
         """Give the file another owner and mode; `undo` gets what restores it.
 
-        Raises OSError as the kernel says it.
+        Raises OSError as the kernel says it, or BindError when another file has taken its place.
         """
         if access == self._access:
             return
         found = os.lstat(self._path)
         before = Access(stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
         undo.callback(self._restore_access, self._access, before)
-        sockets.change_access(self._path, access)
+        change_access(self._path, access, self._identity)
         self._access = access
 
     def _restore_access(self, asked: Access, found: Access) -> None:
         self._access = asked
-        with contextlib.suppress(OSError):  # somebody removed the file meanwhile
-            sockets.change_access(self._path, found)
+        with contextlib.suppress(OSError, BindError):  # somebody removed or replaced the file meanwhile
+            change_access(self._path, found, self._identity)
 
     def close(self, keep_files: bool = False) -> None:
         if not keep_files and self._identity is not None and self.is_reachable():

@@ -1,8 +1,8 @@
-"""Binding, adopting and describing single listening sockets: the only place of serverd that binds.
+"""Binding, adopting and describing single listening sockets: the only place of serverd that binds those of listeners.
 
 It knows no generations and no workers (`bindings` does), accepts nothing and needs no event loop.
-`bindings` calls it in the supervisor. Functions raise OSError as the kernel said it, or BindError
-with the bare reason; `refusal` turns either into the sentence for the operator.
+`binding`, `bindings`, `inheritance` and `plan` call it, in the supervisor. Functions raise OSError as
+the kernel said it, or BindError with the bare reason; `refusal` turns either into the sentence for the operator.
 
 Two servers must not share a port unnoticed, although SO_REUSEPORT lets any process of the same
 user join in. So each TCP endpoint is first probed by a socket without SO_REUSEPORT, which fails
@@ -25,11 +25,11 @@ from collections.abc import Iterator
 from serverd.errors import BindError
 from serverd.generation import Address
 from serverd.net.endpoints import EVERYWHERE_4, EVERYWHERE_6, Access, Endpoint
+from serverd.net.socket_files import Identity, change_access, new_identity, unix_identity
 
 __all__ = [
     "SPREADS",
     "adopt",
-    "change_access",
     "describe",
     "is_listening",
     "open_guard",
@@ -37,7 +37,6 @@ __all__ = [
     "open_unix",
     "refusal",
     "resolve",
-    "unix_identity",
 ]
 
 # Only Linux spreads connections over the listening sockets that share a TCP port by SO_REUSEPORT
@@ -122,8 +121,8 @@ def open_tcp(endpoint: Endpoint) -> socket.socket:
     return sock
 
 
-def open_unix(path: str, access: Access, backlog: int) -> socket.socket:
-    """Return a listening unix socket at `path`, with its permissions in place before it listens.
+def open_unix(path: str, access: Access, backlog: int) -> tuple[socket.socket, Identity]:
+    """Return a listening unix socket at `path`, and its file, with its permissions in place before it listens.
 
     It listens at once, unlike TCP: that is the only sign by which another server sees it is no
     stale file. Raises OSError, or BindError when something that is not ours to replace is in the way.
@@ -142,34 +141,17 @@ def open_unix(path: str, access: Access, backlog: int) -> socket.socket:
     finally:
         if umask is not None:
             os.umask(umask)
+    identity = None
     try:
-        change_access(path, access)
+        identity = new_identity(path)
+        change_access(path, access, identity)
         sock.listen(backlog)
     except BaseException:
-        os.unlink(path)
+        if identity is not None and unix_identity(path) == identity:  # what took its place is not ours to remove
+            os.unlink(path)
         sock.close()
         raise
-    return sock
-
-
-def change_access(path: str, access: Access) -> None:
-    """Give the unix socket at `path` its owner, then its mode.
-
-    Raises OSError as the kernel says it.
-    """
-    if access.uid is not None or access.gid is not None:
-        os.chown(path, -1 if access.uid is None else access.uid, -1 if access.gid is None else access.gid)
-    if access.mode is not None:
-        os.chmod(path, access.mode)
-
-
-def unix_identity(path: str) -> tuple[int, int] | None:
-    """Return what tells the file at `path` from a later one of the same name; None when there is none."""
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return None
-    return (found.st_dev, found.st_ino)
+    return sock, identity
 
 
 def adopt(fd: int) -> socket.socket:

@@ -227,7 +227,7 @@ class ReplyPlan:
 class Notify:
     """Tell the service manager where the service stands (sd_notify(3))."""
 
-    notice: Notice
+    notice: Notice | None  # None: as before, and only the text is new
     text: str
 
 

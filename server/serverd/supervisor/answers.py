@@ -14,7 +14,19 @@ from serverd.messages import Loaded, LoadFailed
 from serverd.net.bindings import Place
 from serverd.supervisor.actions import Reply
 
-__all__ = ["identity", "outcome", "plan"]
+__all__ = ["VERSION", "identity", "outcome", "plan", "read_version"]
+
+
+def read_version() -> str:
+    """Return the version of serverd that is installed, in words when none is."""
+    try:
+        return importlib.metadata.version("asgi-serverd")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+# Looked up once: it reads files, for which there may be no descriptor later.
+VERSION = read_version()
 
 
 def outcome(reply: Reply) -> dict[str, Any]:
@@ -41,13 +53,9 @@ def plan(committed: Generation | None, read: Loaded | LoadFailed, outdated: str 
 
 def identity(source: str, uptime: float, places: Iterable[Place]) -> dict[str, Any]:
     """Return who serves what and where, for `uptime` seconds."""
-    try:
-        version = importlib.metadata.version("asgi-serverd")
-    except importlib.metadata.PackageNotFoundError:
-        version = "not installed"
     return {
         "ok": True,
-        "version": version,
+        "version": VERSION,
         "pid": os.getpid(),
         "source": source,
         "uptime": round(uptime, 1),

@@ -2,7 +2,7 @@
 
 The first death is replaced at once. From then on the wait doubles with every death up to a ceiling,
 while every second of service forgives one death: a worker that crashes now and then is always
-replaced at once, one that cannot start never loops hot. `policy` calls it, per slot.
+replaced at once, one that cannot start never loops hot. `fleet` holds one per slot; `staffing` counts the deaths.
 """
 
 from __future__ import annotations

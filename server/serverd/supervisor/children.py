@@ -33,7 +33,7 @@ Outcome = Callable[[Loaded | LoadFailed], None]
 
 
 class Children:
-    """Workers by number, and loaders."""
+    """Workers by number, preloaders by generation, and loaders."""
 
     def __init__(
         self, selector: selectors.BaseSelector, emit: Callable[[events.Event], None], commands: Commands
@@ -65,7 +65,7 @@ class Children:
 
     def _fork(self, preloader: PreloaderHandle, title: str, surroundings: Surroundings, *descriptors: int) -> int:
         stderr = sys.stderr.fileno() if surroundings.stderr is None else surroundings.stderr
-        known = self._pids()
+        known = self._pids() | spawn.children()
         pid = preloader.fork(title, (*descriptors, stderr))
         if pid in known:
             raise OSError("the preloader names a process that is another child")
@@ -213,17 +213,33 @@ class Children:
 
     # Loaders
 
-    def start_loader(self, path: str, on_outcome: Outcome) -> LoaderHandle | None:
-        """Have the configuration at `path` read; `on_outcome` gets the result, at once when there is no process."""
+    def start_loader(self, path: str, on_outcome: Outcome, deadline: float | None = None) -> LoaderHandle | None:
+        """Have the configuration at `path` read; `on_outcome` gets the result, at once when there is no process.
+
+        At `deadline`, of the monotonic clock, `expire` gives it up.
+        """
         try:
             handle = LoaderHandle(*spawn.spawn_loader(self._commands.loader, path))
         except OSError as error:
             on_outcome(LoadFailed(f"the configuration cannot be read: no process for the loader: {error}"))
             return None
         self._loaders[handle] = on_outcome
+        handle.deadline = deadline
         self._selector.register(handle.output, selectors.EVENT_READ, partial(self._on_loader_output, handle))
         self._watch_exit(handle.process, partial(self._on_loader_exit, handle))
         return handle
+
+    def deadline(self) -> float | None:
+        """Return when `expire` has something to do at the latest."""
+        return min((one.deadline for one in self._loaders if one.deadline is not None), default=None)
+
+    def expire(self, now: float) -> None:
+        """Give up the loaders whose time has run out."""
+        for handle in [one for one in self._loaders if one.deadline is not None and one.deadline <= now]:
+            handle.deadline = None
+            on_outcome = self._loaders[handle]
+            self.stop_loader(handle)
+            on_outcome(LoadFailed("the configuration could not be read in time"))
 
     def stop_loader(self, handle: LoaderHandle) -> None:
         """Kill a loader whose result is no longer wanted."""

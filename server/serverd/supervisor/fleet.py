@@ -55,6 +55,14 @@ class Outcome:
     message: str
 
 
+_PHASES = {Phase.STARTING: "the server is starting"}
+_STEPS = {
+    Step.IDLE: "",
+    Step.RETIRING: "the workers before the last reload are draining",
+    Step.UPGRADING: "an upgrade is under way",
+}
+
+
 @dataclass(slots=True)
 class Fleet:
     """Everything that decisions are made from."""
@@ -63,6 +71,7 @@ class Fleet:
     step: Step = Step.IDLE
     committed: Generation | None = None  # what serves
     candidate: Generation | None = None  # what is being prepared
+    candidate_slots: int = 0  # how many workers it is to have
     workers: dict[int, Worker] = field(default_factory=dict)  # alive or dying, by number
     slots: dict[int, Slot] = field(default_factory=dict)  # of the committed generation
     slots_served: int = 0  # slots whose sockets have ever been accepted on: connections may come to them
@@ -90,6 +99,13 @@ class Fleet:
         """Move the transaction; the new step has time until `deadline`."""
         self.step = advance(STEPS, self.step, event)
         self.step_deadline = deadline
+
+    @property
+    def occupation(self) -> str:
+        """Why nothing else can be begun, in words; "" when something can."""
+        if self.phase is not Phase.SERVING:
+            return _PHASES.get(self.phase, "the server is stopping")
+        return _STEPS.get(self.step, "a reload is under way")
 
     @property
     def is_serving(self) -> bool:
@@ -168,5 +184,6 @@ class Fleet:
             return []
         worker.advance(WorkerEvent.KILL)
         worker.deadline = None
+        worker.killed_for = worker.killed_for or why
         log: list[Action] = [Log("error", f"{worker} {why}, killing it")] if why else []
         return [*log, Kill(worker.number)]

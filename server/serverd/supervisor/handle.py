@@ -1,7 +1,7 @@
 """A child process as the supervisor holds it: its process, what it says, and when it has ended.
 
 It reads and writes without blocking and understands nothing of what it carries: what a message
-means is decided in `policy`. `supervisor` owns the handles and waits on their descriptors.
+means is decided in `policy`. `children` owns the handles and waits on their descriptors.
 """
 
 from __future__ import annotations
@@ -226,6 +226,7 @@ class LoaderHandle:
         self.process = process
         self.output = output
         self.is_open = True  # it may say more
+        self.deadline: float | None = None  # when it is given up
         self._said = b""
 
     def receive(self) -> None:

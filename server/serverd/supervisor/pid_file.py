@@ -77,14 +77,24 @@ class PidFile:
         except FileNotFoundError:
             if not create:
                 raise
-            with contextlib.suppress(FileExistsError):  # another server may be as far as we are
-                os.mkdir(self._directory, _DIRECTORY_MODE)
+            self._make_directory()
             directory = os.open(self._directory, flags)
         try:
             self._check(os.fstat(directory))
             yield directory
         finally:
             os.close(directory)
+
+    def _make_directory(self) -> None:
+        """Make the directory, with its mode from the first moment on, whatever the umask; raises OSError."""
+        # The supervisor is single-threaded, so a changed umask harms nobody. A chmod afterwards could meet another
+        # directory, put there by somebody who may write to the one above.
+        before = os.umask(0o777 & ~_DIRECTORY_MODE)
+        try:
+            with contextlib.suppress(FileExistsError):  # another server may be as far as we are
+                os.mkdir(self._directory, _DIRECTORY_MODE)
+        finally:
+            os.umask(before)
 
     def _check(self, directory: os.stat_result) -> None:
         """Refuse a directory in which somebody else could put another file in the place of ours."""

@@ -82,10 +82,12 @@ def _notify(fleet: Fleet) -> list[Action]:
         serving = sum(worker.serves for worker in fleet.current())
         notice = Notice.RELOADING if fleet.step in _RELOADING or fleet.unannounced else Notice.READY
         text = f"generation {fleet.committed.number}, {serving} of {some_workers(len(fleet.slots))} serving"
-    if fleet.noticed == (notice, text):
+        if fleet.outcome is not None and not fleet.outcome.ok:
+            text += f"; last reload failed, {fleet.outcome.message}"
+    before, fleet.noticed = fleet.noticed, (notice, text)
+    if before == fleet.noticed:
         return []
-    fleet.noticed = (notice, text)
-    return [Notify(notice, text)]
+    return [Notify(notice if notice is not before[0] else None, text)]
 
 
 def _on_begin(fleet: Fleet, _: events.Begin, now: float) -> list[Action]:

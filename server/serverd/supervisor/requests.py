@@ -24,7 +24,7 @@ def on_signal(fleet: Fleet, event: SignalReceived, now: float) -> list[Action]:
     name = event.signal.name.removeprefix("SIG")
     match event.signal:
         case signal.SIGHUP:
-            refusal = "" if fleet.phase in {Phase.STARTING, Phase.SERVING} else f"not while {fleet.phase.value}"
+            refusal = "" if fleet.phase in {Phase.STARTING, Phase.SERVING} else fleet.occupation
             return [_ignored(name, refusal)] if refusal else _want_reload(fleet, f"{name} received")
         case signal.SIGUSR1:
             return [ReopenLogs()]
@@ -37,7 +37,9 @@ def on_signal(fleet: Fleet, event: SignalReceived, now: float) -> list[Action]:
             return [_ignored(name, refusal)] if refusal else actions
         case signal.SIGQUIT:
             return _stop_at_once(fleet, f"{name} received", now)
-    return _stop(fleet, f"{name} received", now)
+        case signal.SIGTERM | signal.SIGINT:
+            return _stop(fleet, f"{name} received", now)
+    raise AssertionError(f"a signal that nobody listens to: {name}")
 
 
 def _ignored(name: str, refusal: str) -> Log:
@@ -56,17 +58,18 @@ def on_asked(fleet: Fleet, event: Asked, now: float) -> list[Action]:
         case "scale":
             return _scale(fleet, client, request.workers or 0)
         case "reload" if fleet.phase is not Phase.SERVING:
-            return [Reply(client, False, f"not while {fleet.phase.value}")]
+            return [Reply(client, False, fleet.occupation)]
         case "reload" if request.dry_run:
             return [*_inspect(fleet), ReplyPlan(client)]
         case "reload":
             fleet.next_clients.append(client)
             return _want_reload(fleet, "asked for on the control socket")
-    refusal = upgrade.refusal(fleet)
-    if refusal:
-        return [Reply(client, False, refusal)]
-    fleet.clients.append(client)
-    return upgrade.begin(fleet, now)
+        case "upgrade" if refusal := upgrade.refusal(fleet):
+            return [Reply(client, False, refusal)]
+        case "upgrade":
+            fleet.clients.append(client)
+            return upgrade.begin(fleet, now)
+    raise AssertionError(f"a command that nobody carries out: {request.command}")
 
 
 def _inspect(fleet: Fleet) -> list[Action]:
@@ -104,8 +107,8 @@ def _scale(fleet: Fleet, client: int, count: int) -> list[Action]:
 
 
 def scaled(count: int) -> str:
-    """Return the answer to a wish for so many workers that is fulfilled."""
-    return f"scaled to {workers(count)}"
+    """Return the answer to a wish for so many workers that can be fulfilled."""
+    return f"scaling to {workers(count)}"
 
 
 def _stop(fleet: Fleet, why: str, now: float) -> list[Action]:

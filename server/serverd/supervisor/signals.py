@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 from types import FrameType
-from typing import Any
 
 __all__ = ["SignalInbox"]
 
@@ -29,34 +28,36 @@ _STDERR = 2
 
 
 class SignalInbox:
-    """A context in which signals are recorded; `descriptor` is readable when there are some."""
+    """A context in which signals are recorded; `descriptor` is readable when there are some.
+
+    Within it nothing is blocked, whatever the process has inherited, for us and the children we start. When it is
+    left, the process is about to end, and ignores the signals: one that comes late must not become its exit code.
+    """
 
     def __init__(self) -> None:
         self.descriptor, self._wake = os.pipe()
         os.set_blocking(self.descriptor, False)
         os.set_blocking(self._wake, False)
         self._received: list[signal.Signals] = []
-        self._before: dict[signal.Signals, Any] = {}
-        self._wake_before = -1
-        self._mask_before: set[int] | None = None
 
     def __enter__(self) -> SignalInbox:
         # A full pipe has woken the loop already: no warning is due.
-        self._wake_before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         for number in HANDLED:
-            self._before[number] = signal.signal(number, self._record)
-        if os.isatty(_STDERR):
-            # With `stty tostop`, a write from the background brings SIGTTOU, and one that is handled
-            # makes Python write again, for ever. Blocked, it lets the write pass; the workers inherit that.
-            self._mask_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+            signal.signal(number, self._record)
+        # With `stty tostop`, a write from the background brings SIGTTOU, and one that is handled
+        # makes Python write again, for ever. Blocked, it lets the write pass; the workers inherit that.
+        blocked = {signal.SIGTTOU} if os.isatty(_STDERR) else set()
+        # A mask is inherited through fork and exec: without this, who started us could make us deaf. After the
+        # handlers, because what was sent meanwhile arrives now.
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._mask_before is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask_before)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(self._wake_before)
+        for number in HANDLED:
+            # Python resets handlers of its own when the interpreter ends, but leaves what is ignored.
+            signal.signal(number, signal.SIG_IGN)
+        signal.set_wakeup_fd(-1)
         os.close(self.descriptor)
         os.close(self._wake)
 

@@ -1,9 +1,9 @@
-"""Making processes: the only place of serverd that does.
+"""Making processes: the only place of serverd that does, but for the preloader, which forks workers itself.
 
-A worker, a loader and the supervisor that takes our place are fresh interpreters: nothing of the
-supervisor's memory is in them and no reload ever runs old code. `-P` keeps the working directory from
-their import path, so that an application's `json.py` there cannot take the place of Python's; PYTHONPATH
-stays in force, which is how serverd is found when it runs from a source checkout. `children` calls it.
+A worker, a loader and the supervisor that takes our place are fresh interpreters: nothing of the supervisor's memory
+is in them and no reload ever runs old code. `-P` keeps the working directory from their import path, so that an
+application's `json.py` there cannot take the place of Python's; PYTHONPATH stays in force, which is how serverd is
+found when it runs from a source checkout. `children` and `supervisor` (for an upgrade) call it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import select
 import signal
@@ -24,11 +25,14 @@ from typing import Any
 
 from serverd.generation import Account
 
+log = logging.getLogger("serverd.supervisor")
+
 __all__ = [
     "UNKNOWN_STATUS",
     "Commands",
     "Process",
     "Surroundings",
+    "children",
     "fork_worker",
     "reap_orphans",
     "spawn_loader",
@@ -117,11 +121,16 @@ class Process:
         """Send a signal; without effect on a process that has ended."""
         if self._status is not None:
             return  # the pid may be another's by now
-        with contextlib.suppress(ProcessLookupError):
+        try:
             if self.exit_descriptor is not None:
                 signal.pidfd_send_signal(self.exit_descriptor, number)
             else:
                 os.kill(self.pid, number)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            # Root without CAP_KILL, and a worker of another user: it cannot be helped, and must not end us.
+            log.error("cannot send %s to process %d: not permitted, CAP_KILL is missing", number.name, self.pid)
 
     def kill(self) -> None:
         """Send SIGKILL; without effect on a process that has ended."""
@@ -240,6 +249,15 @@ def spawn_supervisor(
     return process, ours
 
 
+def children() -> set[int]:
+    """Return the pids of our children, whoever has made them; none where the kernel does not list them (proc(5))."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            return set(map(int, file.read().split()))
+    except (OSError, ValueError):
+        return set()
+
+
 def reap_orphans(known: set[int]) -> None:
     """Reap children that we have not made, those of dead descendants; `known` are the pids of our own."""
     if not hasattr(os, "waitid"):  # macOS before Python 3.13
@@ -261,11 +279,14 @@ def _start(command: list[str], **options: Any) -> int:
 
 def _options(surroundings: Surroundings) -> dict[str, Any]:
     """Return Popen's options for what a worker finds when it begins."""
+    identity = _identity(surroundings.account)
     return {
         "stdin": subprocess.DEVNULL,
         "stderr": surroundings.stderr,
+        # Another user's process must not have our terminal: it could type into it (TIOCSTI, ioctl_tty(2)).
+        "start_new_session": bool(identity),
         "umask": -1 if surroundings.umask is None else surroundings.umask,  # -1: Popen's word for ours
-        **_identity(surroundings.account),
+        **identity,
     }
 
 

@@ -112,8 +112,8 @@ def scale(fleet: Fleet, count: int, client: int | None = None) -> tuple[str, lis
     """Change the number of slots; return why not, or "", and the actions; `client` waits for more of them."""
     if not 1 <= count <= MOST_WORKERS:
         return f"the number of workers can be 1 to {MOST_WORKERS}", []
-    if not fleet.is_serving or fleet.step not in {Step.IDLE, Step.RETIRING}:
-        return f"not while {fleet.step.value if fleet.is_serving else fleet.phase.value}, try again afterwards", []
+    if fleet.occupation and not (fleet.is_serving and fleet.step in {Step.IDLE, Step.RETIRING}):
+        return fleet.occupation, []
     before = wanted(fleet)
     log = [Log("info", f"scaling from {workers(before)} to {count}")] if count != before else []
     fleet.growing = count if count > len(fleet.slots) else 0

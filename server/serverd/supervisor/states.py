@@ -1,7 +1,8 @@
 """The lives of a worker, of the supervisor and of a reload, each as a table: state x event -> state.
 
 An absent entry is an error, and raises. The tables say what may follow what; why something happens
-is decided in `policy` and `transaction`, which are the callers. No I/O, no time.
+is decided in `policy` and those it hands events to (`workers`, `requests`, `transaction`, `upgrade`), and done
+through `fleet` and `worker`, which hold the states. No I/O, no time.
 
     worker       STARTING -> READY -> TOLD -> DRAINING -> GONE      HUNG, LEAVING and KILLED are the shorter ways out
     phase        STARTING -> SERVING -> DELAYING -> STOPPING -> STOPPED

@@ -83,9 +83,9 @@ class Successor:
         self._emit(events.SuccessorFailed(_read_failure(self._incoming) or how))
 
     def _on_channel(self, mask: int) -> None:
-        if mask & selectors.EVENT_WRITE:
+        if self._is_open and mask & selectors.EVENT_WRITE:  # it may have been reaped since select returned
             self._send()
-        if mask & selectors.EVENT_READ:
+        if self._is_open and mask & selectors.EVENT_READ:
             self._receive()
 
     def _send(self) -> None:

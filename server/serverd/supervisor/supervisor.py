@@ -38,6 +38,7 @@ from serverd.supervisor.policy import decide
 from serverd.supervisor.signals import SignalInbox
 from serverd.supervisor.spawn import Commands, Surroundings
 from serverd.supervisor.succession import HandOver, Predecessor, Successor
+from serverd.supervisor.transaction import LOAD_PATIENCE
 
 __all__ = ["Supervisor"]
 
@@ -107,7 +108,8 @@ class Supervisor:
     def _wait(self, inbox: SignalInbox) -> None:
         """Sleep until something happens, and put it into the queue."""
         deadline = self._fleet.deadline()
-        due = min(self._watchdog_due, float("inf") if deadline is None else deadline)
+        dues = (self._watchdog_due, deadline, self._children.deadline())
+        due = min(one for one in dues if one is not None)
         ready = self._selector.select(None if due == float("inf") else max(0.0, due - time.monotonic()))
         if not ready:
             # A wait that was interrupted, as by SIGSTOP, and whose time is over, returns without having looked.
@@ -127,6 +129,7 @@ class Supervisor:
         now = time.monotonic()
         if deadline is not None and now >= deadline:
             self._queue.append(events.Tick())
+        self._children.expire(now)
         if now >= self._watchdog_due:
             self._notifier.watchdog()
             self._watchdog_due = now + (self._notifier.watchdog_interval or float("inf"))
@@ -274,10 +277,11 @@ class Supervisor:
             plan = answers.plan(self._fleet.committed, outcome, self._fleet.outdated())
             self._holdings.control.reply(action.client, plan)
 
-        self._children.start_loader(self._path, reply)
+        self._children.start_loader(self._path, reply, time.monotonic() + LOAD_PATIENCE)
 
     def _notify(self, action: actions.Notify) -> None:
-        _NOTICES[action.notice](self._notifier)
+        if action.notice is not None:
+            _NOTICES[action.notice](self._notifier)
         self._notifier.status(action.text)
 
     def _log(self, action: actions.Log) -> None:

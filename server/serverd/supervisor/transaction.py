@@ -77,11 +77,19 @@ def load(fleet: Fleet, generation: Generation) -> list[Action]:
     fleet.take_step(StepEvent.LOADED)
     fleet.last_generation += 1
     fleet.candidate = replace(generation, number=fleet.last_generation)
+    fleet.candidate_slots = _count_slots(fleet, generation)
     actions: list[Action] = []
     if fleet.committed is None:
         actions.append(ConfigureLogging(generation.logging))
     actions.extend(Log("warning", warning) for warning in generation.warnings)
-    return [*actions, OpenSockets(fleet.candidate, generation.server.workers)]
+    return [*actions, OpenSockets(fleet.candidate, fleet.candidate_slots)]
+
+
+def _count_slots(fleet: Fleet, new: Generation) -> int:
+    """Return how many workers the new generation has: as many as there are, unless the file has changed its mind."""
+    count = new.server.workers
+    is_same = fleet.committed is not None and fleet.committed.server.workers == count
+    return (len(fleet.slots) or count) if is_same else count
 
 
 def open_done(fleet: Fleet, now: float) -> list[Action]:
@@ -138,7 +146,7 @@ def prepare(fleet: Fleet, now: float) -> list[Action]:
     """Start the candidate's workers beside those that serve."""
     fleet.take_step(StepEvent.PREPARE)
     assert fleet.candidate is not None
-    return [fleet.spawn(slot, fleet.candidate, now) for slot in range(fleet.candidate.server.workers)]
+    return [fleet.spawn(slot, fleet.candidate, now) for slot in range(fleet.candidate_slots)]
 
 
 def go_on(fleet: Fleet, now: float) -> list[Action]:
@@ -152,15 +160,14 @@ def go_on(fleet: Fleet, now: float) -> list[Action]:
     if fleet.step is not Step.PREPARING or fleet.candidate is None:
         return []
     ready = sum(fleet.is_candidate(one) and one.serves for one in fleet.workers.values())
-    return _replace(fleet, now) if ready == fleet.candidate.server.workers else []
+    return _replace(fleet, now) if ready == fleet.candidate_slots else []
 
 
 def _adopt(fleet: Fleet, now: float) -> list[Action]:
     """Commit the candidate in the running workers."""
     assert fleet.candidate is not None
     new = fleet.candidate
-    count = new.server.workers
-    slots = {number: fleet.slots.get(number, Slot()) for number in range(count)}
+    slots = {number: fleet.slots.get(number, Slot()) for number in range(fleet.candidate_slots)}
     adopt: list[Action] = []
     for worker in fleet.current():
         worker.generation, worker.adopts = new, True
@@ -173,7 +180,7 @@ def _adopt(fleet: Fleet, now: float) -> list[Action]:
 def _replace(fleet: Fleet, now: float) -> list[Action]:
     """Commit the candidate, which has workers of its own, and retire those of the generation before it."""
     assert fleet.candidate is not None
-    slots = {slot: Slot() for slot in range(fleet.candidate.server.workers)}
+    slots = {slot: Slot() for slot in range(fleet.candidate_slots)}
     # The old ones drain before the sockets that only they have are closed: they still take what is queued there.
     retire = [
         action
@@ -222,7 +229,8 @@ def _conclude(fleet: Fleet, outcome: Outcome, detail: str = "") -> list[Action]:
     """Tell those who wait how it ended."""
     fleet.outcome = outcome
     clients, fleet.clients = fleet.clients, []
-    return [Reply(client, outcome.ok, outcome.message, detail) for client in clients]
+    text = outcome.message if outcome.ok else f"reload failed, {outcome.message}"
+    return [Reply(client, outcome.ok, text, detail) for client in clients]
 
 
 def rollback(fleet: Fleet, reason: str, detail: str, now: float) -> list[Action]:
@@ -240,15 +248,15 @@ def rollback(fleet: Fleet, reason: str, detail: str, now: float) -> list[Action]
     preloader = _stop_preloaders(fleet, fleet.preloaders & {fleet.candidate.number} if fleet.candidate else set())
     fleet.candidate = None
     reason, _, rest = reason.partition("\n")
-    if rest:  # a report of several lines: the log line gets the first, what follows it gets them all
-        detail = f"{reason}\n{rest}"
-    text = f"reload failed, generation {fleet.committed.number} goes on serving: {reason}"
+    text = f"generation {fleet.committed.number} goes on serving: {reason}"
+    # A report of several lines: the log line gets the first, what follows it gets them all.
+    report = f"{reason}\n{rest}" if rest else detail
     return [
-        Log("error", text, detail),
+        Log("error", f"reload failed, {text}", report),
         *leave,
         *preloader,
         *([RollbackSockets()] if had_sockets else []),
-        *_conclude(fleet, Outcome(False, now, text), detail),
+        *_conclude(fleet, Outcome(False, now, text), rest or detail),
     ]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from serverd.supervisor import transaction
 from serverd.supervisor.actions import Action, Log, Reply, StartSuccessor, StopSuccessor
 from serverd.supervisor.fleet import Fleet
-from serverd.supervisor.states import Phase, PhaseEvent, Step, StepEvent
+from serverd.supervisor.states import PhaseEvent, Step, StepEvent
 from serverd.supervisor.transaction import LOAD_PATIENCE
 from serverd.supervisor.wording import duration
 
@@ -18,11 +18,7 @@ __all__ = ["begin", "failed", "give_up", "overdue", "refusal", "succeeded"]
 
 def refusal(fleet: Fleet) -> str:
     """Return why the supervisor cannot be replaced now, or ""."""
-    if fleet.phase is not Phase.SERVING:
-        return f"not while {fleet.phase.value}"
-    if fleet.step is not Step.IDLE:
-        return f"not while {fleet.step.value}, try again afterwards"
-    return ""
+    return fleet.occupation
 
 
 def begin(fleet: Fleet, now: float) -> list[Action]:

@@ -49,6 +49,7 @@ class Worker:
     recycle: str = ""  # why a successor should take its place
     has_proposal: bool = False  # it was asked whether it can serve the candidate
     has_accepted: bool = False  # it can
+    killed_for: str = ""  # why it was killed, as "worker 1 (pid 123) ..." goes on
     outdated: str = ""  # why its code is not what is on disk, as far as it has been asked (Inspect)
     adopts: bool = False  # it has been told to, and may still serve the generation before
     down: dict[str, AppDown] = field(default_factory=dict)  # the applications that are not up, by name

@@ -210,7 +210,7 @@ def on_exited(fleet: Fleet, event: WorkerExited, now: float) -> list[Action]:
 def _explain_exit(worker: Worker, status: int) -> str:
     how = describe_exit(status)
     if worker.state is WorkerState.KILLED or how != "was killed by SIGKILL":
-        return how
+        return f"was killed: it {worker.killed_for}" if worker.killed_for else how
     held = f" {size(worker.beat.rss)} resident at its last beat" if worker.beat.rss else ""
     return f"{how} (out of memory?{held})"
 
@@ -253,9 +253,9 @@ def _on_overdue(fleet: Fleet, worker: Worker, now: float) -> list[Action]:
     if worker.state is WorkerState.STARTING:
         return _start_overdue(fleet, worker, now)
     if worker.state is WorkerState.HUNG:
-        silent = duration(now - worker.beat_at)
-        text = f"{worker} hangs: its event loop has not turned for {silent} (hang_timeout), killing it"
-        return [LogStacks(worker.number, text, worker.in_flight), *fleet.kill(worker)]
+        why = f"hangs: its event loop has not turned for {duration(now - worker.beat_at)} (hang_timeout)"
+        worker.killed_for = why
+        return [LogStacks(worker.number, f"{worker} {why}, killing it", worker.in_flight), *fleet.kill(worker)]
     if worker.is_leaving:
         return fleet.kill(worker, f"of generation {worker.generation.number} did not exit in time while draining")
     if worker.state is WorkerState.READY:  # which has a deadline only then

@@ -1,4 +1,7 @@
-"""Entry point of a worker: `python -m serverd.worker --channel FD --dump FD`; only `supervisor.spawn` calls it."""
+"""Entry point of a worker: `python -m serverd.worker --channel FD --dump FD [--title TEXT]`.
+
+Only `supervisor.spawn` calls it.
+"""
 
 from __future__ import annotations
 

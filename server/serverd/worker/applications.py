@@ -30,7 +30,7 @@ from serverd.worker import retry
 from serverd.worker.apps import explain, load_app, place
 from serverd.worker.sources import Sources
 
-__all__ = ["Applications", "Preloaded", "told"]
+__all__ = ["Applications", "Imported", "told"]
 
 log = logging.getLogger("serverd.worker")
 
@@ -43,7 +43,7 @@ _START_SHARE = 0.75
 
 
 @dataclass(frozen=True, slots=True)
-class Preloaded:
+class Imported:
     """What was imported before this process was forked."""
 
     applications: dict[str, Application]  # by name; without those that failed and may be down
@@ -57,21 +57,21 @@ class Applications:
         self,
         generation: Generation,
         tell: Callable[[Message], None],
-        preloaded: Preloaded | None = None,
+        imported: Imported | None = None,
         slot: int = 0,
     ) -> None:
-        """Prepare; `tell` sends to the supervisor, `slot` is that of the worker."""
+        """Prepare; `tell` sends to the supervisor, `imported` comes from a preloader, `slot` is that of the worker."""
         self.endpoints: dict[str, Endpoint] = {}  # by name; also of those that are down
         self.on_change: Callable[[], None] | None = None  # called when an endpoint has been replaced
-        self.sources = preloaded.sources if preloaded else Sources(app.directory for app in generation.apps)
-        self._preloaded = dict(preloaded.applications) if preloaded else {}
+        self.sources = imported.sources if imported else Sources(app.directory for app in generation.apps)
+        self._preloaded = dict(imported.applications) if imported else {}
         # With a preloader nobody knows which modules came with which application: any may be imported anew.
-        self._tracks_imports = not preloaded
+        self._tracks_imports = not imported
         self._apps = {app.name: app for app in generation.apps}
         self._start_timeout = generation.server.start_timeout
         self._tell = tell
         self._slot = slot
-        self._lifespans: list[Lifespan] = []
+        self._lifespans: list[Lifespan] = []  # that are up, or on their way
         self._imported: dict[str, set[str]] = {}  # modules that came with an application that is down
         self._next_try: dict[str, float] = {}  # of applications that are down: in the loop's time
         self._trials: set[asyncio.Task[None]] = set()
@@ -105,8 +105,13 @@ class Applications:
         return True
 
     async def shut_down(self, patience: float) -> None:
-        """Shut the applications down, all at once: one that hangs takes nothing from the others."""
+        """Shut the applications down, all at once: one that hangs takes nothing from the others.
+
+        A start-up that goes on is broken off; `bring_up` must have ended or have been cancelled.
+        """
         self.give_up()
+        if self._trials:
+            await asyncio.wait(self._trials)  # cancelled: they start nothing more
         stops = {asyncio.ensure_future(lifespan.stop()): lifespan.name for lifespan in self._lifespans}
         if not stops:
             return
@@ -183,8 +188,13 @@ class Applications:
             if app.on_failure == "unavailable":
                 self._imported.setdefault(app.name, set()).update(sys.modules.keys() - before)
         lifespan = Lifespan(application, app.name, app.lifespan)
-        await lifespan.start()
+        # First: whoever cancels us leaves behind what may have started already.
         self._lifespans.append(lifespan)
+        try:
+            await lifespan.start()
+        except AppError:
+            self._lifespans.remove(lifespan)  # it has ended, and the next try makes its own
+            raise
         return Endpoint(application, app.name, state=lifespan.state)
 
 

@@ -1,14 +1,17 @@
 """The requests in flight as log and supervisor show them: method, path, app and age, the oldest first.
 
-Ages cost a request nothing: they count from the beat at which it was first seen. The event loop looks, the
-watchdog's thread reads while the event loop is blocked.
+Ages cost a request nothing, because nothing is noted when it begins: `Pulse` looks with every beat, and an age counts
+from the look that saw the request first, so that up to a BEAT_INTERVAL of it is missing. Of a request that no look has
+seen it is known that it began after the last one: its age is shown as less than that ("< 0.7 s"). The event loop
+looks, the watchdog's thread reads while the event loop is blocked.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from serverd.asgi.exchange import Exchange
@@ -16,7 +19,7 @@ from serverd.asgi.progress import COMPLETE
 from serverd.messages import IN_FLIGHT_SHOWN
 from serverd.observe.logs import escape
 
-__all__ = ["InFlight", "describe"]
+__all__ = ["InFlight"]
 
 # Characters of one request that are shown; a path may be as long as the limit on the request line.
 _SHOWN_SIZE = 200
@@ -29,19 +32,19 @@ class InFlight:
         """Begin to look; `exchanges` returns those in flight and may be called by any thread, as may `clock`."""
         self._exchanges = exchanges
         self._clock = clock
-        self._seen: dict[Exchange, float] = {}  # when first, the oldest first
-        self._looked = clock()
+        # When each was first seen, the oldest first, and when the last look was. Replaced as a whole: one thread looks,
+        # the other reads.
+        self._known: tuple[dict[Exchange, float], float] = ({}, clock())
 
     def look(self) -> int:
         """Note which requests are in flight now; return their number."""
         now = self._clock()
         active = self._exchanges()
         left = set(active)
-        seen = {exchange: since for exchange, since in self._seen.items() if exchange in left}
+        seen = {exchange: since for exchange, since in self._known[0].items() if exchange in left}
         for exchange in active:
             seen.setdefault(exchange, now)
-        # As a whole: the other thread may be reading.
-        self._seen, self._looked = seen, now
+        self._known = seen, now
         return len(active)
 
     def overdue(self) -> list[Exchange]:
@@ -49,29 +52,35 @@ class InFlight:
         now = self._clock()
         return [
             exchange
-            for exchange, since in self._seen.items()
+            for exchange, since in self._known[0].items()
             if 0 < exchange.endpoint.request_timeout <= now - since and exchange.state is not COMPLETE
         ]
 
     def shown(self) -> tuple[str, ...]:
         """Return the oldest requests, IN_FLIGHT_SHOWN at most, each as one line."""
-        now = self._clock()
         active = self._exchanges()
-        seen, looked = self._seen, self._looked
+        seen, _ = self._known
         left = set(active)
-        known = [(exchange, since) for exchange, since in seen.items() if exchange in left]
-        # One that was not seen yet has begun after the last look.
-        fresh = ((exchange, looked) for exchange in active if exchange not in seen)
-        return tuple(describe(exchange, now - since) for exchange, since in islice((*known, *fresh), IN_FLIGHT_SHOWN))
+        known = (exchange for exchange in seen if exchange in left)
+        fresh = (exchange for exchange in active if exchange not in seen)
+        return tuple(self.describe(exchange) for exchange in islice(chain(known, fresh), IN_FLIGHT_SHOWN))
+
+    def describe(self, exchange: Exchange) -> str:
+        """Return one request as a line, with its application and what is known of its age."""
+        suffix = f" (app {exchange.endpoint.name}, {self._age(exchange)})"
+        request = escape(exchange.description)
+        room = max(_SHOWN_SIZE - len(suffix), 0)
+        return f"{request if len(request) <= room else f'{request[: room - 3]}...'}{escape(suffix)}"[:_SHOWN_SIZE]
+
+    def _age(self, exchange: Exchange) -> str:
+        seen, looked = self._known
+        now = self._clock()
+        since = seen.get(exchange)
+        if since is not None:
+            return f"{now - since:.1f} s"
+        # Rounded up, or it would not be true; the clock may be that of the look.
+        return f"< {max(math.ceil((now - looked) * 10), 1) / 10:.1f} s"
 
     def of_task(self, task: asyncio.Task[Any] | None) -> Exchange | None:
         """Return the request that `task` runs; None when it is none, or was started by one."""
         return next((exchange for exchange in self._exchanges() if exchange.task is task), None) if task else None
-
-
-def describe(exchange: Exchange, age: float) -> str:
-    """Return the request as one line; `age` in seconds."""
-    suffix = f" (app {exchange.endpoint.name}, {age:.1f} s)"
-    request = escape(exchange.description)
-    room = max(_SHOWN_SIZE - len(suffix), 0)
-    return f"{request if len(request) <= room else f'{request[: room - 3]}...'}{escape(suffix)}"[:_SHOWN_SIZE]

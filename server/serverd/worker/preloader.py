@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import faulthandler
 import gc
 import logging
 import os
@@ -22,20 +21,18 @@ from setproctitle import setproctitle
 
 from serverd.errors import AppError
 from serverd.generation import Generation
-from serverd.messages import Failed, Fork, Forked, Preload
-from serverd.messages import Preloaded as Done
+from serverd.messages import Failed, Fork, Forked, Preload, Preloaded
 from serverd.observe import logs
 from serverd.parent import die_with_parent
-from serverd.worker.applications import Preloaded, told
+from serverd.worker.applications import Imported, told
 from serverd.worker.apps import explain, load_app
 from serverd.worker.channel import Channel
 from serverd.worker.entry import leave_group_signals, run_worker
 from serverd.worker.sources import Sources
+from serverd.worker.start_up import stack_shown
 
 log = logging.getLogger("serverd.worker")
 
-# As a worker does before its start-up is given up; `process` says why.
-_STACK_MARGIN = 1.0
 # Bytes that the process in between writes at most to tell a pid.
 _PID_SIZE = 32
 _STANDARD_ERROR = 2
@@ -56,8 +53,8 @@ def main() -> int:
     generation = preload.generation
     logs.configure(generation.logging, sys.stderr)
     setproctitle(f"serverd: preloader (generation {generation.number})")
-    preloaded = _import(generation, channel)
-    if preloaded is None:
+    imported = _import(generation, channel)
+    if imported is None:
         return AppError.exit_code
     others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
     if others:
@@ -67,32 +64,28 @@ def main() -> int:
     gc.freeze()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()  # what an application has printed would be in every worker's buffer
-    channel.send(Done())
-    return _serve(channel, preloaded)
+    channel.send(Preloaded())
+    return _serve(channel, imported)
 
 
-def _import(generation: Generation, channel: Channel) -> Preloaded | None:
+def _import(generation: Generation, channel: Channel) -> Imported | None:
     """Import every application; tell the supervisor and return None when one fails that must not."""
     sources = Sources(app.directory for app in generation.apps)
-    preloaded = Preloaded({}, sources)
-    timeout = generation.server.start_timeout
-    faulthandler.dump_traceback_later(max(timeout - min(_STACK_MARGIN, timeout / 4), 0.001))
-    try:
+    imported = Imported({}, sources)
+    with stack_shown(generation.server.start_timeout):
         for app in generation.apps:
             try:
-                preloaded.applications[app.name] = load_app(app)
+                imported.applications[app.name] = load_app(app)
             except AppError as error:
                 if app.on_failure != "unavailable":  # those are imported again by the worker, which tells
                     channel.send(Failed(*told(*explain(app, error))))
                     return None
             finally:
                 sources.remember()
-    finally:
-        faulthandler.cancel_dump_traceback_later()
-    return preloaded
+    return imported
 
 
-def _serve(channel: Channel, preloaded: Preloaded) -> int:
+def _serve(channel: Channel, imported: Imported) -> int:
     """Fork a worker for each request; in a worker, return its exit code, and here when the supervisor has gone."""
     while (received := channel.receive()) is not None:
         fork, descriptors = received
@@ -108,7 +101,7 @@ def _serve(channel: Channel, preloaded: Preloaded) -> int:
                 os.dup2(stderr, _STANDARD_ERROR)  # ours leads to the log file as it was when we began
                 os.close(stderr)
                 setproctitle(fork.title)
-                return run_worker(for_channel, stacks, preloaded)
+                return run_worker(for_channel, stacks, imported)
             channel.send(Forked(pid))
         for fd in descriptors:
             os.close(fd)

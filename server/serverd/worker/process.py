@@ -1,12 +1,12 @@
 """The life of a worker: receive a generation, bring it up, say ready, serve, drain, end.
 
-Everything it learns comes over the channel; everything it decides is told there. Called by `__main__`.
+Everything it learns comes over the channel; everything it decides is told there. `entry` calls it, in a process that
+was spawned or forked for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import gc
 import logging
 import os
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from setproctitle import setproctitle
 
+from serverd.errors import AppError
 from serverd.generation import Generation
 from serverd.messages import (
     Accepted,
@@ -38,13 +39,13 @@ from serverd.messages import (
 )
 from serverd.observe import logs
 from serverd.parent import die_with_parent
-from serverd.worker.applications import Applications, Preloaded
+from serverd.worker.applications import Applications, Imported
 from serverd.worker.channel import Channel, close_all
-from serverd.worker.in_flight import InFlight
 from serverd.worker.loop import run_on_loop
 from serverd.worker.offspring import set_apart
 from serverd.worker.pulse import Pulse
 from serverd.worker.serving import Serving
+from serverd.worker.start_up import stack_shown
 from serverd.worker.watchdog import Watchdog, arm
 
 __all__ = ["run"]
@@ -53,20 +54,16 @@ log = logging.getLogger("serverd.worker")
 
 # What is left of a drain for the lifespan shutdowns when the requests have used all of it.
 _SHUTDOWN_TIMEOUT = 5.0
-# Seconds before start_timeout at which a start-up that hangs shows its stack. The supervisor counts
-# from the spawn, we from when the interpreter is up, which takes 0.2 s and on a busy machine several
-# times that; the stack has to be out before the supervisor kills us.
-_STACK_MARGIN = 1.0
 _STANDARD_ERROR = 2
 
 
-def run(channel: Channel, preloaded: Preloaded | None = None) -> int:
-    """Run a worker on `channel` until it is drained; return the exit code: 0, or 3 for a generation that fails.
+def run(channel: Channel, imported: Imported | None = None) -> int:
+    """Run a worker on `channel` until it is drained; return the exit code: 0, or AppError's if an application fails.
 
-    `preloaded` is what was imported before this process was forked.
+    `imported` is what a preloader had imported before this process was forked.
     """
     received = channel.receive()
-    if preloaded is not None:
+    if imported is not None:
         # As `__main__` does for others: a fork forgets it. By now the supervisor is the parent, as the process in
         # between has ended before the supervisor could know of this one.
         die_with_parent(signal.SIGKILL)
@@ -76,7 +73,7 @@ def run(channel: Channel, preloaded: Preloaded | None = None) -> int:
     start, fds = received
     assert isinstance(start, Start)  # the first message, always
     logs.configure(start.generation.logging, sys.stderr)
-    worker = _Worker(channel, start, fds, preloaded)
+    worker = _Worker(channel, start, fds, imported)
     return run_on_loop(start.generation.server.loop, worker.run)
 
 
@@ -92,12 +89,12 @@ class _Proposal:
 class _Worker:
     """One run of a worker."""
 
-    def __init__(self, channel: Channel, start: Start, fds: list[int], preloaded: Preloaded | None) -> None:
+    def __init__(self, channel: Channel, start: Start, fds: list[int], imported: Imported | None) -> None:
         self._channel = channel
         self._start = start
         self._fds = fds
         self._generation: Generation = start.generation
-        self._applications = Applications(start.generation, channel.send, preloaded, start.slot)
+        self._applications = Applications(start.generation, channel.send, imported, start.slot)
         self._proposal: _Proposal | None = None
         self._descriptors: Callable[[], list[int]] = lambda: fds  # of the sockets that clients come to
 
@@ -119,7 +116,7 @@ class _Worker:
             return 0
         if not bring_up.result():
             await self._applications.shut_down(_SHUTDOWN_TIMEOUT)
-            return 3
+            return AppError.exit_code
         serving = Serving(loop, self._generation, self._applications.endpoints, self._start.slot)
         self._applications.on_change = serving.reroute
         if not self._drain.done():
@@ -137,15 +134,9 @@ class _Worker:
     async def _bring_up(self) -> bool:
         """Bring the applications up, with a way to see what a start-up that hangs is doing."""
         server = self._generation.server
-        # Plain text and no log line, as a blocked import lets no Python code run that could make one. faulthandler
-        # escapes what is not printable, so that no application forges a line with it.
-        # One slot after the other: the text is written piece by piece, and would be mixed.
-        margin = min(_STACK_MARGIN, server.start_timeout / 4) * (2 - self._start.slot / server.workers)
-        faulthandler.dump_traceback_later(max(server.start_timeout - margin, 0.001))  # it refuses what rounds to 0
-        try:
+        # One slot after the other, all of them within one margin.
+        with stack_shown(server.start_timeout, lead=2 - self._start.slot / server.workers):
             return await self._applications.bring_up()
-        finally:
-            faulthandler.cancel_dump_traceback_later()
 
     async def _serve(self, loop: asyncio.AbstractEventLoop, serving: Serving) -> None:
         """Say ready, and do what the supervisor says until it is time to drain."""
@@ -154,10 +145,9 @@ class _Worker:
         # The collector need not walk the applications' modules again; performance.md, "gc.freeze".
         gc.collect()
         gc.freeze()
-        in_flight = InFlight(serving.exchanges, loop.time)
-        pulse = Pulse(loop, serving, in_flight, self._on_beat)
+        pulse = Pulse(loop, serving, serving.in_flight, self._on_beat)
         server = self._generation.server
-        self._watchdog = Watchdog(loop, server, in_flight, self._channel, pulse.note_lag)
+        self._watchdog = Watchdog(loop, server, serving.in_flight, self._channel, pulse.note_lag)
         self._applications.sources.remember()
         # From here on there is something in flight, which is finished also when the supervisor is killed.
         die_with_parent(signal.SIGTERM)

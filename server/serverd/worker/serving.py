@@ -21,6 +21,7 @@ from serverd.messages import SocketGrant
 from serverd.protocol.http1_head import FieldParser
 from serverd.protocol.http1_response import DefaultFields
 from serverd.worker.acceptors import Acceptors
+from serverd.worker.in_flight import InFlight
 from serverd.worker.routes import make_router
 
 __all__ = ["Serving"]
@@ -56,6 +57,7 @@ class Serving:
         self._settling: set[asyncio.Task[None]] = set()
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._interval = _SWEEP_INTERVAL
+        self.in_flight = InFlight(self.exchanges, loop.time)
         self._drained: asyncio.Future[None] | None = None  # while draining: nothing is in flight any more
         self._take(generation)
 
@@ -185,7 +187,7 @@ class Serving:
     async def _cut(self, patience: float) -> None:
         tasks = set()
         for exchange in self.exchanges():
-            log.warning("cut after draining for %g s: %s", patience, exchange.description)
+            log.warning("cut after draining for %g s: %s", patience, self.in_flight.describe(exchange))
             tasks.add(exchange.cancel())
         if tasks:
             await asyncio.wait(tasks, timeout=_CUT_TIMEOUT)
