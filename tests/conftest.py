@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import gc
+import os
+import signal
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +15,52 @@ import pytest
 from tests.support.server import Server
 
 APPS = Path(__file__).parent / "support" / "apps"
+
+# A shell starts what it puts into the background with SIGINT ignored, and processes inherit that; the tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+ModuleServe = Callable[[Path], Server]
+"""The type of the fixture `serve_module`: start a server from a file and wait until it is ready."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Return 0, which is no distribution, unless it is the whole suite of every day; None: as many as there are cores.
+
+    Named files are soon done, and shown as they are with `-s`; the long suite asserts what is promised in seconds.
+    """
+    named = config.args_source is pytest.Config.ArgsSource.ARGS
+    return 0 if named or os.environ.get("SERVERD_LONG") or config.getoption("capture") == "no" else None
+
+
+def pytest_collection_finish() -> None:
+    """Take what collecting has made out of sight of the garbage collector: nothing of it goes."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Have every report fit through the pipe between the processes of a distributed run, which is UTF-8.
+
+    Some tests log half a surrogate pair, and what was logged is part of the report.
+    """
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_garbage() -> Iterator[None]:
+    """Leave no garbage to other modules, and have the collector look no more at what stays, such as pytest's reports.
+
+    Some tests need a full collection: 0.3 s each after 10,000 others, and a millisecond so.
+    """
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 class Serve(Protocol):
@@ -37,7 +86,14 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         yield start
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def serve_module() -> Iterator[ModuleServe]:
+    """Start servers that live as long as the module, for tests that only ask them something."""
+    with ExitStack() as stack:
+        yield lambda file: stack.enter_context(Server(file))
+
+
+@pytest.fixture(scope="session")
 def probe() -> str:
     """Return the configuration of one listener, `web`, with the application `probe` at its root."""
     return f"""\

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serverd.generation import Limits
 from tests.fuzz.grammar import damaged, message
 from tests.support.applications import respond
+from tests.support.fuzzing import examples
 from tests.support.wire import PARSERS, Wire
 
 LIMITS = Limits(
@@ -24,9 +25,7 @@ LIMITS = Limits(
 # With a second for each sweep and what lingering adds.
 LONGEST = 5 + 6 + 7 + 8 + 10
 
-fuzzing = settings(
-    max_examples=400, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
-)
+fuzzing = examples(400)
 
 MOODS = ["answer", "read", "read part", "stream", "stream unread", "raise", "raise late", "return", "short", "trailers"]
 

@@ -9,17 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serverd.protocol.forwarded import Origin, OriginReader, strip
 from serverd.protocol.forwarded_field import parse_element, split_elements
 from serverd.protocol.head import Fields, normalise_host
 from serverd.protocol.trust import BELIEVABLE, Trust
+from tests.support.fuzzing import examples
 
-fuzzing = settings(
-    max_examples=400, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
-)
+fuzzing = examples(400)
 
 PROXIES = ["10.0.0.1", "10.0.0.2", "2001:db8:a::3"]
 TRUSTED = ["10.0.0.0/8", "2001:db8:a::/48", "unix"]

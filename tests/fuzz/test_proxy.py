@@ -6,16 +6,15 @@ import struct
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import pairwise
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from serverd.errors import PeerError
 from serverd.protocol.crc32c import crc32c
 from serverd.protocol.proxy import HEADER_SIZE, Proxied, ProxyHeader, Speaker
+from tests.support.fuzzing import examples
 
-fuzzing = settings(
-    max_examples=400, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
-)
+fuzzing = examples(400)
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 port = st.integers(0, 65535)

@@ -1,0 +1,168 @@
+"""The head of an HTTP/2 request out of its header block (RFC 9113 §8.2, §8.3), as the `RequestHead` of every protocol.
+
+Two kinds of refusal: what the RFC calls malformed is a StreamFault, whoever sent it does not speak HTTP/2. What is good
+HTTP/2 and yet not served here - an unknown method, a target or host outside the grammar of `head`, a list that is too
+large - is a PeerError whose status the client is told.
+"""
+
+from __future__ import annotations
+
+from serverd.errors import PeerError
+from serverd.protocol.head import METHODS, TOKEN, Fields, Framing, RequestHead, Target, parse_target
+from serverd.protocol.hpack import HeaderListTooLarge
+from serverd.protocol.hpack_decoder import HpackDecoder
+from serverd.protocol.http2_bounds import Http2Bounds
+from serverd.protocol.http2_fields import Section, check_fields, malformed, read_section
+
+__all__ = ["Http2HeadReader", "TunnelHead"]
+
+_METHOD, _SCHEME, _PATH, _AUTHORITY, _PROTOCOL = b":method", b":scheme", b":path", b":authority", b":protocol"
+_PSEUDO_NAMES = frozenset((_METHOD, _SCHEME, _PATH, _AUTHORITY, _PROTOCOL))
+
+# Blocks that are known again, per connection: so many, of so many bytes. Most clients send a few again and again.
+_BLOCKS_KEPT = 16
+_BLOCK_SIZE = 512
+# Fields of more bytes are looked at anew: ten thousand idle connections should not keep much (`http1_head`).
+_SECTION_SIZE = 4096
+
+
+class TunnelHead(RequestHead):
+    """The head of an extended CONNECT (RFC 8441 §4), whose body is a tunnel of its `protocol`."""
+
+    __slots__ = ("protocol",)
+
+    def __init__(self, protocol: bytes, target: Target, fields: Fields, framing: Framing) -> None:
+        super().__init__("CONNECT", "2", target, fields, framing)
+        self.protocol = protocol  # as it was sent: "websocket"
+
+
+class Http2HeadReader:
+    """Reads the heads and trailer sections of one connection; every header block has to come by, in order."""
+
+    __slots__ = ("_bounds", "_changes", "_decoder", "_known", "_section", "bodiless")
+
+    def __init__(self, decoder: HpackDecoder, bounds: Http2Bounds) -> None:
+        self._decoder = decoder
+        self._bounds = bounds
+        # What blocks said; true until the table changes that they refer to.
+        self._known: dict[bytes, tuple[bool, RequestHead]] = {}
+        self._changes = 0
+        self._section: Section | None = None  # that of the last request
+        self.bodiless = True  # what refuses the last request must have no body: it was HEAD, or nobody knows
+
+    def read(self, block: bytes, end: bool) -> RequestHead:
+        """Return the head that `block` is; `end` says that no body follows.
+
+        Raises HpackError, HeaderListTooLarge, StreamFault or PeerError.
+        """
+        # Hot path: a block that came before says the same again, as in `http1_head`; benchmarks/ "HTTP/2".
+        known = self._known.get(block)
+        if known is not None and known[0] is end:
+            return known[1]
+        self.bodiless = True
+        decoder = self._decoder
+        fields = decoder.decode(block)
+        if decoder.changes != self._changes:
+            self._changes = decoder.changes
+            self._known.clear()
+            return self._make(fields, end)
+        head = self._make(fields, end)
+        if len(block) <= _BLOCK_SIZE:
+            if len(self._known) >= _BLOCKS_KEPT:
+                self._known.clear()
+            self._known[block] = end, head
+        return head
+
+    def read_trailers(self, block: bytes) -> PeerError | None:
+        """Check a trailer section (RFC 9113 §8.1), of which nothing is kept: ASGI has no place for it.
+
+        Return the error with which a section is answered that is too large; raises HpackError or StreamFault.
+        """
+        try:
+            fields = self.skip(block)
+        except HeaderListTooLarge as error:
+            return error
+        check_fields(fields)
+        if len(fields) > self._bounds.header_count:
+            return PeerError(431, "more trailers than limits.header_count")
+        return None
+
+    def skip(self, block: bytes) -> Fields:
+        """Decode a block of which only the table matters; raises HpackError or HeaderListTooLarge."""
+        fields = self._decoder.decode(block)
+        if self._decoder.changes != self._changes:
+            self._changes = self._decoder.changes
+            self._known.clear()
+        return fields
+
+    def _make(self, fields: Fields, end: bool) -> RequestHead:
+        pseudo: dict[bytes, bytes] = {}
+        for name, value in fields:
+            if name not in _PSEUDO_NAMES:
+                break
+            if name in pseudo:
+                raise malformed("the same pseudo-field twice")
+            pseudo[name] = value
+        method = pseudo.get(_METHOD)
+        if method is None:
+            raise malformed("no :method")
+        self.bodiless = method == b"HEAD"
+        protocol = pseudo.get(_PROTOCOL)
+        if method == b"CONNECT" and protocol is None:
+            raise _refuse_connect(pseudo)
+        path = _check_target(pseudo)
+        section = self._recall_section(fields[len(pseudo) :], pseudo.get(_AUTHORITY), end)
+        if len(method) + len(path) + len(" HTTP/1.1") + 1 > self._bounds.request_line:
+            raise PeerError(414, "request line longer than limits.request_line")
+        target = parse_target(method, path)
+        if protocol is not None:
+            head: RequestHead = _tunnel(method, protocol, target, section.fields, section.framing)
+        else:
+            known = METHODS.get(method)
+            if known is None:
+                raise _unknown_method(method)
+            head = RequestHead(known, "2", target, section.fields, section.framing)
+        head.notable = section.notable or protocol is not None
+        return head
+
+    def _recall_section(self, regular: Fields, authority: bytes | None, end: bool) -> Section:
+        # Hot path: most clients send the same fields for another path, and fields out of the table are the same
+        # objects, which are compared in no time; benchmarks/ "HTTP/2, no two requests alike".
+        section = self._section
+        if section is None or section.authority != authority or section.end is not end or section.regular != regular:
+            section = read_section(regular, authority, end, self._bounds)
+            if sum([len(value) for _, value in regular]) <= _SECTION_SIZE:
+                self._section = section
+        return section
+
+
+def _check_target(pseudo: dict[bytes, bytes]) -> bytes:
+    """Return :path, beginning with "/" or being "*"; :scheme has to be one that is served (RFC 9113 §8.3.1)."""
+    path = pseudo.get(_PATH)
+    scheme = pseudo.get(_SCHEME)
+    if path is None or scheme is None:
+        raise malformed("no :path or no :scheme")
+    if not path.startswith(b"/") and path != b"*":
+        raise malformed(":path does not begin with /")
+    if scheme not in (b"http", b"https"):
+        raise PeerError(400, "scheme is neither http nor https")
+    return path
+
+
+def _refuse_connect(pseudo: dict[bytes, bytes]) -> PeerError:
+    """Return why a CONNECT to another host is refused (RFC 9113 §8.5): like in HTTP/1 there is no tunnel."""
+    if _AUTHORITY not in pseudo or _PATH in pseudo or _SCHEME in pseudo:
+        return malformed("CONNECT without :authority, or with :scheme or :path")
+    return PeerError(501, "unknown method")
+
+
+def _unknown_method(method: bytes) -> PeerError:
+    return PeerError(501, "unknown method") if TOKEN.fullmatch(method) else malformed(":method is not a token")
+
+
+def _tunnel(method: bytes, protocol: bytes, target: Target, fields: Fields, framing: Framing) -> TunnelHead:
+    if method != b"CONNECT":
+        raise malformed(":protocol without CONNECT")  # RFC 8441 §4
+    if not TOKEN.fullmatch(protocol):
+        raise malformed(":protocol is not a token")
+    return TunnelHead(protocol, target, fields, framing)

@@ -1,0 +1,159 @@
+"""Which streams of a connection are open, how each ends, and what is remembered of those that did (RFC 9113 §5.1).
+
+A stream that was reset while its application works still takes its place until the application is done: otherwise a
+client that opens and resets would have any number of them at work (CVE-2023-44487).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from serverd.errors import PeerError
+from serverd.protocol.head import RequestHead
+from serverd.protocol.http2_frames import ConnectionFault, ErrorCode, encode_reset
+from serverd.protocol.http2_intake import BodySink, Intake
+from serverd.protocol.http2_output import Output
+from serverd.protocol.http2_states import ENDED, IDLE, RECEIVE_END, RESET, SEND_END, StreamState
+from serverd.protocol.http2_stream import Http2Stream
+
+__all__ = ["StreamRegistry", "StreamSink"]
+
+# What is on the way to us when the response ends may still come, for as long as after the end of a connection of HTTP/1
+# (`connection.base`, LINGER_TIMEOUT): two seconds, beside the one that has begun.
+LINGER = 3
+
+# Gaps between identifiers that are remembered. nghttp leaves one, for streams that only hold priorities; others none.
+_GAPS_KEPT = 16
+
+
+class StreamSink(BodySink, Protocol):
+    """Whom the core tells what it received; it may send at once, and leave its own half in `stream.owner`."""
+
+    def on_request(self, stream: Http2Stream, head: RequestHead, end: bool) -> None:
+        """A request has begun; `end` says that it has no body. A `TunnelHead` is an extended CONNECT."""
+
+    def on_refused(self, stream: Http2Stream, error: PeerError) -> None:
+        """A request, or its body, is to be answered with the status of `error` and not by its application."""
+
+    def on_reset(self, stream: Http2Stream) -> None:
+        """The stream has ended early and takes nothing more; only of streams that were told of."""
+
+    def on_writable(self, stream: Http2Stream) -> None:
+        """The stream is `blocked` no more."""
+
+
+class StreamRegistry:
+    """The streams of one connection."""
+
+    __slots__ = ("_gone", "_intake", "_most", "_output", "_passed", "_sink", "held", "last_id", "open")
+
+    def __init__(self, sink: StreamSink, intake: Intake, output: Output, most: int) -> None:
+        """Begin without streams; at most so many are open at a time."""
+        self._sink = sink
+        self._intake = intake
+        self._output = output
+        self._most = most
+        self.open: dict[int, Http2Stream] = {}
+        self.held: dict[int, Http2Stream] = {}  # were reset, and their applications are not done
+        self.last_id = 0  # the largest that the peer has used
+        # How the last ones were closed that did not end. As many as may be open: of those that the peer has not yet
+        # heard to be reset, and so believes open, there are no more, and it hears of them in order.
+        self._gone: dict[int, StreamState] = {}
+        self._passed: list[tuple[int, int]] = []  # identifiers between which the peer has passed over others
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for another stream (RFC 9113 §5.1.2)."""
+        return len(self.open) + len(self.held) >= self._most
+
+    def advance(self, stream_id: int) -> None:
+        """Take note of the identifier of a new stream, which closes those passed over (RFC 9113 §5.1.1)."""
+        if stream_id > self.last_id + 2:
+            self._passed = [*self._passed[1 - _GAPS_KEPT :], (self.last_id, stream_id)]
+        self.last_id = stream_id
+
+    def check_known(self, stream_id: int) -> None:
+        """Check that HEADERS which open no stream are for one that was open; raises ConnectionFault."""
+        if not stream_id % 2:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "stream identifier of a client is even")
+        for before, behind in self._passed:
+            if before < stream_id < behind:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "stream identifier is less than one before")
+
+    def late_state(self, stream_id: int) -> StreamState:
+        """Return the state of a stream that is not open; one reset long ago, or passed over, counts as ended."""
+        if stream_id > self.last_id or not stream_id % 2:
+            return IDLE
+        return self._gone.get(stream_id, ENDED)
+
+    def bury(self, stream_id: int, state: StreamState) -> None:
+        """Remember how a stream was closed that did not end."""
+        gone = self._gone
+        gone[stream_id] = state
+        if len(gone) > self._most:
+            del gone[next(iter(gone))]
+
+    def end_request(self, stream: Http2Stream) -> None:
+        """Take note of the peer's END_STREAM."""
+        state = stream.state.after[RECEIVE_END]
+        assert state is not None  # the frame that carried it was allowed
+        stream.state = state
+        if state is ENDED:
+            self._leave(stream, state)
+
+    def end_response(self, stream: Http2Stream) -> None:
+        """Take note of our END_STREAM.
+
+        A peer that has not sent all of its request is asked to stop (RFC 9113 §8.1), unless the rest fits into what it
+        may send anyway: some clients take even a reset without an error for one.
+        """
+        state = stream.state.after[SEND_END]
+        if state is None:
+            return  # it was reset by what was told of it
+        stream.state = state
+        if state is ENDED:
+            self._leave(stream, state)
+        elif not stream.is_tunnel:
+            window = stream.window
+            if stream.is_refused or window is None or stream.expected > window.left:
+                self.reset(stream, ErrorCode.NO_ERROR)
+            else:
+                stream.linger = LINGER
+
+    def reset(self, stream: Http2Stream, code: ErrorCode) -> None:
+        """Give a stream up of which the application is done or was never told."""
+        if stream.id in self.open:
+            self._output.add(encode_reset(stream.id, code))
+            self._leave(stream, RESET)
+
+    def reset_early(self, stream: Http2Stream, code: ErrorCode) -> None:
+        """Give a stream up, and tell its application."""
+        self._output.add(encode_reset(stream.id, code))
+        self.lose(stream, RESET)
+
+    def lose(self, stream: Http2Stream, state: StreamState) -> None:
+        """Close a stream before its time, and tell its application, whose place is not free before it is done."""
+        if stream.linger:
+            self._leave(stream, state)  # the application is done
+            return
+        self._output.drop(stream)
+        stream.state = state
+        del self.open[stream.id]
+        self.bury(stream.id, state)
+        self.held[stream.id] = stream
+        self._sink.on_reset(stream)
+
+    def release(self, stream: Http2Stream) -> None:
+        """Free the place of a stream that was closed before its time."""
+        if self.held.pop(stream.id, None) is not None:
+            self._intake.close(stream)
+
+    def _leave(self, stream: Http2Stream, state: StreamState) -> None:
+        if stream.queue is not None:
+            self._output.drop(stream)
+        stream.state = state
+        del self.open[stream.id]
+        if state is not ENDED:
+            self.bury(stream.id, state)
+        if stream.window is not None:
+            self._intake.close(stream)
