@@ -8,8 +8,23 @@ START = {
 }
 
 
+async def echo(receive, send):
+    """Send every message back as it came."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        text = message.get("text")
+        if text is None:
+            await send({"type": "websocket.send", "bytes": message["bytes"]})
+        else:
+            await send({"type": "websocket.send", "text": text})
+
+
 async def app(scope, receive, send):
-    """Answer at once; speak lifespan, which some servers insist on."""
+    """Answer at once, or echo; speak lifespan, which some servers insist on."""
+    if scope["type"] == "websocket":
+        await echo(receive, send)
+        return
     if scope["type"] == "lifespan":
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})

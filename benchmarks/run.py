@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -25,51 +26,115 @@ from pathlib import Path
 HERE = Path(__file__).parent
 VENV = HERE / ".venv"
 TICKS = os.sysconf("SC_CLK_TCK")  # per second, of the CPU times in /proc
+BUSY = 0.9  # of its core; a load that takes more may be what limits the rate
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A server, what to install for it, and how to start it with one worker and without an access log."""
+    """A server, what to install for it, how to start it with one worker and no access log, and what it can do."""
 
     name: str
     requirement: str
     command: str
+    subjects: tuple[str, ...]
 
+    @property
+    def program(self) -> str:
+        """The command that the requirement installs."""
+        return self.command.split()[0]
+
+
+UVICORN = (
+    "uvicorn --app-dir {here} --port {port} --loop uvloop --http httptools --ws %s"
+    " --no-access-log --log-level warning hello:app"
+)
 
 PEERS = (
-    Peer("serverd", f"-e{HERE.parent}", "serverd -c {here}/serverd.toml"),
-    Peer(
-        "uvicorn",
-        "uvicorn[standard]",
-        "uvicorn --app-dir {here} --port {port} --loop uvloop --http httptools"
-        " --no-access-log --log-level warning hello:app",
-    ),
+    Peer("serverd", f"-e{HERE.parent}", "serverd -c {here}/serverd.toml", ("http", "websocket", "deflate")),
+    Peer("uvicorn", "uvicorn[standard]", UVICORN % "none", ("http",)),
+    Peer("uvicorn websockets-sansio", "websockets", UVICORN % "websockets-sansio", ("websocket", "deflate")),
+    Peer("uvicorn websockets", "websockets", UVICORN % "websockets", ("websocket", "deflate")),
+    Peer("uvicorn wsproto", "wsproto", UVICORN % "wsproto", ("websocket", "deflate")),
     Peer(
         "granian",
         "granian[uvloop]",
         "granian --interface asgi --port {port} --workers 1 --working-dir {here}"
         " --no-access-log --log-level warning hello:app",
+        ("http", "websocket"),  # it does not compress messages
     ),
     Peer(
         "hypercorn",
         "hypercorn[uvloop]",
         "hypercorn --bind 127.0.0.1:{port} --worker-class uvloop --log-level WARNING {here}/hello:app",
+        ("http",),
     ),
 )
 
-SCENARIOS = {
-    "plain GET": "plain.lua",
-    "GET with 11 browser headers": "browser.lua",
-    "the same, no two requests alike": "varied.lua",
+NAMES = sorted({name for peer in PEERS for name in (peer.program, peer.name)})
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Requests by wrk, on connections that are kept."""
+
+    script: str
+    subject: str = "http"
+    connections: int = 64
+
+    def command(self, port: int, seconds: int) -> list[str | Path]:
+        """Return the command that makes the load."""
+        options = ["--threads", "1", "--connections", str(self.connections), "--duration", f"{seconds}s"]
+        return ["wrk", *options, "--script", HERE / self.script, f"http://127.0.0.1:{port}/"]
+
+    def read(self, output: str) -> tuple[int, float]:
+        """Return how many requests the command has made, and how many per second; exit if one has failed."""
+        count, rate = re.search(r"(\d+) requests in", output), re.search(r"Requests/sec:\s+([\d.]+)", output)
+        if count is None or rate is None or int(count[1]) == 0 or "Socket errors" in output or "Non-2xx" in output:
+            sys.exit(f"requests failed:\n{output}")
+        return int(count[1]), float(rate[1])
+
+
+@dataclass(frozen=True)
+class Echoes:
+    """WebSocket messages that come back, by websocket_load.py, which fails unless each is right."""
+
+    size: int
+    subject: str
+    connections: int = 32
+
+    def command(self, port: int, seconds: int) -> list[str | Path]:
+        """Return the command that makes the load."""
+        options = ["--connections", str(self.connections), "--seconds", str(seconds), "--size", str(self.size)]
+        deflate = ["--deflate"] if self.subject == "deflate" else []
+        return [sys.executable, HERE / "websocket_load.py", str(port), *options, *deflate]
+
+    def read(self, output: str) -> tuple[int, float]:
+        """Return how many messages came back, and how many per second; say so if the load was what had no time."""
+        result = json.loads(output)
+        if result["load"] > BUSY:
+            print(f"the load took {result['load']:.0%} of its core: the server could do more", file=sys.stderr)
+        return result["messages"], result["rate"]
+
+
+SCENARIOS: dict[str, Requests | Echoes] = {
+    "plain GET": Requests("plain.lua"),
+    "GET with 11 browser headers": Requests("browser.lua"),
+    "the same, no two requests alike": Requests("varied.lua"),
+    "WebSocket echo, 64 B": Echoes(64, "websocket"),
+    "WebSocket echo, 64 KB": Echoes(65536, "websocket"),
+    "WebSocket echo, 64 B, compressed": Echoes(64, "deflate"),
+    "WebSocket echo, 64 KB, compressed": Echoes(65536, "deflate"),
 }
+
+SUBJECTS = ("http", "websocket", "deflate")
 
 
 @dataclass(frozen=True)
 class Result:
     """What one server did in one round."""
 
-    rate: float  # requests per second
-    cpu: float  # microseconds of CPU time per request, all processes of the server
+    rate: float  # requests or messages per second
+    cpu: float  # microseconds of CPU time for each, all processes of the server
 
 
 def main() -> None:
@@ -80,18 +145,21 @@ def main() -> None:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         sys.exit("two cores are needed: one for the server, one for the load")
-    peers = [peer for peer in PEERS if peer.name in options.servers]
+    peers = [peer for peer in PEERS if not {peer.program, peer.name}.isdisjoint(options.servers)]
+    scenarios = {name: scenario for name, scenario in SCENARIOS.items() if scenario.subject in options.subjects}
     prepare(options.bin, peers)
     results: dict[tuple[str, str], list[Result]] = {}
     for number in range(options.rounds):
-        for scenario, script in SCENARIOS.items():
+        for name, scenario in scenarios.items():
             for peer in peers:
-                print(f"round {number + 1} of {options.rounds}: {scenario}: {peer.name}", file=sys.stderr)
+                if scenario.subject not in peer.subjects:
+                    continue
+                print(f"round {number + 1} of {options.rounds}: {name}: {peer.name}", file=sys.stderr)
                 with running(peer, options.bin, cores[0]) as (pid, port):
-                    measure(pid, port, script, options.warm_up, options.connections, cores[1])
-                    result = measure(pid, port, script, options.seconds, options.connections, cores[1])
-                results.setdefault((scenario, peer.name), []).append(result)
-    report(results, [peer.name for peer in peers])
+                    measure(pid, port, scenario, options.warm_up, cores[1])
+                    result = measure(pid, port, scenario, options.seconds, cores[1])
+                results.setdefault((name, peer.name), []).append(result)
+    report(results)
 
 
 def parse_options() -> argparse.Namespace:
@@ -100,18 +168,18 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5, help="of each measurement")
     parser.add_argument("--warm-up", type=int, default=1, help="seconds of load before each measurement")
-    parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--servers", nargs="+", default=[peer.name for peer in PEERS], metavar="NAME")
+    parser.add_argument("--servers", nargs="+", default=NAMES, choices=NAMES, metavar="NAME")
+    parser.add_argument("--subjects", nargs="+", default=SUBJECTS, choices=SUBJECTS)
     parser.add_argument("--bin", type=Path, default=VENV / "bin", help="directory that holds the servers' commands")
     return parser.parse_args()
 
 
 def prepare(directory: Path, peers: list[Peer]) -> None:
     """Install the servers, unless they are there."""
-    if all((directory / peer.name).exists() for peer in peers):
+    if all((directory / peer.program).exists() for peer in peers):
         return
     if directory != VENV / "bin":
-        sys.exit(f"{directory} does not hold all of: {', '.join(peer.name for peer in peers)}")
+        sys.exit(f"{directory} does not hold all of: {', '.join(peer.program for peer in peers)}")
     print(f"installing the servers into {VENV}", file=sys.stderr)
     subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
     subprocess.run(
@@ -155,44 +223,55 @@ def wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
         time.sleep(0.05)
 
 
-def measure(pid: int, port: int, script: str, seconds: int, connections: int, core: int) -> Result:
+def measure(pid: int, port: int, scenario: Requests | Echoes, seconds: int, core: int) -> Result:
     """Load the server from another core; a failed request makes the whole comparison worthless and ends it."""
     before = cpu_time(pid)
-    command = ["taskset", "--cpu-list", str(core), "wrk", "--threads", "1", "--connections", str(connections)]
-    command += ["--duration", f"{seconds}s", "--script", str(HERE / script), f"http://127.0.0.1:{port}/"]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    command = ["taskset", "--cpu-list", str(core), *scenario.command(port, seconds)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"the load failed: {done.stderr}{done.stdout}")
     used = cpu_time(pid) - before
-    count, rate = re.search(r"(\d+) requests in", output), re.search(r"Requests/sec:\s+([\d.]+)", output)
-    if count is None or rate is None or int(count[1]) == 0 or "Socket errors" in output or "Non-2xx" in output:
-        sys.exit(f"requests failed:\n{output}")
-    return Result(float(rate[1]), used / int(count[1]) * 1e6)
+    count, rate = scenario.read(done.stdout)
+    return Result(rate, used / count * 1e6)
 
 
 def cpu_time(session: int) -> float:
     """Return the CPU seconds that the processes of a session have used so far, user and system."""
     total = 0
+    for fields in processes(session).values():
+        total += int(fields[11]) + int(fields[12])
+    return total / TICKS
+
+
+def processes(session: int) -> dict[int, list[str]]:
+    """Return the processes of a session, with the fields of /proc/PID/stat from the state on."""
+    found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             text = stat.read_text()
             fields = text[text.rindex(")") + 2 :].split()
             if int(fields[3]) == session:
-                total += int(fields[11]) + int(fields[12])
-    return total / TICKS
+                found[int(stat.parent.name)] = fields
+    return found
 
 
-def report(results: dict[tuple[str, str], list[Result]], names: list[str]) -> None:
+def report(results: dict[tuple[str, str], list[Result]]) -> None:
     """Print the medians, and of the ratios within each round the median too: rounds drift, ratios less."""
-    for scenario in SCENARIOS:
+    for scenario in dict.fromkeys(scenario for scenario, _ in results):
         print(f"\n{scenario}")
-        print(f"  {'server':<12}{'requests/s':>12}{'CPU us/request':>17}{'serverd is':>13}")
+        titles = ("per second", "CPU us each", "per CPU second", "serverd is", "by CPU")
+        print(f"  {'server':<28}{titles[0]:>12}{titles[1]:>13}{titles[2]:>16}{titles[3]:>12}{titles[4]:>9}")
         ours = results.get((scenario, "serverd"), [])
-        for name in names:
+        for name in [name for of, name in results if of == scenario]:
             rounds = results[scenario, name]
             rate = statistics.median(result.rate for result in rounds)
             cpu = statistics.median(result.cpu for result in rounds)
-            ratios = [mine.rate / other.rate for mine, other in zip(ours, rounds, strict=False)]
-            ratio = f"{statistics.median(ratios):.2f}x" if ratios and name != "serverd" else ""
-            print(f"  {name:<12}{rate:>12,.0f}{cpu:>17.1f}{ratio:>13}")
+            line = f"  {name:<28}{rate:>12,.0f}{cpu:>13.1f}{1e6 / cpu:>16,.0f}"
+            if ours and name != "serverd":
+                pairs = list(zip(ours, rounds, strict=False))
+                line += f"{statistics.median(mine.rate / other.rate for mine, other in pairs):>11.2f}x"
+                line += f"{statistics.median(other.cpu / mine.cpu for mine, other in pairs):>8.2f}x"
+            print(line)
 
 
 if __name__ == "__main__":

@@ -28,13 +28,30 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "config": (*LAYER_0, "messages", "parent"),
     "protocol": LAYER_0,
     "net": LAYER_0,
-    "asgi": (*LAYER_0, "protocol.head", "protocol.forwarded"),
+    "asgi": (
+        *LAYER_0,
+        "protocol.head",
+        "protocol.forwarded",
+        "protocol.websocket",
+        "protocol.websocket_deflate",
+        "protocol.websocket_frames",
+        "protocol.websocket_handshake",
+    ),
     "observe": LAYER_0,
     "connection": (*LAYER_0, "protocol", "asgi", "observe"),
     "control": (*LAYER_0, "observe.logs"),
     "worker": (*LAYER_0, "messages", "parent", "protocol", "net", "asgi", "observe", "connection"),
-    # Of config only the comparison of generations, which needs no pydantic.
-    "supervisor": (*LAYER_0, "messages", "parent", "config.changes", "net.bindings", "control", "observe"),
+    # Of config only what compares generations and tells the age of certificates, which needs no pydantic.
+    "supervisor": (
+        *LAYER_0,
+        "messages",
+        "parent",
+        "config.changes",
+        "config.expiry",
+        "net.bindings",
+        "control",
+        "observe",
+    ),
 }
 
 TOP = ("cli", "dev", "__main__", "__init__")
@@ -61,6 +78,7 @@ OWNED_IMPORTS: dict[str, tuple[str, ...]] = {
     "tomllib": (),  # tomli knows TOML 1.1
     "uvloop": ("worker",),
     "watchfiles": ("dev",),
+    "websockets": ("protocol.masking",),
 }
 
 OWNED_CALLS: dict[str, tuple[str, ...]] = {

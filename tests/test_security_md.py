@@ -18,6 +18,8 @@ TEXT = (ROOT / "SECURITY.md").read_text("utf-8")
 
 TABLES = {
     "limits": models.Limits,
+    "limits.http2": models.Http2Limits,
+    "limits.websocket": models.WebSocketLimits,
     "listeners.NAME": models.Listener,
     "apps.NAME": models.App,
     "mounts": models.Mount,
@@ -45,7 +47,10 @@ def test_a_fixed_bound_is_that_of_the_code(name: str, shown: str) -> None:
 
 def test_every_limit_and_every_key_of_trust_is_there_once() -> None:
     trust = [name for name in models.Listener.model_fields if name.endswith(("_proxies", "_headers", "_protocol"))]
-    wanted = {f"limits.{name}" for name in models.Limits.model_fields} | {f"listeners.NAME.{name}" for name in trust}
+    wanted = {f"limits.{name}" for name in models.Limits.model_fields} - {"limits.http2", "limits.websocket"}
+    wanted |= {f"limits.http2.{name}" for name in models.Http2Limits.model_fields}
+    wanted |= {f"limits.websocket.{name}" for name in models.WebSocketLimits.model_fields}
+    wanted |= {f"listeners.NAME.{name}" for name in trust}
     keys = [key for key, _ in KEYS]
     assert wanted | {"mounts.trace", "apps.NAME.request_timeout"} <= set(keys)
     assert len(trust) == 4

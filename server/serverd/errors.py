@@ -9,6 +9,7 @@
     │   ├── LifespanError        its start-up or shutdown failed
     │   └── ResponseError        it broke the ASGI or HTTP rules for a response
     └── PeerError                what the other end of the connection sent           status 4xx or 5xx
+        ├── SessionError         it broke the WebSocket protocol                     code, of a Close frame
         └── ClientDisconnected   it has gone; also an OSError, as ASGI 2.4 asks
 
 A bug of ours is none of these: it is left to crash. Messages are lower case, without a full stop:
@@ -28,6 +29,7 @@ __all__ = [
     "PeerError",
     "ResponseError",
     "ServerdError",
+    "SessionError",
 ]
 
 
@@ -74,6 +76,14 @@ class PeerError(ServerdError):
         super().__init__(reason)
         self.status = status
         self.reason = reason
+
+
+class SessionError(PeerError):
+    """The peer broke the WebSocket protocol, or a bound; the session is closed with ``code`` (RFC 6455 §7.4.1)."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(400, reason)
+        self.code = code
 
 
 class ClientDisconnected(PeerError, OSError):

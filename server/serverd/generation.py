@@ -16,7 +16,10 @@ __all__ = [
     "AddressKind",
     "App",
     "AppTarget",
+    "Certificate",
+    "File",
     "Generation",
+    "Http2Limits",
     "Limits",
     "Listener",
     "Logging",
@@ -26,6 +29,8 @@ __all__ = [
     "RespondTarget",
     "Server",
     "Target",
+    "Tls",
+    "WebSocketLimits",
 ]
 
 
@@ -52,6 +57,29 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class WebSocketLimits:
+    """Bounds on a WebSocket session (configuration.md, [limits.websocket])."""
+
+    message_size: int = 16 * 1024 * 1024  # after decompression
+    frame_size: int = 16 * 1024 * 1024  # payload, as it is on the wire
+    queue: int = 16  # messages received and not read by the application; more are not taken from the wire
+    ping_interval: float = 20.0  # without a byte from the peer until it is asked whether it is there; 0: never
+    ping_timeout: float = 20.0  # for its answer; 0: it may take its time
+    compression: bool = True  # permessage-deflate, for clients that offer it
+
+
+@dataclass(frozen=True, slots=True)
+class Http2Limits:
+    """Bounds on an HTTP/2 connection (configuration.md, [limits.http2])."""
+
+    concurrent_streams: int = 128
+    initial_window: int = 65_535  # what a peer may send on a stream before the application has read it
+    max_frame_size: int = 16_384
+    resets: int = 500  # streams that may end early at once; 33 a second are forgotten
+    continuations: int = 8  # frames that a header block may go on in
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds on what a peer may make a connection hold or wait for (configuration.md, [limits])."""
 
@@ -66,6 +94,53 @@ class Limits:
     connections: int = 0  # open at a time, per worker and listener; 0: unlimited
     connections_beyond: str = "refuse"  # refuse (with 503) | wait (until one ends, accepting no more)
     concurrency: int = 0  # requests in flight, per worker and listener, others get 503; 0: unlimited
+    websocket: WebSocketLimits = WebSocketLimits()
+    http2: Http2Limits = Http2Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file as it was when it was read, to see that it is another one."""
+
+    path: str  # absolute
+    mtime: int = 0  # nanoseconds
+    size: int = -1  # bytes; -1: there was none
+    inode: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate with its chain and its private key: the contents of the files, and what the first one says.
+
+    By value, because workers may run as a user who cannot read the key.
+    """
+
+    cert: str  # PEM: the certificate, then those that lead to its authority
+    key: str = field(repr=False)  # PEM
+    key_password: str = field(default="", repr=False)
+    names: tuple[str, ...] = ()  # lower case: DNS names, "*.example.com" among them, and addresses
+    key_type: str = ""  # rsa | rsa-pss | ec | ed25519 | ed448 | other
+    serial: str = ""  # hexadecimal, as openssl shows it
+    not_before: int = 0  # seconds since the epoch
+    not_after: int = 0
+    files: tuple[str, ...] = ()  # absolute paths of certificate and key
+    source: str = ""  # "server.toml:7"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How a listener speaks TLS ([tls.NAME])."""
+
+    name: str
+    certificates: tuple[Certificate, ...]  # never empty; the first is for names that no other has
+    min_version: str = "1.2"  # 1.2 | 1.3
+    ciphers: str = ""  # of TLS 1.2, as OpenSSL lists them; "": the default of `net.tls`
+    client_auth: str = "none"  # none | optional | required
+    client_ca: str = ""  # PEM: whose client certificates are believed
+    client_crl: str = ""  # PEM: those that are revoked; "": nobody asks
+    client_files: tuple[str, ...] = ()  # absolute paths of the two
+    files: tuple[File, ...] = ()  # everything that was read, with that of the certificates
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +151,7 @@ class Listener:
     addresses: tuple[Address, ...]
     backlog: int
     limits: Limits
+    protocols: tuple[str, ...] = ("http/1.1", "h2")
     socket_mode: int | None = None  # unix sockets: permission bits
     socket_uid: int | None = None
     socket_gid: int | None = None
@@ -83,6 +159,7 @@ class Listener:
     forwarded_headers: tuple[str, ...] = ("x-forwarded-for", "x-forwarded-proto")  # of theirs that are believed
     proxy_protocol: bool = False  # every connection begins with a PROXY header
     ambiguous_headers: str = "drop"  # names with "_" or ".": drop | pass | refuse
+    tls: Tls | None = None  # None: in the clear
     source: str = ""  # "server.toml:3", for messages
 
 

@@ -116,6 +116,7 @@ class Drain:
     """Stop accepting, finish what is in flight, shut the applications down, exit."""
 
     timeout: float  # seconds until what is left is cut
+    replaced: bool = False  # others serve on: WebSocket sessions are told 1012 (come again) instead of 1001
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +198,7 @@ class Declined:
 
     number: int
     reason: str  # such as "shop/main.py has changed since it was imported"
+    final: bool = False  # new workers could not serve it either
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +251,7 @@ class Forked:
     reason: str = ""
 
 
-# Loader to supervisor.
+# Loader to supervisor; what is to be renewed goes the other way.
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from serverd.generation import (
     AddressKind,
     App,
     AppTarget,
+    Certificate,
+    File,
     Generation,
     Limits,
     Listener,
@@ -29,6 +31,7 @@ from serverd.generation import (
     RedirectTarget,
     RespondTarget,
     Server,
+    Tls,
 )
 
 TCP, UNIX, FD, SYSTEMD = AddressKind.TCP, AddressKind.UNIX, AddressKind.FD, AddressKind.SYSTEMD
@@ -39,7 +42,9 @@ def tcp(port: int, host: str = "127.0.0.1") -> Address:
     return Address(TCP, f"{host}:{port}", host=host, port=port)
 
 
-WEB = Listener("web", (tcp(8000),), 100, Limits(), source="server.toml:1")
+PAIR = Certificate("CERT", SECRET, SECRET, ("a.example",), "ec", files=("/a.crt", "/a.key"), source="server.toml:3")
+TLS = Tls("main", (PAIR,), files=(File("/a.crt"), File("/a.key")), source="server.toml:2")
+WEB = Listener("web", (tcp(8000),), 100, Limits(), tls=TLS, source="server.toml:1")
 API = Listener("api", (Address(UNIX, "unix:api.sock", path="/run/api.sock"),), 100, Limits(), source="server.toml:5")
 SHOP = App("shop", "shop.main:app", "/srv/shop", env={"TOKEN": SECRET}, source="server.toml:10")
 BLOG = App("blog", "blog:app", "/srv/blog", source="server.toml:15")
@@ -80,6 +85,9 @@ INVISIBLE = {
     ("Generation", "warnings"),
     ("App", "source"),
     ("Listener", "source"),
+    ("Tls", "name"),
+    ("Tls", "source"),
+    ("Certificate", "source"),
     ("Mount", "source"),
     ("Address", "text"),
 }

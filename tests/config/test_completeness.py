@@ -27,6 +27,15 @@ FILES = {
     "shop.env": "A=1\nSAME=other\n",
 }
 
+WEBSOCKET = {
+    "message_size": "1MiB",
+    "frame_size": 70000,
+    "queue": 8,
+    "ping_interval": "5s",
+    "ping_timeout": 7,
+    "compression": False,
+}
+
 SOUND: dict[str, Any] = {
     "include": ["more.toml"],
     "server": {
@@ -43,7 +52,13 @@ SOUND: dict[str, Any] = {
         "preload": True,
         "recycle": {"requests": 100, "jitter": 10, "lifetime": "1h", "memory": "1GiB"},
     },
-    "limits": {"header_count": 10, "body_size": "1MiB", "connections_beyond": "wait", "concurrency": 50},
+    "limits": {
+        "header_count": 10,
+        "body_size": "1MiB",
+        "connections_beyond": "wait",
+        "concurrency": 50,
+        "websocket": WEBSOCKET,
+    },
     "logging": {"level": "debug", "file": "serverd.log"},
     "control": {"socket": "control.sock"},
     "listeners": {
@@ -55,7 +70,13 @@ SOUND: dict[str, Any] = {
             "forwarded_headers": ["Forwarded", "x-forwarded-prefix"],
             "proxy_protocol": True,
             "ambiguous_headers": "refuse",
-            "limits": {"body_size": 1, "header_timeout": 1.5, "connections": 5, "connections_beyond": "wait"},
+            "limits": {
+                "body_size": 1,
+                "header_timeout": 1.5,
+                "connections": 5,
+                "connections_beyond": "wait",
+                "websocket": {"queue": 2},
+            },
         },
         "api": {"bind": ":8001", "backlog": 5},
     },

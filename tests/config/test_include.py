@@ -51,7 +51,7 @@ def test_a_faulty_pattern_keeps_no_other_from_being_read(report_of: Report) -> N
     assert report.splitlines()[::2][:3] == [
         "server.toml:1: include[0]: 1 is not a string (expected a path)",
         'server.toml:1: include[2]: "b.toml" does not exist (expected a file, or a pattern with *)',
-        "a.toml:1: zzz: unknown key (expected one of listeners, apps, mounts)",
+        "a.toml:1: zzz: unknown key (expected one of listeners, tls, apps, mounts)",
     ]
 
 

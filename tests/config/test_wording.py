@@ -83,7 +83,7 @@ def test_an_included_file_is_told_what_belongs_in_the_main_file(loc: tuple[str |
     assert message == f"unknown key (did you mean {hint}?)"
 
 
-@pytest.mark.parametrize("key", ["port", "tls", "python", "zzz", "w" * 1000, "workers" * 20])
+@pytest.mark.parametrize("key", ["port", "ssl", "python", "zzz", "w" * 1000, "workers" * 20])
 def test_a_key_that_is_like_none_gets_the_list_of_its_table(key: str) -> None:
     message = explain(error("extra_forbidden", ("apps", "a", key)), document_of(f"[apps.a]\n{key} = 1"), File).message
     assert message.startswith("unknown key (expected one of app, factory, ")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serverd.asgi import builtin
@@ -20,6 +20,7 @@ from serverd.protocol.forwarded import ALIASES
 from serverd.protocol.trust import BELIEVABLE
 from tests.fuzz.grammar import damaged, message
 from tests.support.applications import Recorder
+from tests.support.fuzzing import examples
 from tests.support.wire import PARSERS, TCP_ENDS, Wire
 
 EVERY_PARSER = pytest.mark.parametrize("parser", sorted(PARSERS))
@@ -343,9 +344,7 @@ LISTENERS = [
 ]
 
 
-@settings(
-    max_examples=600, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
-)
+@examples(600)
 @given(
     st.sampled_from(sorted(PARSERS)),
     st.sampled_from(LISTENERS),

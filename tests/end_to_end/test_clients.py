@@ -11,12 +11,21 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import ModuleServe, Serve
 from tests.support.apps.probe import PIECE
+from tests.support.server import Server
 
 UPLOAD = 5_000_000  # bytes
 
 Curl = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+@pytest.fixture(scope="module")
+def server(serve_module: ModuleServe, probe: str, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """Return a server with the application `probe`, which all of the module may ask."""
+    file = tmp_path_factory.mktemp("probe") / "server.toml"
+    file.write_text(probe)
+    return serve_module(file)
 
 
 @pytest.fixture
@@ -32,43 +41,43 @@ def curl() -> Curl:
     return run
 
 
-def test_curl_reuses_its_connection(serve: Serve, probe: str, curl: Curl) -> None:
-    url = serve(probe).url("/hello")
+def test_curl_reuses_its_connection(server: Server, curl: Curl) -> None:
+    url = server.url("/hello")
     result = curl("--write-out", "%{num_connects} ", url, url, url)
     assert result.stdout == b"hello1 hello0 hello0 "
 
 
-def test_curl_head_gets_the_length_and_no_body(serve: Serve, probe: str, curl: Curl) -> None:
-    result = curl("--head", serve(probe).url("/hello"))
+def test_curl_head_gets_the_length_and_no_body(server: Server, curl: Curl) -> None:
+    result = curl("--head", server.url("/hello"))
     head = result.stdout.decode().lower()
     assert head.startswith("http/1.1 200")
     assert "content-length: 5\r\n" in head
     assert head.endswith("\r\n\r\n")
 
 
-def test_curl_uploads_after_100_continue(serve: Serve, probe: str, curl: Curl) -> None:
+def test_curl_uploads_after_100_continue(server: Server, curl: Curl) -> None:
     # Without the interim response curl would wait for its own time limit, set here beyond the test's.
     arguments = ["--verbose", "--expect100-timeout", "60", "--header", "Expect: 100-continue", "--data-binary", "@-"]
-    result = curl(*arguments, serve(probe).url("/length"), body=bytes(UPLOAD))
+    result = curl(*arguments, server.url("/length"), body=bytes(UPLOAD))
     assert result.stdout == str(UPLOAD).encode()
     assert b"< HTTP/1.1 100" in result.stderr
 
 
-def test_curl_does_not_upload_what_the_application_refuses(serve: Serve, probe: str, curl: Curl) -> None:
+def test_curl_does_not_upload_what_the_application_refuses(server: Server, curl: Curl) -> None:
     arguments = ["--verbose", "--expect100-timeout", "60", "--header", "Expect: 100-continue", "--data-binary", "@-"]
-    result = curl(*arguments, "--write-out", " %{size_upload}", serve(probe).url("/refuse"), body=bytes(UPLOAD))
+    result = curl(*arguments, "--write-out", " %{size_upload}", server.url("/refuse"), body=bytes(UPLOAD))
     assert result.stdout == b"too much 0"
     assert b"< HTTP/1.1 100" not in result.stderr
 
 
-def test_curl_uploads_with_chunked_coding(serve: Serve, probe: str, curl: Curl) -> None:
+def test_curl_uploads_with_chunked_coding(server: Server, curl: Curl) -> None:
     arguments = ["--header", "Transfer-Encoding: chunked", "--header", "Expect:", "--upload-file", "-"]
-    result = curl(*arguments, serve(probe).url("/echo"), body=PIECE * 4)
+    result = curl(*arguments, server.url("/echo"), body=PIECE * 4)
     assert result.stdout == PIECE * 4
 
 
-def test_curl_speaks_http_1_0(serve: Serve, probe: str, curl: Curl) -> None:
-    result = curl("--http1.0", "--request", "POST", "--data-binary", "abc", serve(probe).url("/echo"))
+def test_curl_speaks_http_1_0(server: Server, curl: Curl) -> None:
+    result = curl("--http1.0", "--request", "POST", "--data-binary", "abc", server.url("/echo"))
     assert result.stdout == b"abc"
 
 
@@ -88,8 +97,7 @@ def test_one_listener_serves_several_addresses(serve: Serve, probe: str, curl: C
     assert curl("--unix-socket", tmp_path / "web.sock", "http://localhost/hello").stdout == b"hello"
 
 
-def test_httpx_keeps_its_connection_over_all_kinds_of_requests(serve: Serve, probe: str) -> None:
-    server = serve(probe)
+def test_httpx_keeps_its_connection_over_all_kinds_of_requests(server: Server) -> None:
     data = os.urandom(UPLOAD)
     with httpx.Client(base_url=server.url(""), trust_env=False, timeout=20) as client:
         streams = set()

@@ -186,7 +186,8 @@ def test_scaling_under_load_fails_no_request(serve: Serve, configuration: str) -
 def test_a_stop_waits_for_what_is_in_flight(serve: Serve, configuration: str) -> None:
     server = serve(configuration)
     with Client(server.address()) as client:
-        client.send(b"GET /slow?seconds=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na")
+        assert client.head().status == 200
         wait_until(lambda: sum(worker["in_flight"] for worker in status(server)["workers"]) == 1)
         stopping = Command(server, "stop")
         server.wait_for("stopping: asked for on the control socket")
@@ -195,7 +196,8 @@ def test_a_stop_waits_for_what_is_in_flight(serve: Serve, configuration: str) ->
         assert command(server, "reload").outcome == (3, "", "serverd: the server is stopping\n")
         with pytest.raises(ConnectionRefusedError):
             wait_until(lambda: Client(server.address()).close() is not None)
-        assert client.response().body == b"slow"
+        client.send(b"b")
+        assert client.read(17) == b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n"
     assert stopping.wait().outcome == (0, "stopped\n", "")
     assert server.wait() == 0
     assert not os.path.exists(control_socket(server))

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import ModuleServe
 from tests.support.client import Client
+from tests.support.server import Server
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 
+Example = Callable[[str], Server]
+
+
+@pytest.fixture(scope="module")
+def example(serve_module: ModuleServe, tmp_path_factory: pytest.TempPathFactory) -> Example:
+    """Return the server of an example, by the path of its file; started once, in a copy, of which there may be many."""
+    copy = tmp_path_factory.mktemp("copy")
+    shutil.copytree(EXAMPLES, copy / "examples")
+    shutil.copy(ROOT / "server.toml", copy)
+    return cache(lambda file: serve_module(copy / file))
+
 
 @contextmanager
-def browse(serve: Serve, file: Path) -> Iterator[httpx.Client]:
-    """Start the example and yield a client whose relative URLs lead to it."""
-    server = serve(file)
+def browse(server: Server) -> Iterator[httpx.Client]:
+    """Yield a client whose relative URLs lead to the server."""
     with httpx.Client(base_url=server.url(""), trust_env=False, timeout=15) as client:
         yield client
 
@@ -42,23 +55,23 @@ def assert_docs_work(client: httpx.Client, prefix: str, host: str | None = None)
 
 
 def test_every_example_has_a_file_an_application_and_a_readme() -> None:
-    names = {"hello", "several", "django", "quart", "streaming", "unix-nginx"}
+    names = {"hello", "several", "django", "quart", "streaming", "unix-nginx", "chat"}
     assert {folder.name for folder in EXAMPLES.iterdir() if folder.is_dir()} == names
     for name in names:
         assert (EXAMPLES / name / "server.toml").is_file()
         assert f"examples/{name}/server.toml" in (EXAMPLES / name / "README.md").read_text()
 
 
-def test_hello_answers_every_path(serve: Serve) -> None:
-    with browse(serve, EXAMPLES / "hello" / "server.toml") as client:
+def test_hello_answers_every_path(example: Example) -> None:
+    with browse(example("examples/hello/server.toml")) as client:
         for path in ("/", "/any/path?at=all"):
             response = client.get(path)
             assert (response.status_code, response.text) == (200, "Hello from serverd!\n")
         assert response.headers["content-type"] == "text/plain; charset=utf-8"
 
 
-def test_several_routes_by_path_and_by_host(serve: Serve) -> None:
-    with browse(serve, EXAMPLES / "several" / "server.toml") as client:
+def test_several_routes_by_path_and_by_host(example: Example) -> None:
+    with browse(example("examples/several/server.toml")) as client:
         apple = {"name": "apple", "price": 0.5, "currency": "EUR"}
         assert client.get("/shop/").json() == ["apple", "pear"]
         assert client.get("/shop/items/apple").json() == apple
@@ -75,8 +88,8 @@ def test_several_routes_by_path_and_by_host(serve: Serve) -> None:
         }
 
 
-def test_several_makes_links_that_fit_each_mount(serve: Serve) -> None:
-    with browse(serve, EXAMPLES / "several" / "server.toml") as client:
+def test_several_makes_links_that_fit_each_mount(example: Example) -> None:
+    with browse(example("examples/several/server.toml")) as client:
         assert 'href="http://blog.localhost/first"' in client.get("/", headers={"host": "blog.localhost"}).text
         links = re.findall(r'href="([^"]+)"', client.get("/blog/").text)
         base = str(client.base_url).rstrip("/")
@@ -86,14 +99,14 @@ def test_several_makes_links_that_fit_each_mount(serve: Serve) -> None:
 
 @pytest.mark.parametrize(("prefix", "host"), [("/shop", None), ("", "shop.localhost")], ids=["by path", "by host"])
 def test_several_shows_the_documentation_of_fastapi_under_its_mount(
-    serve: Serve, prefix: str, host: str | None
+    example: Example, prefix: str, host: str | None
 ) -> None:
-    with browse(serve, EXAMPLES / "several" / "server.toml") as client:
+    with browse(example("examples/several/server.toml")) as client:
         assert_docs_work(client, prefix, host)
 
 
-def test_django_works_under_a_path(serve: Serve) -> None:
-    with browse(serve, EXAMPLES / "django" / "server.toml") as client:
+def test_django_works_under_a_path(example: Example) -> None:
+    with browse(example("examples/django/server.toml")) as client:
         assert client.get("/").headers["location"] == "/guestbook/"
         page = client.get("/guestbook/")
         assert 'action="/guestbook/sign"' in page.text
@@ -106,8 +119,8 @@ def test_django_works_under_a_path(serve: Serve) -> None:
         assert client.post("/guestbook/sign", data={"entry": "forged"}).status_code == 403
 
 
-def test_quart_works_under_a_path(serve: Serve) -> None:
-    with browse(serve, EXAMPLES / "quart" / "server.toml") as client:
+def test_quart_works_under_a_path(example: Example) -> None:
+    with browse(example("examples/quart/server.toml")) as client:
         assert client.get("/notes/today").status_code == 404
         saved = client.put("/notes/today", content="buy milk — two")
         assert (saved.status_code, saved.json()) == (201, {"saved": "today"})
@@ -115,8 +128,8 @@ def test_quart_works_under_a_path(serve: Serve) -> None:
         assert client.get("/notes/").json() == {"today": "/notes/today"}
 
 
-def test_streaming_sends_chunks_echo_trailers_and_early_hints(serve: Serve) -> None:
-    server = serve(EXAMPLES / "streaming" / "server.toml")
+def test_streaming_sends_chunks_echo_trailers_and_early_hints(example: Example) -> None:
+    server = example("examples/streaming/server.toml")
     with Client(server.address()) as client:
         counted = client.request("GET", "/count")
         assert counted.header("transfer-encoding") == "chunked"
@@ -138,8 +151,8 @@ def test_streaming_sends_chunks_echo_trailers_and_early_hints(serve: Serve) -> N
         assert client.request("GET", "/nowhere").status == 404
 
 
-def test_streaming_echoes_before_the_upload_is_complete(serve: Serve) -> None:
-    server = serve(EXAMPLES / "streaming" / "server.toml")
+def test_streaming_echoes_before_the_upload_is_complete(example: Example) -> None:
+    server = example("examples/streaming/server.toml")
     with Client(server.address()) as client:
         client.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na")
         assert client.head().status == 200
@@ -148,8 +161,8 @@ def test_streaming_echoes_before_the_upload_is_complete(serve: Serve) -> None:
         assert client.read(11) == b"1\r\nb\r\n0\r\n\r\n"
 
 
-def test_the_file_of_make_run_serves_all_of_its_applications(serve: Serve) -> None:
-    with browse(serve, ROOT / "server.toml") as client:
+def test_the_file_of_make_run_serves_all_of_its_applications(example: Example) -> None:
+    with browse(example("server.toml")) as client:
         assert client.get("/").text == "Hello from serverd!\n"
         assert client.get("/shop/items/pear").json()["currency"] == "EUR"
         assert "Guestbook" in client.get("/guestbook/").text

@@ -72,6 +72,10 @@ FIRST = 5  # reloads until what is held has settled
 CLIENTS = 6
 
 KIB = 1024
+# What the supervisor may hold more after the last reload than after the fifth. On an idle machine it is
+# none. A generation of this file weighs about 300 KiB: not even one that were kept would fit in. Where old workers take
+# longer to leave, its heap is a generation larger at times; five that were kept would still show.
+GROWTH = (256 if LONG else 640) * KIB
 
 
 @dataclass(frozen=True)
@@ -177,9 +181,7 @@ def assert_flat(before: tuple[Usage, list[Usage]], after: tuple[Usage, list[Usag
     (supervisor, workers), (supervisor_after, workers_after) = before, after
     assert supervisor_after.descriptors == supervisor.descriptors
     assert supervisor_after.threads == supervisor.threads
-    # Measured growth from the fifth reload on: none. A generation of this file weighs about 300 KiB: not even one that
-    # were kept would fit in.
-    assert supervisor_after.resident - supervisor.resident < 256 * KIB
+    assert supervisor_after.resident - supervisor.resident < GROWTH
     assert len(workers_after) == len(workers)
     for worker, worker_after in zip(workers, workers_after, strict=True):
         assert worker_after.threads == worker.threads

@@ -127,6 +127,7 @@ def test_auto_is_json_elsewhere(pipe: Pipe) -> None:
         ("\x85next\x9b", r"\x85next\x9b"),
         ("line\u2028separator\u2029", r"line\u2028separator\u2029"),
         ("\u202egnirts", r"\u202egnirts"),
+        ("\u200e(left\u200f(right\u061c(Arabic", r"\u200e(left\u200f(right\u061c(Arabic"),
         ("half\ud800", r"half\ud800"),
         ("plain ünïcode 🙂", "plain ünïcode 🙂"),
     ],
@@ -138,6 +139,12 @@ def test_nothing_that_is_logged_can_pass_for_another_line(pipe: Pipe, form: str,
     assert text.count("\n") == 1
     message = parsed(text)["message"] if form == "json" else text.rstrip("\n").partition("serverd.test: ")[2]
     assert message == f"peer said {shown}"
+
+
+def test_every_character_that_turns_the_direction_of_a_line_is_escaped() -> None:
+    # Bidi_Control of Unicode: the marks ALM, LRM, RLM; LRE, RLE, PDF, LRO, RLO; the isolates LRI, RLI, FSI, PDI.
+    for code in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)):
+        assert logs.escape(f"a{chr(code)}b") == f"a\\u{code:04x}b"
 
 
 def test_a_logger_name_is_escaped_too(pipe: Pipe) -> None:

@@ -20,6 +20,7 @@ from tests.support import processes
 from tests.support.client import Client, get
 from tests.support.load import Load
 
+LONG = bool(os.environ.get("SERVERD_LONG"))
 LOOPS = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 FACTORIES = pytest.mark.parametrize(
     "loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
@@ -44,7 +45,7 @@ def test_after_the_line_that_tells_of_a_reload_no_connection_reaches_an_old_work
 ) -> None:
     server = serve(configuration(probe, loop, workers=2))
     with Load(server.address(), "/hello", fresh=2, keep_alive=0) as load:  # keeps the queues from being empty
-        for _ in range(5):
+        for _ in range(5 if LONG else 3):
             load.wait_for_answers(10)
             old = server.workers()
             assert server.reload().message.startswith("reloaded: ")
@@ -99,7 +100,7 @@ def test_a_worker_that_an_operator_terminates_is_replaced_and_no_connection_is_l
 ) -> None:
     server = serve(configuration(probe, loop, workers))
     with Load(server.address(), "/hello", fresh=2, keep_alive=2) as load:
-        for _ in range(3):
+        for _ in range(3 if LONG else 2):
             load.wait_for_answers(20)
             mark, pid = server.mark(), server.workers()[0]
             os.kill(pid, signal.SIGTERM)

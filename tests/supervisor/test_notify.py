@@ -119,8 +119,8 @@ def test_no_child_finds_the_manager_in_its_environment(manager: Manager, monkeyp
     ("usec", "pid", "interval"),
     [
         ("30000000", "", 15.0),
-        ("30000000", str(os.getpid()), 15.0),
-        ("30000000", str(os.getpid() + 1), None),
+        pytest.param("30000000", str(os.getpid()), 15.0, id="ours"),
+        pytest.param("30000000", str(os.getpid() + 1), None, id="another's"),
         ("", "", None),
         ("0", "", None),
         ("-1", "", None),

@@ -136,7 +136,7 @@ def test_our_own_is_removed(path: Path) -> None:
     file.remove()  # twice is harmless
 
 
-@pytest.mark.parametrize("content", ["1\n", "", OURS + "1", "no number"])
+@pytest.mark.parametrize("content", ["1\n", "", pytest.param(OURS + "1", id="ours and more"), "no number"])
 def test_that_of_a_successor_is_not(path: Path, content: str) -> None:
     file = PidFile(str(path))
     file.write()

@@ -247,7 +247,7 @@ class TestReload:
         first, second = scene.reloads(make_generation(graceful_timeout=12.0))
         scene.happens(said(first, Ready(0)))
         scene.exits(second, status=-11)
-        assert actions.Send(first, Drain(12.0)) in scene.actions
+        assert actions.Send(first, Drain(12.0, replaced=True)) in scene.actions
         assert scene.fleet.workers[first].deadline == scene.now + 12 + CUT_PATIENCE
 
     def test_new_workers_that_were_not_ready_get_little_time(self, scene: Scene) -> None:

@@ -295,6 +295,8 @@ class World:
             found.append(self.wish())
         if self.dice.random() < 0.01:
             found.append(TERM)
+        if self.dice.random() < 0.1 and self.fleet.committed is not None:
+            found.append(events.CertificatesChanged())
         if self.is_loading:
             found += [events.Loaded(self.generation())] * 8 + [events.LoadFailed("no")]
         if self.preloading is not None:
@@ -351,6 +353,7 @@ class World:
         if worker in self.proposed:
             found += [said(worker, Accepted(self.proposed[worker]))] * 6
             found += [said(worker, Declined(self.proposed[worker], "code changed"))] * (dice.random() < 0.2)
+            found += [said(worker, Declined(self.proposed[worker], "no key", final=True))] * (dice.random() < 0.1)
         if worker in self.adopts:
             found += [said(worker, Adopted(self.adopts[worker]))] * 4
         if worker not in self.said_draining:

@@ -249,7 +249,8 @@ class Server:
 
 
 def _address(where: str) -> Address:
-    if where.startswith("http://"):
-        host, _, port = where.removeprefix("http://").rpartition(":")
+    scheme, _, rest = where.partition("://")
+    if scheme in ("http", "https"):
+        host, _, port = rest.rpartition(":")
         return host.strip("[]"), int(port)
     return where.removeprefix("unix:")

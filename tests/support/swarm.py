@@ -31,7 +31,7 @@ class Slow:
     """One slow client."""
 
     kind: str
-    begin: bytes  # sent at once
+    begin: bytes  # sent when all are connected
     dribble: bytes = b""  # sent again and again
     reads: bool = True
     began: float = 0.0
@@ -46,7 +46,7 @@ class Slow:
 
 
 class Swarm:
-    """Connects all of them and lets them be slow until the block ends or all have gone."""
+    """Connects all of them, and from `begin` on lets them be slow until the block ends or all have gone."""
 
     def __init__(self, address: tuple[str, int], clients: list[Slow]) -> None:
         self.clients = clients
@@ -55,7 +55,7 @@ class Swarm:
         self._poll = select.poll()
         self._stopped = threading.Event()
         self._all_gone = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="swarm")
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         for client in self.clients:
@@ -65,17 +65,24 @@ class Swarm:
             sock.settimeout(10)
             sock.connect(self._address)
             client.socket, client.began = sock, time.monotonic()
-            sock.sendall(client.begin)
-            sock.setblocking(False)
             self._by_fd[sock.fileno()] = client
-            # Errors and hang-ups are told in any case.
-            self._poll.register(sock, select.POLLIN if client.reads else 0)
-        self._thread.start()
         return self
+
+    def begin(self) -> None:
+        """Have every one of them send what it begins with, and let time do the rest."""
+        for fd, client in self._by_fd.items():
+            assert client.socket is not None
+            client.socket.sendall(client.begin)
+            client.socket.setblocking(False)
+            # Errors and hang-ups are told in any case; RDHUP: the server has ended its half, behind what is not read.
+            self._poll.register(fd, select.POLLIN if client.reads else select.POLLRDHUP)
+        self._thread = threading.Thread(target=self._run, name="swarm")
+        self._thread.start()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stopped.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         for client in self._by_fd.values():
             assert client.socket is not None
             client.socket.close()

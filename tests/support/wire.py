@@ -27,6 +27,7 @@ from serverd.protocol.http1_h11 import H11Parser
 from serverd.protocol.http1_head import Bounds, FieldParser
 from serverd.protocol.http1_httptools import HttptoolsParser
 from serverd.protocol.http1_response import DefaultFields
+from tests.support.applications import Call, Manual
 
 PARSERS: dict[str, Callable[[], FieldParser]] = {"httptools": HttptoolsParser, "h11": H11Parser}
 
@@ -164,6 +165,13 @@ class MemoryTransport(asyncio.Transport):
         self._loop = loop
         self._lost = False
         self._paused = False
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert isinstance(protocol, asyncio.Protocol)
+        self._connection = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._connection
 
     def fileno(self) -> int:
         return _STANDING[0].fileno()
@@ -309,8 +317,8 @@ class Wire:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        for exchange in list(self.service.exchanges):
-            exchange.cancel()
+        for cycle in [*self.service.exchanges, *self.service.sessions.open]:
+            cycle.cancel()
         for connection in list(self.service.connections):
             connection.cut()
         self.settle()
@@ -320,6 +328,7 @@ class Wire:
         self.loop.close()
         if kind is None:
             assert not self.service.exchanges, "an exchange is left"
+            assert not self.service.sessions.open, "a session is left"
             assert not self.service.connections, "a connection is left"
             assert not self.loop.failures, self.loop.failures
 
@@ -396,3 +405,85 @@ class Wire:
     def closed(self) -> bool:
         """True when the server has ended its half of the connection."""
         return self.transport.closed or self.transport.eof
+
+
+# A connection that becomes a session.
+
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 §1.3, and what it leads to
+ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+def handshake(*more: bytes, target: bytes = b"/chat", key: bytes = KEY) -> bytes:
+    """Return a client's opening handshake; `more` are further field lines."""
+    lines = [
+        b"GET %b HTTP/1.1" % target,
+        b"Host: a",
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Key: " + key,
+        b"Sec-WebSocket-Version: 13",
+        *more,
+    ]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def frames_of(data: bytes) -> list[tuple[int, bytes]]:
+    """Return the frames that a server has written, each as its first byte and its payload; none is masked."""
+    frames = []
+    while data:
+        first, size, start = data[0], data[1], 2
+        assert size < 128, "a server's frame is masked"
+        if size > 125:
+            start = 4 if size == 126 else 10
+            size = int.from_bytes(data[2:start], "big")
+        assert len(data) >= start + size, "half a frame"
+        frames.append((first, data[start : start + size]))
+        data = data[start + size :]
+    return frames
+
+
+class SessionWire(Wire):
+    """One connection to an application that takes WebSockets, and in whose place the test acts (see `Manual`)."""
+
+    def __init__(self, parser: str = "httptools", limits: Limits | None = None, **endpoint: Any) -> None:
+        """Connect; `endpoint`: more of what the mount leads to."""
+        self.manual = Manual()
+        super().__init__(Endpoint(self.manual, "test", takes_websocket=True, **endpoint), parser, limits)
+
+    @property
+    def call(self) -> Call:
+        """The last call of the application."""
+        return self.manual.call
+
+    def send(self, data: bytes) -> bytes:
+        self.loop.call_soon(self.transport.deliver, data)  # a session asks for the loop that runs
+        self.settle()
+        return self.received()
+
+    def accept(self, *fields: bytes, **message: Any) -> bytes:
+        """Open a session; `fields` are of the handshake, `message` more of `websocket.accept`; return the answer."""
+        assert self.send(handshake(*fields)) == b""
+        assert self.receive() == {"type": "websocket.connect"}
+        answer = self.tell("accept", **message)
+        assert answer.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+        return answer
+
+    def receive(self) -> dict[str, Any]:
+        """Return what the application receives next, which has to be there."""
+        task = self.run(self.call.receive())
+        assert task.done(), "nothing to receive"
+        message: dict[str, Any] = task.result()
+        return message
+
+    def tell(self, kind: str, **message: Any) -> bytes:
+        """Let the application send `websocket.{kind}`; return what the server has written."""
+        task = self.run(self.call.send({"type": f"websocket.{kind}", **message}))
+        assert task.done(), "send waits"
+        task.result()
+        return self.received()
+
+    def finish(self, error: BaseException | None = None) -> bytes:
+        """Let the application return, or raise `error`; return what the server has written."""
+        self.call.finish(error)
+        self.settle()
+        return self.received()

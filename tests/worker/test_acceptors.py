@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -34,6 +35,8 @@ FACTORIES = pytest.mark.parametrize(
 BACKLOG = 64
 REQUEST = b"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 TIMEOUT = 10.0  # s: a bound
+# Of the loop, while which a connection stays in the queue if nobody accepts: a queue that is watched is empty before.
+TURNS = 60
 
 
 class Sockets:
@@ -79,14 +82,23 @@ class Scene:
         await self.acceptors.hold(grants, [os.dup(sock.fileno()) for _, _, sock in held], self.services)
 
     async def answer(self, sock: socket.socket) -> bytes:
-        """Return the body of the answer on a new connection; empty when there is none soon."""
-        client = connect(sock)
-        client.setblocking(False)
+        """Return the body of the answer on a new connection; empty when it stays in the queue."""
         data = b""
-        with client, contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.3):
-                while part := await self.loop.sock_recv(client, 1000):
+        with connect(sock) as client:
+            client.setblocking(False)
+            reading = asyncio.ensure_future(self.loop.sock_recv(client, 1000))
+            for _ in range(TURNS):
+                await asyncio.sleep(0.0005)
+                if reading.done():
+                    break
+            if not reading.done() and is_queued(sock):
+                reading.cancel()
+                await asyncio.wait([reading])
+                return b""
+            async with asyncio.timeout(TIMEOUT):
+                while part := await reading:
                     data += part
+                    reading = asyncio.ensure_future(self.loop.sock_recv(client, 1000))
         return data.rpartition(b"\r\n\r\n")[2]
 
     async def end(self) -> None:
@@ -123,6 +135,11 @@ def is_answered(client: socket.socket) -> bool:
     with client, contextlib.suppress(BlockingIOError, ConnectionResetError):
         return client.recv(1000).startswith(b"HTTP/1.1 200 ")
     return False
+
+
+def is_queued(listening: socket.socket) -> bool:
+    """Tell whether a connection is in the queue, and leave it there."""
+    return bool(select.select([listening], [], [], 0)[0])
 
 
 def waiting(listening: socket.socket) -> int:

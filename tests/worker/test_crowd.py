@@ -18,6 +18,7 @@ import uvloop
 from serverd.asgi.scope import Endpoint
 from serverd.generation import App, AppTarget, Generation, Limits, Listener, Logging, Mount, Server
 from serverd.messages import SocketGrant
+from serverd.worker import acceptors
 from serverd.worker.serving import Serving
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -236,7 +237,11 @@ def test_whom_to_believe_changes_with_a_reload_for_new_connections(
 
 
 @FACTORIES
-def test_a_crowd_does_not_hold_up_the_end(loop_factory: LoopFactory, listening: socket.socket) -> None:
+def test_a_crowd_does_not_hold_up_the_end(
+    loop_factory: LoopFactory, listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptors, "_QUEUE_TIMEOUT", 0.1)  # s, instead of 1: the queue does not become empty
+
     async def act(scene: Scene) -> None:
         await scene.connect(10)
         async with asyncio.timeout(TIMEOUT):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import faulthandler
+import os
 import signal
 import socket
 import time
@@ -14,6 +16,7 @@ from serverd.errors import AppLoadError
 from serverd.generation import App
 from serverd.messages import Drain, Failed, Ready, Starting
 from serverd.worker.apps import explain, load_app, own_traceback
+from serverd.worker.start_up import stack_shown
 from tests.support import processes
 from tests.worker.test_process import Worker
 
@@ -73,8 +76,8 @@ def test_a_start_up_that_hangs_is_given_up_when_nobody_wants_it_any_more(
 
 
 STARTS = """
-import time
-time.sleep(0.3)  # the drain comes meanwhile
+import os
+open(os.path.join(os.path.dirname(__file__), "go")).close()  # waits for a writer; the drain comes meanwhile
 async def app(scope, receive, send):
     await receive()
     print("up", flush=True)
@@ -89,10 +92,14 @@ async def app(scope, receive, send):
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_an_application_that_starts_when_nobody_wants_it_any_more_is_shut_down(spawn: Spawn, loop: str) -> None:
+def test_an_application_that_starts_when_nobody_wants_it_any_more_is_shut_down(
+    spawn: Spawn, loop: str, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "go")
     worker = spawn(STARTS, loop)
     assert isinstance(worker.hear_any(), Starting)
     drain(worker)
+    (tmp_path / "go").write_text("")
     code, out, err = worker.wait()
     assert (code, err) == (0, "")
     assert out in ("", "up\ndown\n")
@@ -146,15 +153,29 @@ def test_an_import_that_blocks_is_named_and_shows_where_before_the_time_is_over(
     assert worker.process.poll() is None
 
 
-def test_a_start_up_that_is_complete_shows_no_stack(spawn: Spawn) -> None:
-    worker = spawn("async def app(scope, receive, send):\n    assert scope['type'] == 'http'\n", start_timeout=2.0)
-    assert worker.hear() == Ready(worker.process.pid)
-    time.sleep(1.5)  # it would come 1 s after the start
-    drain(worker)
-    code, _, err = worker.wait()
-    assert code == 0
-    assert "Timeout" not in err
-    assert "most recent call first" not in err
+class Timer:
+    """Stands in for the timer of faulthandler: keeps what it is told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told: list[float | None] = []  # after how many seconds; None: not any more
+        monkeypatch.setattr(faulthandler, "dump_traceback_later", self.told.append)
+        monkeypatch.setattr(faulthandler, "cancel_dump_traceback_later", lambda: self.told.append(None))
+
+
+@pytest.mark.parametrize(
+    ("start_timeout", "lead", "seconds"),
+    [(60.0, 1.0, 59.0), (60.0, 2.0, 58.0), (2.0, 1.0, 1.5), (2.0, 2.0, 1.0), (1e-9, 1.0, 0.001)],
+)
+def test_the_stack_is_shown_before_the_time_is_over_and_not_when_it_was_enough(
+    monkeypatch: pytest.MonkeyPatch, start_timeout: float, lead: float, seconds: float
+) -> None:
+    timer = Timer(monkeypatch)
+    with stack_shown(start_timeout, lead):
+        assert timer.told == [seconds]
+    assert timer.told == [seconds, None]
+    with pytest.raises(RuntimeError), stack_shown(start_timeout, lead):
+        raise RuntimeError
+    assert timer.told == [seconds, None] * 2
 
 
 @pytest.mark.parametrize("start_timeout", [1e-9, 365 * 86400.0])

@@ -48,7 +48,13 @@ def test_what_is_due_when(lag_threshold: float, hang_timeout: float, expected: l
 class Scene:
     """A loop with a watchdog, and the supervisor's end of the channel."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, server: Server, exchanges: list[Any]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        server: Server,
+        exchanges: list[Any],
+        answered: threading.Event | None = None,
+    ) -> None:
         self.loop = loop
         self.supervisor, worker = socket.socketpair()
         self.channel = Channel(worker.detach())
@@ -56,6 +62,8 @@ class Scene:
         self._answer = asyncio.Event()
         in_flight = InFlight(lambda: list(exchanges), loop.time)
         self.watchdog = Watchdog(loop, server, in_flight, self.channel, self.on_lag)
+        if answered is not None:
+            self.watchdog._answered = answered
         self.watchdog.start()
 
     def on_lag(self, seconds: float) -> None:
@@ -139,12 +147,17 @@ def test_a_loop_that_turns_is_not_mentioned(log: pytest.LogCaptureFixture) -> No
     assert log.records == []
 
 
-def test_without_thresholds_nothing_is_said(log: pytest.LogCaptureFixture) -> None:
+def test_without_thresholds_nothing_is_said(log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "BEAT_INTERVAL", 0.02)  # s: how often it then asks
     assert play(asyncio.new_event_loop, Server(lag_threshold=0.0, hang_timeout=0.0)) == []
     assert log.records == []
 
 
-def test_a_threshold_that_changes_is_in_force_at_once(log: pytest.LogCaptureFixture) -> None:
+def test_a_threshold_that_changes_is_in_force_at_once(
+    log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "BEAT_INTERVAL", 0.02)  # s: how often it asks before
+
     async def run() -> None:
         scene = Scene(asyncio.get_running_loop(), Server(lag_threshold=0.0, hang_timeout=0.0), [])
         try:
@@ -179,12 +192,28 @@ def test_the_request_that_blocks_is_named(log: pytest.LogCaptureFixture) -> None
     assert "Requests in flight:\n  GET /slow (app shop, < 0.1 s)\n" in warning.detail  # type: ignore[attr-defined]
 
 
+class Answer(threading.Event):
+    """Keeps how long it is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float | None] = []
+        self.is_awaited = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout)
+        self.is_awaited.set()
+        return super().wait(timeout)
+
+
 def test_a_loop_that_is_closed_is_no_episode(log: pytest.LogCaptureFixture) -> None:
     loop = asyncio.new_event_loop()
     loop.close()
-    scene = Scene(loop, Server(lag_threshold=0.01, hang_timeout=0.02), [])
-    time.sleep(0.1)  # ten thresholds: there is no event for what does not happen
+    answer = Answer()
+    scene = Scene(loop, Server(lag_threshold=0.01, hang_timeout=0.02), [], answer)
+    assert answer.is_awaited.wait(10.0)
     assert scene.close() == []
+    assert answer.waits == [watchdog._LOOK_INTERVAL]  # nothing is due, only the next look for the supervisor
     assert log.records == []
 
 

@@ -81,7 +81,7 @@ def check_body(data: Any) -> bytes:
     if type(data) is bytes:
         return data
     if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise ResponseError(f"response body is {type(data).__name__}: expected bytes")
+        raise ResponseError(f"body or message is {type(data).__name__}: expected bytes")
     return bytes(data)
 
 

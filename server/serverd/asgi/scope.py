@@ -14,7 +14,7 @@ from serverd.asgi.types import Application, Scope, State
 from serverd.protocol.forwarded import Origin
 from serverd.protocol.head import RequestHead
 
-__all__ = ["Endpoint", "Peer", "apply_origin", "http_scope"]
+__all__ = ["Endpoint", "Peer", "apply_origin", "http_scope", "make_websocket_scope"]
 
 # ASGI HTTP & WebSocket specification 2.5 (send after disconnect raises OSError since 2.4).
 _SPEC_VERSION = "2.5"
@@ -27,6 +27,7 @@ _EXTENSIONS = {
     "http.response.early_hint": _NOTHING,
     "http.response.pathsend": _NOTHING,
 }
+_WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Peer:
     client: tuple[str, int] | None  # None: a unix socket, or a client that had gone before anybody could ask
     server: tuple[str, int | None] | None  # (path, None) for a unix socket
     scheme: str = "http"
+    tls: Mapping[str, object] | None = None  # what the ASGI extension of that name says; None: it is in the clear
 
     @property
     def is_local(self) -> bool:
@@ -53,6 +55,7 @@ class Endpoint:
     strip: str = ""  # the prefix that `strip_prefix` takes off the path
     state: State = field(default_factory=dict)  # the lifespan state, copied per request
     takes_trace: bool = False  # TRACE is the application's to answer
+    takes_websocket: bool = False  # the application may know what to do with one
     request_timeout: float = 0.0  # seconds for a response to be complete; 0: it may take its time
 
 
@@ -72,8 +75,20 @@ def http_scope(head: RequestHead, endpoint: Endpoint, peer: Peer, path: str) -> 
         "client": peer.client,
         "server": peer.server,
         "state": endpoint.state.copy(),
-        "extensions": _EXTENSIONS.copy(),
+        "extensions": _EXTENSIONS.copy() if peer.tls is None else {**_EXTENSIONS, "tls": dict(peer.tls)},
     }
+
+
+def make_websocket_scope(scope: Scope, subprotocols: list[str]) -> None:
+    """Make the scope of a request that of a WebSocket (ASGI WebSocket spec, "Websocket Connection Scope")."""
+    del scope["method"]
+    scope["type"] = "websocket"
+    scope["scheme"] = _WEBSOCKET_SCHEMES.get(scope["scheme"], scope["scheme"])
+    scope["subprotocols"] = subprotocols.copy()
+    extensions = scope["extensions"]
+    scope["extensions"] = {"websocket.http.response": _NOTHING}
+    if "tls" in extensions:
+        scope["extensions"]["tls"] = extensions["tls"]
 
 
 def apply_origin(scope: Scope, origin: Origin) -> None:

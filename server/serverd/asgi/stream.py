@@ -11,14 +11,35 @@ from typing import Protocol
 
 from serverd.protocol.head import Fields
 
-__all__ = ["Stream"]
+__all__ = ["ByteStream", "Stream"]
 
 
-class Stream(Protocol):
+class ByteStream(Protocol):
+    """A stream of bytes both ways: what a WebSocket asks of the wire, and the part of every stream that is."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the peer is gone: nothing that is sent arrives."""
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the peer reads too slowly: await `writable` before sending more."""
+
+    def send_body(self, data: bytes, end: bool) -> None:
+        """Send a part of the body; with `end` it is complete."""
+
+    def resume_reading(self) -> None:
+        """Say that somebody waits for the peer: for more of what it sends, or for its disconnect."""
+
+    def abort(self) -> None:
+        """End what is incomplete so that the peer notices that it is incomplete."""
+
+    async def writable(self) -> None:
+        """Wait until the peer has read enough for more to be sent, or has gone."""
+
+
+class Stream(ByteStream, Protocol):
     """One request's end of the wire."""
-
-    closed: bool  # the peer is gone: nothing that is sent arrives
-    blocked: bool  # the peer reads too slowly: await `writable` before sending more
 
     @property
     def takes_trailers(self) -> bool:
@@ -30,9 +51,6 @@ class Stream(Protocol):
     def send_headers(self, status: int, headers: Fields, end: bool) -> None:
         """Send the head of the final response; held back until the first body bytes unless `end`."""
 
-    def send_body(self, data: bytes, end: bool) -> None:
-        """Send a part of the body; with `end` the response is complete."""
-
     def send_trailers(self, headers: Fields) -> None:
         """Send the trailer section; the response is complete."""
 
@@ -42,11 +60,8 @@ class Stream(Protocol):
         Raises ClientDisconnected, or OSError from reading the file.
         """
 
-    def resume_reading(self) -> None:
-        """Say that the exchange waits for the peer: for more of the request body, or for its disconnect."""
+    def send_upgrade(self, headers: Fields) -> ByteStream:
+        """Send the head of a response that makes this a stream of bytes both ways, and return that.
 
-    def abort(self) -> None:
-        """End an incomplete response so that the peer notices that it is incomplete."""
-
-    async def writable(self) -> None:
-        """Wait until the peer has read enough for more to be sent, or has gone."""
+        101 in HTTP/1.1 (RFC 6455 §4.2.2), 200 in HTTP/2 (RFC 8441 §5).
+        """

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
-from serverd.generation import Address, App, Generation, Listener, Mount, RedirectTarget, Target
+from serverd.generation import Address, App, Generation, Listener, Mount, RedirectTarget, Target, Tls
 
 __all__ = ["UNCHANGED", "Changes", "compare", "describe"]
 
@@ -143,6 +143,16 @@ def _differing(old: Any, new: Any, without: tuple[str, ...] = ()) -> list[str]:
     return [name for name in names if getattr(old, name) != getattr(new, name)]
 
 
+def _differing_limits(old: Any, new: Any) -> Iterator[str]:
+    """Yield the limits that differ, those of a table of their own with its name."""
+    for name in _differing(old, new):
+        before, after = getattr(old, name), getattr(new, name)
+        if is_dataclass(before):
+            yield from (f"{name}.{inner}" for inner in _differing(before, after))
+        else:
+            yield name
+
+
 def _told(key: str, setting: _Setting, before: Any, after: Any) -> str:
     name = setting.name or key
     return name if setting.spelled is None else f"{name}: {setting.spelled(before)} -> {setting.spelled(after)}"
@@ -183,7 +193,7 @@ def _listener_changes(old: tuple[Listener, ...], new: tuple[Listener, ...]) -> I
         keys = _differing(_comparable(one), _comparable(other), MARKS)
         if "limits" in keys:
             keys.remove("limits")
-            yield f"limits of listener {name}: {', '.join(_differing(one.limits, other.limits))}"
+            yield f"limits of listener {name}: {', '.join(_differing_limits(one.limits, other.limits))}"
         if keys:
             yield f"listener {name}: {', '.join(LISTENER_KEYS.get(key, key) for key in keys)}"
 
@@ -195,7 +205,16 @@ def _comparable(listener: Listener) -> Listener:
         addresses=tuple(sorted(map(_bound, listener.addresses), key=repr)),
         trusted_proxies=tuple(sorted(listener.trusted_proxies)),
         forwarded_headers=tuple(sorted(listener.forwarded_headers)),
+        tls=_without_lines(listener.tls),
     )
+
+
+def _without_lines(tls: Tls | None) -> Tls | None:
+    """Return how TLS is spoken, wherever it is written; the name of the table is no difference either."""
+    if not isinstance(tls, Tls):
+        return tls
+    certificates = tuple(replace(certificate, source="") for certificate in tls.certificates)
+    return replace(tls, name="", source="", certificates=certificates)
 
 
 def _bound(address: Address) -> Address:

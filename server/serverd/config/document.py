@@ -27,6 +27,9 @@ DEEPEST = 16  # the language needs 4 levels; the bound keeps every recursion ove
 LONGEST_KEY = 1000  # every problem within a table repeats the table's name
 QUOTE_WIDTH = 80
 
+SECRET_KEYS = ("key_password",)  # whose values no report shows, also when they are written in plain
+
+_SECRET = re.compile(rf"({'|'.join(SECRET_KEYS)})[\"']?\s*=")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 Model = TypeVar("Model", covariant=True)
@@ -99,7 +102,7 @@ class Document:
     def problem(self, path: Path, message: str, line: int | None = None) -> Problem:
         """Return a problem of the value at `path`, or of the file when that is empty."""
         line = line or self.line(path)
-        quote = None if line is None else self._lines[line - 1]
+        quote = None if line is None or _SECRET.search(self._lines[line - 1]) else self._lines[line - 1]
         return Problem(self.order, self.display, line, quote, spelled(path), message)
 
     def refusal(self, path: Path, predicate: str) -> Problem:
@@ -107,7 +110,9 @@ class Document:
         return self.problem(path, f"{self.shown(path)} {predicate}")
 
     def shown(self, path: Path) -> str:
-        """Return the value at `path` as the file has it, never what its variables hold."""
+        """Return the value at `path` as the file has it, never what its variables hold, nor a secret."""
+        if path and path[-1] in SECRET_KEYS:
+            return "the value"
         return quoted(self._value(path))
 
     def substituted(self, path: Path) -> bool:
@@ -124,7 +129,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry(Generic[Model]):
-    """A listener, app or mount: where it is written, what is sound in it, and what is not known of it.
+    """A listener, tls table, app or mount: where it is written, what is sound in it, and what is not known of it.
 
     A value with a problem is not in the model: in its place is the default, None for a key without default, and a list
     has fewer elements. Before something is concluded from what may be such a replacement, `knows` must be asked.
@@ -150,7 +155,8 @@ class Entry(Generic[Model]):
 
     def elements(self, key: str, values: Iterable[Item] | None) -> list[tuple[int, Item]]:
         """Return the sound elements of a list, which are `values` in the model, each with its index in the file."""
-        numbers = (number for number in count() if (key, number) not in self.unknown)
+        faulty = {path[:2] for path in self.unknown}
+        numbers = (number for number in count() if (key, number) not in faulty)
         return list(zip(numbers, values or (), strict=False))
 
     def problem(self, key: str, message: str) -> Problem:

@@ -6,22 +6,25 @@ The only module that opens configuration files. What they hold is for `document`
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import PurePath
 
 from serverd.config.document import Unreadable
+from serverd.generation import Account
 
 __all__ = ["LARGEST_FILE", "read_text"]
 
 LARGEST_FILE = 1024 * 1024  # bytes; a hundred times the longest sensible file, and no log by mistake
+MOST_LINKS = 40  # on one path: what Linux follows (MAXSYMLINKS)
 
 
-def read_text(path: str, reader: int | None = None) -> str:
+def read_text(path: str, reader: int | None = None, account: Account | None = None) -> str:
     """Return the text of the regular file at `path`.
 
-    `reader`: the user, another than ours, who is told what the file holds, and must not choose which file that is.
-    Raises Unreadable with a predicate.
+    `reader`: the user, another than ours, who is told what the file holds, and only root may choose which file that
+    is. `account`: who is told as well, and must not choose it; others may. Raises Unreadable with a predicate.
     """
     try:
         status = os.stat(path)
@@ -32,6 +35,8 @@ def read_text(path: str, reader: int | None = None) -> str:
         with open(path, "rb", opener=_open_without_waiting) as file:
             if reader is not None:
                 _refuse_foreign(path, os.fstat(file.fileno()), reader)
+            if account is not None and account.uid not in (None, os.geteuid()):
+                _refuse_chosen(path, os.fstat(file.fileno()), account)
             content = file.read(LARGEST_FILE + 1) or b""  # the size that stat has is 0 for what the kernel makes up
         if len(content) > LARGEST_FILE:
             raise Unreadable(f"is larger than {LARGEST_FILE} bytes")
@@ -81,3 +86,50 @@ def _replaceable(path: str, opened: os.stat_result, trusted: frozenset[int]) -> 
     found = os.lstat(path)
     same = (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)
     return "" if same and found.st_uid in trusted else path
+
+
+def _refuse_chosen(path: str, opened: os.stat_result, account: Account) -> None:
+    """Raise Unreadable when the file is not the account's own, and yet the account can put another in its place."""
+    place = "" if opened.st_uid == account.uid else _chosen(os.path.abspath(path), account)
+    if place:
+        raise Unreadable(
+            f"could be replaced by another file: the user of the workers can change {place}"
+            " (expected a path that only others can change)"
+        )
+
+
+def _chosen(path: str, account: Account) -> str:
+    """Return the first place on the way along an absolute path, through all its links, that `account` decides about.
+
+    Unlike `_replaceable` it follows links: what certbot calls live/NAME/privkey.pem is one.
+    """
+    here = "/"
+    waiting = list(reversed(PurePath(path).parts[1:]))
+    links = 0
+    while waiting:
+        folder = os.lstat(here)
+        name = waiting.pop()
+        if name == "..":
+            here = os.path.dirname(here)
+            continue
+        place = os.path.join(here, name)
+        found = os.lstat(place)
+        # In a sticky directory nobody can rename what is another's; but links to others' files can be made in it.
+        kept = folder.st_mode & stat.S_ISVTX and stat.S_ISDIR(found.st_mode)
+        if folder.st_uid == account.uid or (_can_write(folder, account) and not kept):
+            return here
+        if not stat.S_ISLNK(found.st_mode):
+            here = place
+            continue
+        links += 1
+        if links > MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        target = PurePath(os.readlink(place))
+        here = "/" if target.is_absolute() else here
+        waiting.extend(reversed(target.parts[1:] if target.is_absolute() else target.parts))
+    return ""
+
+
+def _can_write(folder: os.stat_result, account: Account) -> bool:
+    groups = {account.gid, *account.groups}
+    return bool(folder.st_mode & stat.S_IWOTH or (folder.st_mode & stat.S_IWGRP and folder.st_gid in groups))

@@ -25,6 +25,7 @@ from serverd.config.routes import (
 )
 from serverd.config.values import (
     parse_app_target,
+    parse_cipher_list,
     parse_duration,
     parse_file_path,
     parse_maybe_path,
@@ -43,6 +44,7 @@ __all__ = [
     "Account",
     "AppReference",
     "BindAddresses",
+    "CipherList",
     "Count",
     "Duration",
     "FilePath",
@@ -60,6 +62,7 @@ __all__ = [
     "Memory",
     "MountPath",
     "Name",
+    "Protocol",
     "Proxy",
     "PythonTarget",
     "Redirect",
@@ -68,6 +71,7 @@ __all__ = [
     "SocketMode",
     "Status",
     "Text",
+    "TlsReference",
     "Umask",
     "VariableName",
     "VariableValue",
@@ -191,6 +195,12 @@ Memory = Annotated[int, BeforeValidator(_or_never(parse_size, "16MiB")), Kind("s
 Name = Annotated[str, PlainValidator(parse_name), Kind("name", {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"})]
 ListenerReference = Annotated[str, Kind("name of a listener", _string())]
 AppReference = Annotated[str, Kind("name of an app", _string())]
+TlsReference = Annotated[str, Kind("name of a tls table", _string())]
+CipherList = Annotated[
+    str,
+    PlainValidator(parse_cipher_list),
+    Kind("cipher suites as OpenSSL lists them", _string("^[A-Za-z0-9_+:!@=., -]+$")),
+]
 BindAddresses = Annotated[
     tuple[Annotated[Address, PlainValidator(parse_address)], ...],
     Field(strict=False),
@@ -218,6 +228,9 @@ ForwardedHeader = Annotated[
     Kind(
         "one of " + ", ".join(f'"{name}"' for name in get_args(_ForwardedName)), _in_any_case(get_args(_ForwardedName))
     ),
+]
+Protocol = Annotated[
+    Literal["http/1.1", "h2"], Kind('"http/1.1" or "h2"', {"anyOf": [{"enum": ["http/1.1", "h2"]}, _string(VARIABLE)]})
 ]
 SocketMode = Annotated[
     int, PlainValidator(parse_socket_mode), Kind('octal string like "0660"', _string("^(0o|0)?[0-7]{3}$"))

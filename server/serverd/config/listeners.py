@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 from serverd.config.accounts import find_group, find_user
 from serverd.config.addresses import EVERY_PEER, UNIX_PATH_BYTES, UNIX_PEER, clash
@@ -16,8 +17,10 @@ from serverd.config.document import Entry
 from serverd.config.models import File, Limits, Listener
 from serverd.config.report import Problem
 from serverd.generation import Address, AddressKind
+from serverd.generation import Http2Limits as PlainHttp2Limits
 from serverd.generation import Limits as PlainLimits
 from serverd.generation import Listener as PlainListener
+from serverd.generation import WebSocketLimits as PlainWebSocketLimits
 
 __all__ = ["clashing_addresses", "doubtful_trust", "idle_limits", "resolve_listener"]
 
@@ -26,6 +29,9 @@ UNIX_KEYS = ("socket_mode", "socket_user", "socket_group")
 # What RFC 7239 puts into one header, and which others say one of these things each.
 FORWARDED = "forwarded"
 SAID_BY_FORWARDED = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port")
+
+# Tables within [limits], of which a listener may override single keys, too.
+_TABLES: dict[str, type[Any]] = {"http2": PlainHttp2Limits, "websocket": PlainWebSocketLimits}
 
 WITHOUT_CONNECTIONS = "has no effect without `connections`"
 
@@ -46,15 +52,15 @@ def resolve_listener(entry: Entry[Listener], root: Entry[File], problems: list[P
             entry.problem(key, "has no effect without a unix address in `bind`") for key in UNIX_KEYS if entry.has(key)
         ]
     problems += _faulty_trust(entry, [address.kind for _, address in addresses])
-    own = {key: getattr(model.limits, key) for key in model.limits.model_fields_set}
-    limits = root.model.limits.model_copy(update=own)
-    if "connections_beyond" in own and _waits_for_nothing(limits, root, entry):
+    limits = _merged(root.model.limits, model.limits)
+    if "connections_beyond" in model.limits.model_fields_set and _waits_for_nothing(limits, root, entry):
         problems.append(entry.document.problem((*entry.path, "limits", "connections_beyond"), WITHOUT_CONNECTIONS))
     return PlainListener(
         name=entry.name,
         addresses=tuple(address for _, address in addresses),
         backlog=model.backlog,
-        limits=PlainLimits(**limits.model_dump()),
+        limits=_plain(limits),
+        protocols=tuple(dict.fromkeys(model.protocols)),
         socket_mode=model.socket_mode,
         socket_uid=_account(entry, "socket_user", problems) if for_unix else None,
         socket_gid=_account(entry, "socket_group", problems) if for_unix else None,
@@ -108,6 +114,21 @@ def doubtful_trust(entry: Entry[Listener], listener: PlainListener) -> Iterable[
             "trusted_proxies",
             'trusts nobody: on a unix socket no peer has an address (expected "unix" for whoever connects to it)',
         )
+
+
+def _merged(defaults: Limits, own: Limits) -> Limits:
+    """Return the limits by default with what a listener sets itself."""
+    update = {key: getattr(own, key) for key in own.model_fields_set}
+    for table in _TABLES:
+        one = getattr(own, table)
+        inner = {key: getattr(one, key) for key in one.model_fields_set}
+        update[table] = getattr(defaults, table).model_copy(update=inner)
+    return defaults.model_copy(update=update)
+
+
+def _plain(limits: Limits) -> PlainLimits:
+    tables = {table: plain(**getattr(limits, table).model_dump()) for table, plain in _TABLES.items()}
+    return PlainLimits(**limits.model_dump(exclude=set(tables)), **tables)
 
 
 def _faulty_trust(entry: Entry[Listener], kinds: Sequence[AddressKind]) -> Iterable[Problem]:

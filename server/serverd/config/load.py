@@ -7,6 +7,7 @@ noun. Called by `python -m serverd.config`.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TypeVar
@@ -16,17 +17,26 @@ from serverd.config.document import Document, Entry, Unreadable
 from serverd.config.files import LARGEST_FILE, read_text
 from serverd.config.include import included_files
 from serverd.config.listeners import clashing_addresses, doubtful_trust, idle_limits, resolve_listener
-from serverd.config.models import App, File, Fragment, Listener
+from serverd.config.models import App, File, Fragment, Listener, Tls
 from serverd.config.modules import foreign_modules
 from serverd.config.mounts import Names, equal_mounts, resolve_mount
 from serverd.config.process import resolve_control, resolve_logging, resolve_server, taken_files
 from serverd.config.report import Problem, Problems, render, render_warning
+from serverd.config.tls import (
+    aging_certificates,
+    attach_tls,
+    resolve_tls,
+    tls_files,
+    uncertified_hosts,
+    unused_tables,
+)
 from serverd.config.validation import Validated, validate
 from serverd.errors import ConfigError
+from serverd.generation import Account, AppTarget, Generation
 from serverd.generation import App as PlainApp
-from serverd.generation import AppTarget, Generation
 from serverd.generation import Listener as PlainListener
 from serverd.generation import Mount as PlainMount
+from serverd.generation import Tls as PlainTls
 
 __all__ = ["load"]
 
@@ -34,7 +44,9 @@ MOST_BYTES = 4 * LARGEST_FILE  # in all files together
 MOST_COMPARED = 1000  # listeners, their addresses, and apps: more than a process has descriptors or memory for
 
 Fragments = list[Validated[Fragment]]
-Model = TypeVar("Model", Listener, App)
+Listeners = list[tuple[Entry[Listener], PlainListener]]
+Tables = list[tuple[Entry[Tls], PlainTls]]
+Model = TypeVar("Model", Listener, Tls, App)
 
 
 def load(path: str, environ: Mapping[str, str]) -> Generation:
@@ -104,16 +116,18 @@ def _assemble(
     `control` is the path of its control socket. Unless `complete`, a file is missing, which may define what is named
     elsewhere.
     """
-    names = {table: _names(fragments, table, complete) for table in ("listeners", "apps")}
+    names = {table: _names(fragments, table, complete) for table in ("listeners", "tls", "apps")}
     for table, defined in names.items():
         _refuse_mass(top.document, len(defined.known), table)
     server = resolve_server(top.root, problems)
-    listeners = _resolve_listeners(top, fragments, problems)
+    doubts: list[Problem] = []
+    tables = _resolve_tls(fragments, server.account, problems, doubts)
+    listeners = _attach_tls(_resolve_listeners(top, fragments, problems), tables, names["tls"], problems)
     apps = _resolve_apps(fragments, server.account.uid, problems)
     mounts = _resolve_mounts(fragments, names["listeners"], names["apps"], problems)
     problems += _nothing_to_do(fragments, names["listeners"], complete)
     problems += idle_limits(top.root, listeners) if names["listeners"].complete else ()
-    problems += taken_files(top.root, _files(fragments, listeners))
+    problems += taken_files(top.root, _files(fragments, listeners) | tls_files(tls for _, tls in tables))
     return Generation(
         source=top.document.path,
         server=server,
@@ -122,11 +136,15 @@ def _assemble(
         mounts=tuple(mounts),
         logging=resolve_logging(top.root),
         control_socket=control,
-        warnings=() if problems else tuple(map(render_warning, _warnings(listeners, apps, mounts))),
+        warnings=()
+        if problems
+        else tuple(
+            map(render_warning, [*_warnings(listeners, apps, mounts), *doubts, *_doubts(fragments, listeners, tables)])
+        ),
     )
 
 
-def _files(fragments: Fragments, listeners: list[tuple[Entry[Listener], PlainListener]]) -> dict[str, str]:
+def _files(fragments: Fragments, listeners: Listeners) -> dict[str, str]:
     """Return the files that are read as configuration or bound as sockets, and what each is."""
     sockets = {
         address.path: f'a socket of listener "{listener.name}"'
@@ -144,9 +162,20 @@ def _refuse_mass(main: Document, number: int, what: str) -> None:
         raise ConfigError(render([main.problem((), message)]))
 
 
-def _resolve_listeners(
-    top: Validated[File], fragments: Fragments, problems: list[Problem]
-) -> list[tuple[Entry[Listener], PlainListener]]:
+def _resolve_tls(fragments: Fragments, account: Account, problems: list[Problem], doubts: list[Problem]) -> Tables:
+    """Return the tables of TLS; `account` is who the workers become, who get to know what their files hold."""
+    entries = [entry for fragment in fragments for entry in fragment.tls_tables()]
+    problems += _defined_twice(entries)
+    read = partial(read_text, account=account)
+    return [(entry, resolve_tls(entry, read, problems, doubts)) for entry in entries]
+
+
+def _attach_tls(listeners: Listeners, tables: Tables, names: Names, problems: list[Problem]) -> Listeners:
+    known = {tls.name: tls for _, tls in tables}
+    return [(entry, attach_tls(entry, listener, known, names, problems)) for entry, listener in listeners]
+
+
+def _resolve_listeners(top: Validated[File], fragments: Fragments, problems: list[Problem]) -> Listeners:
     entries = [entry for fragment in fragments for entry in fragment.listeners()]
     problems += _defined_twice(entries)
     listeners = [(entry, resolve_listener(entry, top.root, problems)) for entry in entries]
@@ -196,8 +225,18 @@ def _nothing_to_do(fragments: Fragments, listeners: Names, complete: bool) -> It
         yield main.problem((), 'no mount is defined (expected [[mounts]] with app = "NAME")')
 
 
+def _doubts(fragments: Fragments, listeners: Listeners, tables: Tables) -> Iterable[Problem]:
+    """Yield what is doubtful in the tables of TLS, and between them and what is served."""
+    now = time.time()
+    plain = [listener for _, listener in listeners]
+    yield from unused_tables([entry for entry, _ in tables], plain)
+    for entry, tls in tables:
+        yield from aging_certificates(entry, tls, now)
+    yield from uncertified_hosts([entry for fragment in fragments for entry in fragment.mounts()], plain)
+
+
 def _warnings(
-    listeners: list[tuple[Entry[Listener], PlainListener]],
+    listeners: Listeners,
     apps: list[tuple[Entry[App], PlainApp]],
     mounts: list[PlainMount],
 ) -> Iterable[Problem]:

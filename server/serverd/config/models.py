@@ -1,9 +1,9 @@
 """Every key of the configuration language: type, default, bounds and description, each beside the field.
 
-The keys of process-wide tables stand in `settings`, all others here. The models judge each value by itself. What
-needs its neighbours, other tables or the machine is checked in `process`, `listeners`, `apps` and `mounts`. A key
-whose feature does not exist yet is not here, so that nothing is accepted and ignored. Instances are frozen; defaults
-are written as the operator would write them.
+The keys of process-wide tables stand in `settings`, those of [limits] in `limits` and of [tls.NAME] in `tls_table`, all
+others here. The models judge each value by itself. What needs its neighbours, other tables or the machine is checked in
+`process`, `listeners`, `tls`, `apps` and `mounts`. A key whose feature does not exist yet is not here, so that nothing
+is accepted and ignored. Instances are frozen; defaults are written as the operator would write them.
 
 Used by `validation`; read by `reference` (reference.toml and the JSON Schema come from here) and
 `wording` (the nearest known key).
@@ -19,7 +19,6 @@ from serverd.config.kinds import (
     Account,
     AppReference,
     BindAddresses,
-    Count,
     Duration,
     FilePath,
     Flag,
@@ -30,25 +29,30 @@ from serverd.config.kinds import (
     ListenerReference,
     MountPath,
     Name,
+    Protocol,
     Proxy,
     PythonTarget,
     Redirect,
     RootPath,
-    Size,
     SocketMode,
     Status,
     Text,
+    TlsReference,
     VariableName,
     VariableValue,
     Whole,
 )
+from serverd.config.limits import Http2Limits, Limits, WebSocketLimits
 from serverd.config.settings import Control, Logging, Recycle, Section, Server, as_written
+from serverd.config.tls_table import Certificate, Tls
 
 __all__ = [
     "App",
+    "Certificate",
     "Control",
     "File",
     "Fragment",
+    "Http2Limits",
     "Limits",
     "Listener",
     "Logging",
@@ -57,55 +61,11 @@ __all__ = [
     "Respond",
     "Section",
     "Server",
+    "Tls",
+    "WebSocketLimits",
 ]
 
 LOOSE = Field(strict=False)  # TOML has lists and the models keep tuples: only the container is converted
-
-
-class Limits(Section):
-    """Bounds on what a peer may make a connection hold or wait for; defaults for every listener."""
-
-    header_timeout: Duration = Field(
-        default=as_written("10s"),
-        gt=0,
-        description="From accept, or the first byte of a later request, to the end of the request's head.",
-    )
-    body_timeout: Duration = Field(
-        default=as_written("30s"),
-        gt=0,
-        description="Between two reads of a request body that is waited for.",
-    )
-    send_timeout: Duration = Field(
-        default=as_written("30s"), gt=0, description="How long a blocked response waits for the peer to take any byte."
-    )
-    keep_alive_timeout: Duration = Field(
-        default=as_written("75s"), gt=0, description="How long a connection may idle between two requests."
-    )
-    request_line: Size = Field(
-        default=as_written("8KiB"), ge=64, le=2**24, description="The longest request line: method, target and version."
-    )
-    header_size: Size = Field(
-        default=as_written("64KiB"),
-        ge=256,
-        le=2**28,
-        description="The largest header section; trailers alike.",
-    )
-    header_count: Whole = Field(default=100, ge=1, le=100_000, description="The most header fields of a request.")
-    body_size: Size = Field(default=0, description="The largest request body; 0 is unlimited.")
-    connections: Count = Field(
-        default=0, ge=0, description="The most open connections, per worker and listener; 0 is unlimited."
-    )
-    connections_beyond: Literal["refuse", "wait"] = Field(
-        default="refuse",
-        description="What happens to connections beyond that: refuse answers 503 with Retry-After and closes them; wait"
-        " leaves them in the queue of the kernel until another one ends.",
-    )
-    concurrency: Count = Field(
-        default=0,
-        ge=0,
-        description="The most requests in flight, per worker and listener, whatever idles; those beyond are answered"
-        " 503 with Retry-After; 0 is unlimited.",
-    )
 
 
 class Listener(Section):
@@ -114,6 +74,11 @@ class Listener(Section):
     bind: BindAddresses = Field(
         description='Where to listen; ":8000" is every interface, unix paths are relative to this file.',
         examples=["127.0.0.1:8000"],
+    )
+    protocols: Annotated[tuple[Protocol, ...], LOOSE] = Field(
+        default=("http/1.1", "h2"),
+        min_length=1,
+        description="What is spoken; HTTP/2 without TLS to clients that begin with it.",
     )
     backlog: Whole = Field(
         default=2048, ge=1, le=2**31 - 1, description="How many connections the kernel queues before they are accepted."
@@ -144,6 +109,11 @@ class Listener(Section):
         default="drop",
         description='What happens to request headers with "_" or "." in their names, which CGI-style applications'
         ' cannot tell from those with "-": drop takes them out, pass leaves them, refuse answers 400.',
+    )
+    tls: TlsReference | None = Field(
+        default=None,
+        description="The table [tls.NAME] by which TLS is spoken; without it, nothing is encrypted.",
+        examples=["main"],
     )
     limits: Limits = Field(
         default_factory=Limits,
@@ -241,9 +211,10 @@ class Mount(Section):
 
 
 class Fragment(Section):
-    """An included file, which may add listeners, apps and mounts only."""
+    """An included file, which may add listeners, tls, apps and mounts only."""
 
     listeners: dict[Name, Listener] = Field(default={}, description="Where serverd listens, by name.")
+    tls: dict[Name, Tls] = Field(default={}, description="How listeners speak TLS, by name.")
     apps: dict[Name, App] = Field(default={}, description="The applications, by name.")
     mounts: Annotated[tuple[Mount, ...], LOOSE] = Field(default=(), description="What is served where.")
 
@@ -253,7 +224,8 @@ class File(Fragment):
 
     include: Annotated[tuple[FilePath, ...], LOOSE] = Field(
         default=(),
-        description="Further files, relative to this one, with wildcards; each may add listeners, apps and mounts.",
+        description="Further files, relative to this one, with wildcards; each may add listeners, tls, apps and"
+        " mounts.",
         examples=[["apps.d/*.toml"]],
     )
     server: Server = Field(default_factory=Server, description="Process-wide settings.")

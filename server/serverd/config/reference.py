@@ -15,7 +15,22 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from serverd.config.kinds import VARIABLE
-from serverd.config.models import App, Control, File, Limits, Listener, Logging, Mount, Recycle, Respond, Server
+from serverd.config.models import (
+    App,
+    Certificate,
+    Control,
+    File,
+    Http2Limits,
+    Limits,
+    Listener,
+    Logging,
+    Mount,
+    Recycle,
+    Respond,
+    Server,
+    Tls,
+    WebSocketLimits,
+)
 from serverd.config.wording import kind_of
 
 __all__ = ["reference", "schema"]
@@ -30,14 +45,21 @@ TABLES: tuple[tuple[str, type[BaseModel], tuple[str, ...]], ...] = (
     ("[server]", Server, tuple(name for name in Server.model_fields if name != "recycle")),
     ("[server.recycle]", Recycle, ()),
     ("[listeners.web]", Listener, ()),
+    ("[tls.main]", Tls, tuple(name for name in Tls.model_fields if name != "certificates")),
+    ("[[tls.main.certificates]]", Certificate, ()),
     ("[apps.shop]", App, ()),
     ("[[mounts]]", Mount, ()),
     ("[mounts.respond]", Respond, ()),
-    ("[limits]", Limits, ()),
+    ("[limits]", Limits, tuple(name for name in Limits.model_fields if name not in ("http2", "websocket"))),
+    ("[limits.http2]", Http2Limits, ()),
+    ("[limits.websocket]", WebSocketLimits, ()),
     ("[control]", Control, ()),
     ("[logging]", Logging, ()),
 )
 """Header, model, and the keys to show where that is not all of them."""
+
+DORMANT = (Tls, Certificate)
+"""Tables that stand in the file as comments, because they name files that must be there."""
 
 LIVE: Mapping[str, Any] = {"bind": "127.0.0.1:8000", "app": "shop.main:app"}
 """Keys without default that the file sets, so that it is a valid one."""
@@ -63,10 +85,10 @@ def reference() -> str:
         if header == "[mounts.respond]":
             lines += ["# A mount with a target of another kind.", "[[mounts]]", 'path = "/ping"', ""]
         if header:
-            lines += [*_comment(_wrapped(model.__doc__ or "")), header]
+            lines += [*_comment(_wrapped(model.__doc__ or "")), f"# {header}" if model in DORMANT else header]
         fields = {name: field for name, field in model.model_fields.items() if not only or name in only}
         for name, field in fields.items():
-            lines += ["", *_key(name, field, header)]
+            lines += ["", *_key(name, field, header, dormant=model in DORMANT)]
     return "\n".join(lines) + "\n"
 
 
@@ -77,19 +99,19 @@ def schema() -> str:
     return json.dumps({"$schema": SCHEMA_DIALECT} | document, indent=2) + "\n"
 
 
-def _key(name: str, field: FieldInfo, header: str) -> Iterator[str]:
-    """Yield one key: description, kind, and the assignment; as a comment where it has no default."""
+def _key(name: str, field: FieldInfo, header: str, dormant: bool) -> Iterator[str]:
+    """Yield one key: description, kind, and the assignment; as a comment where it has no default, or is `dormant`."""
     yield from _comment(_wrapped(field.description or ""))
     yield from _comment(_wrapped(f"({'; '.join(_facts(field))})"))
     default = None if field.default_factory else field.default
     if header == "[[mounts]]" and name == "app":
         yield 'app = "shop"'
-    elif field.is_required():
+    elif field.is_required() and not dormant:
         yield f"{name} = {_toml(LIVE[name])}"
-    elif default is None:
+    elif default is None or field.is_required():
         yield f"# {name} = {_toml(field.examples[0])}" if field.examples else f"# {name} ="
     else:
-        yield f"{'# ' if name in REFUSED_ALONE else ''}{name} = {_toml(default)}"
+        yield f"{'# ' if dormant or name in REFUSED_ALONE else ''}{name} = {_toml(default)}"
 
 
 def _facts(field: FieldInfo) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A document against its model: every problem at once, and all that is sound of every listener, app and mount.
+"""A document against its model: every problem at once, and all that is sound of each listener, tls table, app, mount.
 
 What has a problem is cut out, as small a piece as possible, and the entry remembers its path as unknown. The checks
 between keys and between tables then run on what is left, so that one wrong value hides no other problem. Not the
@@ -16,13 +16,13 @@ from pydantic_core import ErrorDetails
 
 from serverd.config.document import Document, Entry
 from serverd.config.locate import Path, present
-from serverd.config.models import App, Fragment, Listener, Mount, Section
+from serverd.config.models import App, Fragment, Listener, Mount, Section, Tls
 from serverd.config.report import Problem
 from serverd.config.wording import explain, misspelt
 
 __all__ = ["Validated", "validate"]
 
-ENTRIES = ("listeners", "apps", "mounts")
+ENTRIES = ("listeners", "tls", "apps", "mounts")
 
 Kind = TypeVar("Kind", bound=Fragment)
 File = TypeVar("File", bound=Fragment, covariant=True)
@@ -34,12 +34,16 @@ class Validated(Generic[File]):
     """What is sound in a document."""
 
     document: Document
-    root: Entry[File]  # without listeners, apps and mounts
+    root: Entry[File]  # without listeners, tls tables, apps and mounts
     unknown: frozenset[Path]  # as `Entry.unknown`, of the whole document
 
     def listeners(self) -> list[Entry[Listener]]:
         """Return the listeners."""
         return self._entries("listeners", Listener)
+
+    def tls_tables(self) -> list[Entry[Tls]]:
+        """Return the tables of TLS."""
+        return self._entries("tls", Tls)
 
     def apps(self) -> list[Entry[App]]:
         """Return the apps."""

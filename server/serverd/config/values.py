@@ -15,6 +15,7 @@ import re
 __all__ = [
     "Substituted",
     "parse_app_target",
+    "parse_cipher_list",
     "parse_duration",
     "parse_file_path",
     "parse_maybe_path",
@@ -42,6 +43,7 @@ _SIZE = re.compile(r"([0-9]{1,19}) ?([KMGT]?i?B)")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MODE = re.compile(r"(?:0o|0)?([0-7]{3})")
+_CIPHERS = re.compile(r"[A-Za-z0-9_+:!@=., -]{1,10000}")
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -220,4 +222,14 @@ def parse_variable_value(value: object) -> str:
         raise ValueError("is not a string (environment variables are strings: write it in quotes)")
     if "\0" in value:
         raise ValueError("holds NUL, which no environment variable can")
+    return str(value)
+
+
+def parse_cipher_list(value: object) -> str:
+    """Return a list of cipher suites in the signs that OpenSSL's have; which there are, only OpenSSL knows.
+
+    Raises ValueError when it is no such text.
+    """
+    if not isinstance(value, str) or not _CIPHERS.fullmatch(value):
+        raise ValueError('is not a list of cipher suites (expected like "ECDHE+AESGCM:ECDHE+CHACHA20")')
     return str(value)

@@ -42,6 +42,8 @@ PREDICATES: dict[str, Callable[[dict[str, Any]], str]] = {
     "less_than_equal": lambda ctx: f"is too large (expected at most {ctx['le']})",
     "model_type": lambda _: "is not a table",
     "string_type": lambda _: "is not a string (write it in quotes)",
+    "too_long": lambda ctx: f"is too long (expected at most {ctx['max_length']})",
+    "too_short": lambda ctx: f"is too short (expected at least {ctx['min_length']})",
     "tuple_type": lambda _: "is not a list",
     "value_error": lambda ctx: str(ctx["error"]),
 }
@@ -127,7 +129,7 @@ def _predicate(kind: str, ctx: dict[str, Any], message: str) -> str:
 def _unknown_key(path: Path, model: type[BaseModel]) -> str:
     key = str(path[-1])
     if model is Fragment and len(path) == 1 and key in File.model_fields:
-        return "belongs in the main file (an included file may hold only listeners, apps and mounts)"
+        return "belongs in the main file (an included file may hold only listeners, tls, apps and mounts)"
     close = misspelt(path, model)
     if close:
         return f'unknown key (did you mean "{close}"?)'

@@ -77,6 +77,7 @@ class Connection(asyncio.Protocol):
         "_is_turned_away",
         "_last_unsent",
         "_origins",
+        "_reading",
         "_stalled_at",
         "_transport",
         "_trusted",
@@ -103,6 +104,7 @@ class Connection(asyncio.Protocol):
         self._last_unsent = 0
         self._is_turned_away = False  # there was no room for it
         self._file_left = 0  # bytes of a file that sendfile still has to send
+        self._reading = True  # the transport is not paused
 
     # Called by the event loop.
 
@@ -184,6 +186,26 @@ class Connection(asyncio.Protocol):
 
     # For the protocols.
 
+    def _take_over(self, predecessor: Connection) -> None:
+        """Go on in the place of a connection that has spoken another protocol until now."""
+        self._transport = predecessor._transport
+        self._reading = predecessor._reading
+        self.blocked = predecessor.blocked
+        self._stalled_at, self._last_unsent = predecessor._stalled_at, predecessor._last_unsent
+        self.service.replace(predecessor, self)
+        self._transport.set_protocol(self)
+        predecessor._release_writers()  # nobody would tell them that they may go on
+
+    def _pause_reading(self) -> None:
+        if self._reading and not self.closed:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if not self._reading and not self.closed:
+            self._reading = True
+            self._transport.resume_reading()
+
     def _await(self, wait: Wait, timeout: float) -> None:
         self._wait = wait
         self.deadline = self.service.loop.time() + timeout
@@ -239,8 +261,11 @@ class Connection(asyncio.Protocol):
         self.cut()
 
     async def _send_from(self, fd: int, count: int) -> None:
-        """Send `count` bytes of an open file with sendfile(2); they never pass through Python."""
+        """Send `count` bytes of an open file, with sendfile(2) where nothing has to be encrypted."""
         transport = self._transport
+        if transport.get_extra_info("ssl_object") is not None:
+            await self._send_read(fd, count)
+            return
         # Nothing of the response may be in the transport when the kernel writes behind its back. uvloop
         # refuses to watch its own descriptor, so a duplicate is watched.
         socket_fd = os.dup(transport.get_extra_info("socket").fileno())
@@ -257,6 +282,19 @@ class Connection(asyncio.Protocol):
             os.close(socket_fd)
             if not self.closed:
                 transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+
+    async def _send_read(self, fd: int, count: int) -> None:
+        """Send `count` bytes of an open file through Python, because TLS has to see them."""
+        while count and not self.closed:
+            data = os.read(fd, min(count, WRITE_HIGH_WATER))
+            if not data:
+                raise ResponseError("file became shorter while it was sent")
+            self._transport.write(data)
+            count -= len(data)
+            await self.writable()
+            await asyncio.sleep(0)  # a fast peer must not hold the loop
+        if self.closed:
+            raise ClientDisconnected
 
     async def _send_piece(self, socket_fd: int, fd: int) -> None:
         try:

@@ -7,11 +7,11 @@ endpoint, starts the exchange, and when the response is complete goes on with wh
 from __future__ import annotations
 
 import logging
-import select
-from http import HTTPStatus
 
-from serverd.asgi.exchange import Exchange
+from serverd.asgi.cycle import Cycle
 from serverd.asgi.scope import Peer
+from serverd.asgi.session import Session
+from serverd.asgi.stream import ByteStream
 from serverd.connection.base import (
     DRAIN_IDLE_TIMEOUT,
     NEVER,
@@ -23,19 +23,21 @@ from serverd.connection.base import (
     Connection,
     Wait,
 )
+from serverd.connection.departure import Departure, look_for_departure
+from serverd.connection.http2 import Http2Connection
 from serverd.connection.intake import begin
 from serverd.connection.service import Service
+from serverd.connection.websocket import WebSocketConnection
 from serverd.errors import PeerError
 from serverd.protocol.head import Fields, RequestHead
-from serverd.protocol.http1 import DONE, HEAD, Http1Decoder
+from serverd.protocol.http1 import DONE, HEAD, Http1Decoder, Http2Expected
 from serverd.protocol.http1_response import ResponseEncoder, encode_informational
+from serverd.protocol.websocket_handshake import offers_websocket
 
 __all__ = ["Http1Connection"]
 
 log = logging.getLogger("serverd.connection")
 
-# What poll(2) tells of a peer that has gone although nothing is read from it; Linux tells of a half-close, too.
-_DEPARTURE = getattr(select, "POLLRDHUP", 0)
 # An unread request body up to this size is read and thrown away to keep the connection; Go's net/http
 # does the same with 256 KiB. Beyond it closing is cheaper than reading.
 DISCARD_LIMIT = 256 * 1024
@@ -53,7 +55,6 @@ class Http1Connection(Connection):
         "_eof",
         "_exchange",
         "_held",
-        "_reading",
         "_started",
     )
 
@@ -62,10 +63,9 @@ class Http1Connection(Connection):
         super().__init__(service, peer, trusted)
         self._decoder = Http1Decoder(service.make_parser(), self, service.bounds)
         self._encoder = ResponseEncoder(service.defaults)
-        self._exchange: Exchange | None = None  # the one whose response is not complete
+        self._exchange: Cycle | None = None  # the one whose response is not complete
         self._held: bytes | None = None  # the response head that waits for the first body bytes
         self._started = False  # something of the final response is on the wire
-        self._reading = True  # the transport is not paused
         self._discarded = 0  # bytes of an unread request body thrown away after the response
         self._eof = False  # the peer has said that it sends nothing more
 
@@ -76,7 +76,10 @@ class Http1Connection(Connection):
         try:
             decoder.feed(data)
         except PeerError as error:
-            self._refuse(error)
+            if isinstance(error, Http2Expected) and "h2" in self.service.protocols:
+                Http2Connection(self.service, self.peer).take_over(self, error.data)
+            else:
+                self._refuse(error)
             return
         if decoder.state is DONE:
             if decoder.buffered:
@@ -118,15 +121,13 @@ class Http1Connection(Connection):
         if not self._reading and not self.closed and self._exchange is not None:
             self._look_for_departure(self._exchange)
 
-    def _look_for_departure(self, exchange: Exchange) -> None:
-        """Notice the end of a peer that is not read, because something of it waits (a pipelined request, a body)."""
-        poll = select.poll()
-        poll.register(self._transport.get_extra_info("socket").fileno(), _DEPARTURE)
-        for _, events in poll.poll(0):
-            if events & (select.POLLHUP | select.POLLERR):
-                self.cut()
-            else:
-                exchange.deliver_disconnect()
+    def _look_for_departure(self, exchange: Cycle) -> None:
+        """Notice the end of a peer that is not read."""
+        departure = look_for_departure(self.fileno())
+        if departure is Departure.WHOLE:
+            self.cut()
+        elif departure is Departure.HALF:
+            exchange.deliver_disconnect()
 
     # Called by the decoder.
 
@@ -139,6 +140,9 @@ class Http1Connection(Connection):
         self._discarded = 0
         service = self.service
         self._exchange = exchange = begin(self, head, self.peer, self._origins, service)
+        if head.notable and offers_websocket(head):
+            # A client, or a proxy, that takes the session for granted may send frames: they must not become requests.
+            self._encoder.keep_alive = False
         exchange.start(service.loop)
 
     def on_body(self, data: bytes) -> None:
@@ -176,6 +180,17 @@ class Http1Connection(Connection):
     def send_informational(self, status: int, headers: Fields) -> None:
         if not self.closed:
             self._transport.write(encode_informational(status, headers))
+
+    def send_upgrade(self, headers: Fields) -> ByteStream:
+        session = self._exchange
+        assert isinstance(session, Session)  # nobody else asks for it
+        self._exchange = None
+        self._encoder.keep_alive = True
+        self._transport.write(self._encoder.encode_head(101, headers, True))
+        connection = WebSocketConnection(self, session)
+        # Soon: the session goes on as soon as it knows this stream.
+        self.service.loop.call_soon(connection.begin, self._decoder.take_rest())
+        return connection
 
     def send_headers(self, status: int, headers: Fields, end: bool) -> None:
         if self.closed:
@@ -305,12 +320,7 @@ class Http1Connection(Connection):
             # The request has had its answer: a second one would be taken for that to the next request.
             self._end(linger=not self._eof)
         else:
-            body = f"{HTTPStatus(error.status).phrase}: {error.reason}\n".encode()
-            fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
-            if error.status == 503:
-                fields.append((b"retry-after", b"1"))
-            self._encoder.start("GET", "1.1", False)
-            self._transport.write(self._encoder.encode_head(error.status, fields, False) + body)
+            self._transport.write(self._encoder.encode_refusal(error.status, error.reason))
             self._held = None
             self._end(linger=not self._eof)
         if exchange is not None:
@@ -336,13 +346,3 @@ class Http1Connection(Connection):
             self._await(WAIT_BODY, self.service.limits.body_timeout)  # nobody misses it yet
         else:
             self._refuse(PeerError(408, "the body of the request did not arrive in time"))
-
-    def _pause_reading(self) -> None:
-        if self._reading and not self.closed:
-            self._reading = False
-            self._transport.pause_reading()
-
-    def _resume_reading(self) -> None:
-        if not self._reading and not self.closed:
-            self._reading = True
-            self._transport.resume_reading()

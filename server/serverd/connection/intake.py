@@ -1,4 +1,4 @@
-"""From the head of a request to its exchange: who answers it, with which scope; the same for every protocol.
+"""From the head of a request to its exchange or session: who answers it, with which scope; the same for every protocol.
 
 A connection calls it when a head has arrived. Whether there is room for the request is decided here, as well.
 """
@@ -6,13 +6,18 @@ A connection calls it when a head has arrived. Whether there is room for the req
 from __future__ import annotations
 
 from serverd.asgi import builtin
+from serverd.asgi.cycle import Cycle
 from serverd.asgi.exchange import Exchange
 from serverd.asgi.router import normalise_path
-from serverd.asgi.scope import Endpoint, Peer, apply_origin, http_scope
+from serverd.asgi.scope import Endpoint, Peer, apply_origin, http_scope, make_websocket_scope
+from serverd.asgi.session import Session
 from serverd.asgi.stream import Stream
 from serverd.connection.service import Service
+from serverd.errors import PeerError
 from serverd.protocol.forwarded import OriginReader
 from serverd.protocol.head import RequestHead, normalise_host
+from serverd.protocol.http2_head import TunnelHead
+from serverd.protocol.websocket_handshake import offers_websocket, read_handshake
 
 __all__ = ["begin"]
 
@@ -20,8 +25,11 @@ _OVERLOADED = Endpoint(builtin.overloaded, "serverd")
 _NO_TRACE = Endpoint(builtin.no_trace, "serverd")
 
 
-def begin(stream: Stream, head: RequestHead, peer: Peer, origins: OriginReader, service: Service) -> Exchange:
-    """Return the exchange of the request, which is not started yet; `origins` tells where it comes from."""
+def begin(stream: Stream, head: RequestHead, peer: Peer, origins: OriginReader, service: Service) -> Cycle:
+    """Return the cycle of the request, which is not started yet; `origins` tells where it comes from.
+
+    Raises PeerError for a WebSocket handshake that is none.
+    """
     service.requests += 1
     # Hot path: most heads say nothing of where they come from; benchmarks/ "no two requests alike".
     origin = origins.read(head.fields) if head.notable else None
@@ -37,4 +45,13 @@ def begin(stream: Stream, head: RequestHead, peer: Peer, origins: OriginReader, 
     scope = http_scope(head, endpoint, peer, path)
     if origin is not None:
         apply_origin(scope, origin)
+    if head.notable:
+        wants_session = offers_websocket(head)
+        if wants_session and endpoint.takes_websocket:
+            sessions = service.sessions
+            handshake = read_handshake(head, sessions.limits.compression)
+            make_websocket_scope(scope, handshake.subprotocols)
+            return Session(stream, head, endpoint, scope, service.exchanges, handshake, sessions)
+        if isinstance(head, TunnelHead) and not wants_session:
+            raise PeerError(501, "nothing here speaks the protocol of the tunnel")  # RFC 9220 §3
     return Exchange(stream, head, endpoint, scope, service.exchanges)

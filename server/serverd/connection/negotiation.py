@@ -12,6 +12,7 @@ from typing import cast
 
 from serverd.asgi.scope import Peer
 from serverd.connection.base import DRAIN_IDLE_TIMEOUT, NEVER, is_believed, peer_of
+from serverd.connection.handshake import Handshake
 from serverd.connection.http1 import Http1Connection
 from serverd.connection.service import Service
 from serverd.errors import PeerError
@@ -57,8 +58,14 @@ class Negotiation(asyncio.Protocol):
             return
         if proxied is None:
             return
-        self._service.connections.discard(self)  # its place is taken at once: nobody has left
-        connection = Http1Connection(self._service, _peer_by(proxied, self._peer), _believes(proxied))
+        service = self._service
+        service.connections.discard(self)  # its place is taken at once: nobody has left
+        peer, trusted = _peer_by(proxied, self._peer), _believes(proxied)
+        connection: Http1Connection | Handshake
+        if service.identity is None:
+            connection = Http1Connection(service, peer, trusted)
+        else:
+            connection = Handshake(service, service.identity, peer, trusted)
         self._transport.set_protocol(connection)
         connection.connection_made(self._transport)
         connection.deadline = min(connection.deadline, self._deadline)

@@ -6,18 +6,22 @@ Made by `worker.serving`, one for each listener; connections read it and enter t
 from __future__ import annotations
 
 import asyncio
+import math
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from serverd.asgi.exchange import Exchange
+from serverd.asgi.cycle import Cycle
 from serverd.asgi.router import Router
+from serverd.asgi.session import Sessions
 from serverd.generation import Limits, Listener
 from serverd.protocol.http1_head import Bounds, FieldParser
 from serverd.protocol.http1_response import DefaultFields
+from serverd.protocol.http2_bounds import Http2Bounds
 from serverd.protocol.trust import Trust
 
-__all__ = ["OpenConnection", "Service"]
+__all__ = ["Identity", "OpenConnection", "Service"]
 
 NOBODY = Trust(())
 
@@ -41,6 +45,16 @@ class OpenConnection(Protocol):
         """Return the descriptor of the socket; -1 when it is closed."""
 
 
+class Identity(Protocol):
+    """Who we are to clients that speak TLS; `net.tls.Contexts` is one."""
+
+    def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+        """Return the server's end of a TLS connection whose bytes come and go by two buffers."""
+
+    def certificate_of(self, connection: ssl.SSLObject) -> str | None:
+        """Return the certificate, in PEM, that the client was shown; None when that cannot be told."""
+
+
 @dataclass(slots=True, eq=False)
 class Service:
     """The surroundings of a connection."""
@@ -51,13 +65,17 @@ class Service:
     defaults: DefaultFields
     make_parser: Callable[[], FieldParser]
     connections: set[OpenConnection] = field(default_factory=set)  # open ones
-    exchanges: set[Exchange] = field(default_factory=set)  # requests in flight, background work included
+    exchanges: set[Cycle] = field(default_factory=set)  # requests in flight, background work included
+    sessions: Sessions = field(init=False)  # WebSockets that have been accepted
     draining: bool = False  # no further request is invited
     requests: int = 0  # that have begun
     backlog: int = 0  # length of the queue of its listening sockets, for who makes them listen
     bounds: Bounds = field(init=False)
+    http2_bounds: Http2Bounds = field(init=False)
+    protocols: tuple[str, ...] = ("http/1.1", "h2")
     trust: Trust = NOBODY  # whom connections that are opened from now on believe
     demands_proxy: bool = False  # each begins with a PROXY header
+    identity: Identity | None = None  # by which each speaks TLS; None: in the clear
     ambiguous_names: str = "drop"  # what becomes of field names with "_" or "."
     most_exchanges: int = field(init=False)  # 0: unlimited
     turned_away: int = 0  # of the connections, those that found no room and are about to end
@@ -65,6 +83,7 @@ class Service:
     on_crowd: Callable[[], None] | None = None  # called when `is_crowded` changes
 
     def __post_init__(self) -> None:
+        self.sessions = Sessions(self.limits.websocket)
         self._set_bounds()
 
     def enter(self, connection: OpenConnection) -> bool:
@@ -83,6 +102,11 @@ class Service:
         self.connections.discard(connection)
         if self.is_crowded:
             self._watch_crowd()
+
+    def replace(self, connection: OpenConnection, successor: OpenConnection) -> None:
+        """Put one that speaks another protocol in the place of a connection: nobody has left."""
+        self.connections.discard(connection)
+        self.connections.add(successor)
 
     def _watch_crowd(self) -> None:
         """Note, and tell, that nothing more should be accepted, or that something should again."""
@@ -109,12 +133,28 @@ class Service:
         self.demands_proxy = listener.proxy_protocol
         self.ambiguous_names = listener.ambiguous_headers
         self.make_parser = make_parser
+        self.protocols = listener.protocols
         self._set_bounds()
         self._watch_crowd()
 
     def _set_bounds(self) -> None:
         limits = self.limits
         self.most_exchanges = limits.concurrency
+        self.sessions.limits = limits.websocket
         self.bounds = Bounds(
             limits.request_line, limits.header_size, limits.header_count, limits.body_size, self.ambiguous_names
+        )
+        http2 = limits.http2
+        self.http2_bounds = Http2Bounds(
+            concurrent_streams=http2.concurrent_streams,
+            initial_window=http2.initial_window,
+            max_frame_size=http2.max_frame_size,
+            resets=http2.resets,
+            continuations=http2.continuations,
+            header_list_size=limits.header_size,
+            header_count=limits.header_count,
+            request_line=limits.request_line,
+            ambiguous_names=self.ambiguous_names,
+            body_size=limits.body_size,
+            send_timeout=math.ceil(limits.send_timeout),
         )

@@ -7,6 +7,7 @@ that no application can write to the operator's terminal. `commands` calls it; t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -46,6 +47,9 @@ WORKER_HEAD = ("SLOT", "PID", "GEN", "STATE", "AGE", "REQUESTS", "IN FLIGHT", "C
 WORKER_NUMBERS = frozenset({0, 1, 2, 4, 5, 6, 7, 8, 9})
 APP_HEAD = ("APP", "STATE", "TARGET")
 LISTENER_HEAD = ("LISTENER", "ADDRESS")
+CERTIFICATE_HEAD = ("TLS", "EXPIRES", "SERIAL", "NAMES", "NOTES")
+# Names of a certificate that are shown; the rest is counted.
+MOST_NAMES = 3
 
 
 def describe_status(status: Any, now: float) -> str:
@@ -58,6 +62,7 @@ def describe_status(status: Any, now: float) -> str:
         _table(WORKER_HEAD, [_worker(worker) for worker in status["workers"]], WORKER_NUMBERS),
         [line for slot in status["slots"] for line in _slot(slot)],
         list(_apps(status["apps"])),
+        _table(CERTIFICATE_HEAD, [_certificate(one) for one in status.get("certificates", ())]),
         _table(LISTENER_HEAD, [(escape(one["name"]), escape(one["url"])) for one in status["listeners"]]),
     )
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
@@ -130,6 +135,19 @@ def _slot(slot: Mapping[str, Any]) -> Iterator[str]:
         parts.append(f"next start in {waits:.1f} s")
     if parts:
         yield f"slot {slot['slot']:d}: {'; '.join(parts)}"
+
+
+def _certificate(certificate: Mapping[str, Any]) -> tuple[str, ...]:
+    names = certificate["names"]
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    year, month, day = time.gmtime(certificate["not_after"])[:3]
+    return (
+        escape(certificate["tls"]),
+        f"{year}-{month:02}-{day:02}",
+        escape(certificate["serial"]),
+        (", ".join(map(escape, names[:MOST_NAMES])) or UNKNOWN) + more,
+        escape(certificate["age"] or ""),
+    )
 
 
 def _apps(apps: Sequence[Mapping[str, Any]]) -> Iterator[str]:

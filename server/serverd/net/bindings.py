@@ -73,7 +73,10 @@ class Bindings:
             except (OSError, BindError) as error:
                 problems.append(_problem(listener.source, sockets.refusal(address, error)))
             else:
-                plan.bound[key] = Bound(listener.name, listener.backlog, listener.source, address, binding)
+                speaks_tls = listener.tls is not None
+                plan.bound[key] = Bound(
+                    listener.name, listener.backlog, listener.source, address, binding, speaks_tls=speaks_tls
+                )
         if problems:
             self._undo_preparation()
             raise BindError("\n".join(problems))

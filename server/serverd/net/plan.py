@@ -46,6 +46,7 @@ class Bound:
     source: str  # where the listener stands, for messages
     address: Address
     binding: Binding
+    speaks_tls: bool = False
     slots: int = 0  # how many of the binding's slots are of this plan; a plan in preparation may have added more
 
 
@@ -73,7 +74,7 @@ class Plan:
         """Return where this plan is reached and `other` is not."""
         known = set(map(id, other.bindings()))
         return [
-            Place(one.listener, url)
+            Place(one.listener, url.replace("http://", "https://", 1) if one.speaks_tls else url)
             for one in self.bound.values()
             if id(one.binding) not in known
             for url in one.binding.urls()

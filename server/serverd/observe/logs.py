@@ -31,9 +31,9 @@ from serverd.generation import Logging
 __all__ = ["LogFile", "Stream", "configure", "escape"]
 
 # C0, DEL and C1 controls; line and paragraph separators, which JSON and some terminals take for line
-# ends; the bidirectional controls that make a line read differently than it is; lone surrogates,
-# which cannot be encoded.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# ends; the characters with the property Bidi_Control (Unicode, PropList.txt), which make a line read differently
+# than it is: marks, embeddings, overrides and isolates; lone surrogates, which cannot be encoded.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 _COLOURS = {"debug": "\x1b[2m", "warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[1;31m"}

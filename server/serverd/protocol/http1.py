@@ -17,7 +17,7 @@ from serverd.protocol.chunked import ChunkedDecoder
 from serverd.protocol.head import CHUNKED, RequestHead
 from serverd.protocol.http1_head import Bounds, FieldParser, HeadReader
 
-__all__ = ["CHUNKS", "DONE", "HEAD", "LENGTH", "REFUSED", "Http1Decoder", "RequestSink", "State"]
+__all__ = ["CHUNKS", "DONE", "HEAD", "LENGTH", "REFUSED", "Http1Decoder", "Http2Expected", "RequestSink", "State"]
 
 
 class RequestSink(Protocol):
@@ -48,6 +48,17 @@ HEAD, LENGTH, CHUNKS, DONE, REFUSED = State
 
 
 _END_OF_HEAD = b"\r\n\r\n"
+# What an HTTP/2 client begins with, who knows whom it talks to; for others it is a request (RFC 9113 §3.4).
+_HTTP2_LINE = b"PRI * HTTP/2.0\r\n"
+_UNKNOWN_VERSION = 505
+
+
+class Http2Expected(PeerError):
+    """The peer speaks HTTP/2; `data` is all that has come from it."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(_UNKNOWN_VERSION, "HTTP/2 is not spoken here")
+        self.data = data
 
 
 class Http1Decoder:
@@ -60,6 +71,7 @@ class Http1Decoder:
         "_checked",
         "_chunks",
         "_heads",
+        "_is_first",
         "_sink",
         "state",
     )
@@ -69,6 +81,7 @@ class Http1Decoder:
         self._sink = sink
         self._bounds = bounds
         self.state = HEAD
+        self._is_first = True  # no request has come before
         self._buffer = b""  # an incomplete head, or what follows a complete request
         self._checked = 0  # bytes of the incomplete head that are known to be good lines
         self._body_left = 0
@@ -92,19 +105,23 @@ class Http1Decoder:
     def feed(self, data: bytes) -> None:
         """Take bytes from the peer, at least one, and push what they complete into the sink.
 
-        Raises PeerError when they cannot be a request; the decoder then takes nothing more.
+        Raises PeerError when they cannot be a request, Http2Expected among them; the decoder then takes nothing more.
         """
         try:
             if self.state is HEAD:
-                self._receive_head(self._buffer + data if self._buffer else data)
+                if self._buffer:
+                    data = self._buffer + data
+                self._receive_head(data)
             elif self.state is LENGTH:
                 self._receive_length(data)
             elif self.state is CHUNKS:
                 self._receive_chunked(data)
             elif self.state is DONE:
                 self._buffer += data
-        except PeerError:
+        except PeerError as error:
             self.refuse()
+            if self._is_first and error.status == _UNKNOWN_VERSION and data.startswith(_HTTP2_LINE):
+                raise Http2Expected(data) from None
             raise
 
     def feed_eof(self) -> None:
@@ -125,12 +142,19 @@ class Http1Decoder:
         Raises PeerError like `feed`.
         """
         self.state = HEAD
+        self._is_first = False
         if not self._buffer:
             return True
         data = self._buffer
         self._buffer = b""
         self.feed(data)
         return False
+
+    def take_rest(self) -> bytes:
+        """Return what follows a request after which the peer speaks another protocol (RFC 9110 §7.8)."""
+        rest = self._buffer
+        self.refuse()
+        return rest
 
     def refuse(self) -> None:
         """Take nothing more from this peer."""

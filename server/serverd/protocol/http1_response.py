@@ -11,7 +11,7 @@ from http import HTTPStatus
 
 from serverd.protocol.head import Fields
 
-__all__ = ["DefaultFields", "ResponseEncoder", "encode_informational", "status_line"]
+__all__ = ["DefaultFields", "ResponseEncoder", "encode_informational", "refusal", "status_line"]
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _STATUS_LINES = {
@@ -22,7 +22,14 @@ _STATUS_LINES = {
 # would contradict the framing. A "close" in its Connection field is heard.
 _CONNECTION = b"connection"
 _OWNED = frozenset((_CONNECTION, b"transfer-encoding", b"keep-alive", b"proxy-connection"))
+# No body, and no word about one (RFC 9110 §8.6, §15.2.2, §15.4.5).
+_UNFRAMED = frozenset((101, 204, 304))
 _NOTED = _OWNED | {b"content-length", b"date", b"server", b"upgrade"}
+# What the answer to a refused request says beside its status: when to come again, and what to speak then.
+_REMEDIES: dict[int, Fields] = {
+    426: [(b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")],  # RFC 6455 §4.4, RFC 9110 §15.5.22
+    503: [(b"retry-after", b"1")],  # RFC 9110 §10.2.3
+}
 
 
 class DefaultFields:
@@ -44,6 +51,13 @@ class DefaultFields:
 def status_line(status: int) -> bytes:
     """Return the status line for a `status` of 100 to 599."""
     return _STATUS_LINES[status]
+
+
+def refusal(status: int, reason: str) -> tuple[Fields, bytes]:
+    """Return fields and body of the answer to a request that is refused, the same for every protocol."""
+    body = f"{_PHRASES[status]}: {reason}\n".encode()
+    fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+    return [*fields, *_REMEDIES.get(status, ())], body
 
 
 def encode_informational(status: int, fields: Fields) -> bytes:
@@ -114,7 +128,7 @@ class ResponseEncoder:
 
     def _frame(self, status: int, end: bool) -> bytes:
         """Return the framing field for a response without Content-Length (RFC 9112 §6.3)."""
-        if self._head_only or status == 204 or status == 304:
+        if self._head_only or status in _UNFRAMED:
             return b""
         if end:
             return b"content-length: 0\r\n"
@@ -134,6 +148,12 @@ class ResponseEncoder:
     def takes_trailers(self) -> bool:
         """True when this response can carry a trailer section (RFC 9110 §6.5)."""
         return self._chunked
+
+    def encode_refusal(self, status: int, reason: str) -> bytes:
+        """Return the whole answer to a request that is refused; the connection ends with it."""
+        fields, body = refusal(status, reason)
+        self.start("GET", "1.1", False)
+        return self.encode_head(status, fields, False) + body
 
     def encode_body(self, data: bytes, end: bool) -> tuple[bytes, ...]:
         """Return the pieces that carry a part of the body; with `end` the last."""

@@ -2,7 +2,8 @@
 
 CGI-style adapters turn "-", and some "." too, into "_": `X_Forwarded_For` becomes what `X-Forwarded-For` does, which a
 proxy may have set or checked (nginx: underscores_in_headers off). Names of which an application learns where a
-request comes from are looked at by `forwarded`. All others are plain, and a head of plain names costs nothing here.
+request comes from are looked at by `forwarded`, an offer to speak another protocol by `websocket_handshake`. All others
+are plain, and a head of plain names costs nothing here.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ __all__ = ["is_plain", "without_ambiguous"]
 
 
 def is_plain(name: bytes) -> bool:
-    """Return whether the name, in lower case, stands for itself only and says nothing of where a request comes from."""
-    return not _is_ambiguous(name) and not tells_origin(name)
+    """Return whether the name, in lower case, is none that anything but framing and routing depends on."""
+    return not _is_ambiguous(name) and not tells_origin(name) and name != b"upgrade"
 
 
 def without_ambiguous(fields: Fields, rule: str) -> Fields:

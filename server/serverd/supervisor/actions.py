@@ -58,6 +58,8 @@ class Notice(Enum):
 class StartLoader:
     """Start reading the configuration; brings Loaded or LoadFailed."""
 
+    renewed: Generation | None = None  # not the configuration, but the certificates of this one
+
 
 @dataclass(frozen=True, slots=True)
 class StopLoader:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 from serverd.generation import Generation
-from serverd.messages import FROM_WORKER, Failed, Loaded, LoadFailed, ToWorker
+from serverd.messages import FROM_WORKER, Failed, Loaded, LoadFailed, ToWorker, encode
 from serverd.parent import take_in_orphans
 from serverd.supervisor import events, spawn
 from serverd.supervisor.handle import Garbage, LoaderHandle, WorkerHandle
@@ -213,13 +213,17 @@ class Children:
 
     # Loaders
 
-    def start_loader(self, path: str, on_outcome: Outcome, deadline: float | None = None) -> LoaderHandle | None:
+    def start_loader(
+        self, path: str, on_outcome: Outcome, deadline: float | None = None, renewed: Generation | None = None
+    ) -> LoaderHandle | None:
         """Have the configuration at `path` read; `on_outcome` gets the result, at once when there is no process.
 
-        At `deadline`, of the monotonic clock, `expire` gives it up.
+        At `deadline`, of the monotonic clock, `expire` gives it up. Of a generation that is to be `renewed` only the
+        certificates are read.
         """
+        what = (path,) if renewed is None else ("--renew", encode(Loaded(renewed)))
         try:
-            handle = LoaderHandle(*spawn.spawn_loader(self._commands.loader, path))
+            handle = LoaderHandle(*spawn.spawn_loader(self._commands.loader, *what))
         except OSError as error:
             on_outcome(LoadFailed(f"the configuration cannot be read: no process for the loader: {error}"))
             return None

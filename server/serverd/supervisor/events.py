@@ -16,6 +16,7 @@ __all__ = [
     "Asked",
     "Begin",
     "BindFailed",
+    "CertificatesChanged",
     "ChannelClosed",
     "Event",
     "LoadFailed",
@@ -55,6 +56,11 @@ class Asked:
 
     client: int
     request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class CertificatesChanged:
+    """Files of certificates, keys or revoked certificates are others than those that were read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +174,7 @@ Event = (
     Begin
     | SignalReceived
     | Asked
+    | CertificatesChanged
     | Loaded
     | LoadFailed
     | SocketsOpened

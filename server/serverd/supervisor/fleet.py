@@ -79,6 +79,7 @@ class Fleet:
     preloaders: set[int] = field(default_factory=set)  # generations that have one
     is_succeeded: bool = False  # another supervisor has taken over
     reload_wanted: bool = False  # begins when the step is IDLE
+    renewal_wanted: bool = False  # as well, unless a reload is wanted, which reads everything
     unannounced: bool = False  # a reload is committed, but a connection may still reach what was before
     live: str = ""  # what a reload changes that the running workers adopt; "": new workers
     clients: list[int] = field(default_factory=list)  # of the control socket, waiting for this transaction
@@ -176,7 +177,8 @@ class Fleet:
         patience = worker.drain_patience if worker.state is WorkerState.READY else UNREADY_PATIENCE
         worker.advance(WorkerEvent.DRAIN)
         worker.deadline = now + patience
-        return [Send(worker.number, Drain(worker.generation.server.graceful_timeout))]
+        replaced = self.is_serving or self.is_succeeded
+        return [Send(worker.number, Drain(worker.generation.server.graceful_timeout, replaced))]
 
     def kill(self, worker: Worker, why: str = "") -> list[Action]:
         """Kill a worker, unless that has been done; `why` is logged."""

@@ -62,7 +62,7 @@ def _follow_up(fleet: Fleet, now: float) -> list[Action]:
     is_alone = not fleet.unannounced and all(fleet.is_committed(worker) for worker in fleet.workers.values())
     if fleet.step is Step.RETIRING and is_alone:
         fleet.take_step(StepEvent.RETIRED)
-    if fleet.step is Step.IDLE and fleet.phase is Phase.SERVING and fleet.reload_wanted:
+    if fleet.step is Step.IDLE and fleet.phase is Phase.SERVING and (fleet.reload_wanted or fleet.renewal_wanted):
         # The end of one reload is told before the beginning of the next: whoever asked for the next waits for that.
         actions += [*_notify(fleet), *transaction.begin(fleet, now)]
     return [*actions, *staffing.staff(fleet, now), *staffing.cover(fleet), *_notify(fleet)]
@@ -92,6 +92,11 @@ def _notify(fleet: Fleet) -> list[Action]:
 
 def _on_begin(fleet: Fleet, _: events.Begin, now: float) -> list[Action]:
     return transaction.begin(fleet, now)
+
+
+def _on_certificates_changed(fleet: Fleet, _: events.CertificatesChanged, __: float) -> list[Action]:
+    fleet.renewal_wanted = fleet.phase is Phase.SERVING
+    return [Log("info", "renewing: files of certificates have changed")] if fleet.renewal_wanted else []
 
 
 def _on_loaded(fleet: Fleet, event: events.Loaded, _: float) -> list[Action]:
@@ -162,6 +167,7 @@ _HANDLERS: dict[type[Event], _Handler] = {
     events.Begin: _on_begin,
     events.SignalReceived: requests.on_signal,
     events.Asked: requests.on_asked,
+    events.CertificatesChanged: _on_certificates_changed,
     events.Loaded: _on_loaded,
     events.LoadFailed: _on_load_failed,
     events.SocketsOpened: _on_opened,

@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -207,17 +207,19 @@ def spawn_preloader(command: tuple[str, ...], surroundings: Surroundings) -> tup
     return process, ours
 
 
-def spawn_loader(command: tuple[str, ...], path: str) -> tuple[Process, int]:
-    """Start the program that reads the configuration at `path`; return it and the descriptor of its stdout.
+def spawn_loader(command: tuple[str, ...], argument: str, told: bytes = b"") -> tuple[Process, int]:
+    """Start the program that reads the configuration at `argument`; return it and the descriptor of its stdout.
 
-    Raises OSError when the machine refuses another process or descriptor.
+    `told` is what it finds in its standard input, where no other process can read it. Raises OSError when the machine
+    refuses another process or descriptor.
     """
     ours, theirs = os.pipe()
     with contextlib.ExitStack() as undo:
         undo.callback(os.close, ours)
         os.set_blocking(ours, False)
         try:
-            pid = _start([*command, path], stdin=subprocess.DEVNULL, stdout=theirs)
+            with _holding(told) as stdin:
+                pid = _start([*command, argument], stdin=stdin, stdout=theirs)
         finally:
             os.close(theirs)
         process = Process(pid)
@@ -301,6 +303,22 @@ def _identity(account: Account) -> dict[str, Any]:
     if account.uid is not None:
         options |= {"user": account.uid, "extra_groups": account.groups}
     return options
+
+
+@contextlib.contextmanager
+def _holding(data: bytes) -> Iterator[int]:
+    """Give a descriptor that `data` is read from; nothing at all is read from that of no data."""
+    if not data:
+        yield subprocess.DEVNULL
+        return
+    descriptor = _open_nameless_file()
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _open_nameless_file() -> int:

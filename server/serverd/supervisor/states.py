@@ -178,6 +178,7 @@ STEPS: Mapping[tuple[Step, StepEvent], Step] = {
     (Step.OPENING, StepEvent.PREPARE): Step.PREPARING,
     (Step.OPENING, StepEvent.ROLLBACK): Step.RETIRING,
     (Step.PROPOSING, StepEvent.COMMIT): Step.RETIRING,
+    (Step.PROPOSING, StepEvent.ROLLBACK): Step.RETIRING,  # a worker has declined for good
     (Step.PROPOSING, StepEvent.PRELOAD): Step.PRELOADING,  # a worker has declined
     (Step.PROPOSING, StepEvent.PREPARE): Step.PREPARING,  # the same
     (Step.PRELOADING, StepEvent.PREPARE): Step.PREPARING,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from serverd.config.expiry import tell_age
 from serverd.generation import App
 from serverd.messages import AppDown
+from serverd.supervisor.certificates import certificates
 from serverd.supervisor.fleet import Fleet, Outcome
 from serverd.supervisor.worker import Worker
 
@@ -13,7 +15,7 @@ __all__ = ["describe"]
 
 
 def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
-    """Return phase, generation, workers, slots and applications as JSON takes them; times in seconds.
+    """Return phase, generation, workers, slots, certificates and applications as JSON takes them; times in seconds.
 
     `now` is of the fleet's clock, `wall` the same moment in seconds since the epoch.
     """
@@ -32,6 +34,17 @@ def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
                 "waits": None if slot.due is None else round(max(0.0, slot.due - now), 1),
             }
             for number, slot in sorted(fleet.slots.items())
+        ],
+        "certificates": [
+            {
+                "tls": tls.name,
+                "names": list(certificate.names),
+                "serial": certificate.serial,
+                "not_before": certificate.not_before,
+                "not_after": certificate.not_after,
+                "age": tell_age(certificate.not_before, certificate.not_after, wall) or None,
+            }
+            for tls, certificate in (certificates(fleet.committed) if fleet.committed is not None else ())
         ],
         "apps": [_app(app, fleet) for app in (fleet.committed.apps if fleet.committed is not None else ())],
     }

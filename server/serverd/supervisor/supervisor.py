@@ -21,13 +21,13 @@ from typing import Any
 
 import setproctitle
 
-from serverd.control.requests import Request
 from serverd.errors import BindError
 from serverd.generation import Generation, Logging
 from serverd.messages import Loaded, LoadFailed, Propose, Reopen, SocketGrant, Sockets, Start
 from serverd.observe import logs
 from serverd.supervisor import actions, answers, events, spawn, status
 from serverd.supervisor.actions import Notice
+from serverd.supervisor.certificates import CertificateWatch
 from serverd.supervisor.children import Children
 from serverd.supervisor.fleet import Fleet
 from serverd.supervisor.handle import LoaderHandle
@@ -60,10 +60,11 @@ class Supervisor:
         self._queue: deque[events.Event] = deque([events.Begin()])
         self._selector = selectors.DefaultSelector()
         self._children = Children(self._selector, self._queue.append, self._commands)
-        self._holdings = Holdings(self._selector, self._on_request)
+        self._holdings = Holdings(self._selector, lambda *asked: self._queue.append(events.Asked(*asked)))
         self._loader: LoaderHandle | None = None  # the one whose outcome the transaction waits for
         self._notifier = Notifier.from_environment()
         self._watchdog_due = time.monotonic() if self._notifier.watchdog_interval else float("inf")
+        self._certificates = CertificateWatch(time.monotonic, time.time)
         self._exit_code: int | None = None
 
     def run(self) -> int:
@@ -108,7 +109,7 @@ class Supervisor:
     def _wait(self, inbox: SignalInbox) -> None:
         """Sleep until something happens, and put it into the queue."""
         deadline = self._fleet.deadline()
-        dues = (self._watchdog_due, deadline, self._children.deadline())
+        dues = (self._watchdog_due, deadline, self._children.deadline(), self._certificates.deadline)
         due = min(one for one in dues if one is not None)
         ready = self._selector.select(None if due == float("inf") else max(0.0, due - time.monotonic()))
         if not ready:
@@ -130,17 +131,16 @@ class Supervisor:
         if deadline is not None and now >= deadline:
             self._queue.append(events.Tick())
         self._children.expire(now)
+        if self._certificates.look(self._fleet.committed):
+            self._queue.append(events.CertificatesChanged())
         if now >= self._watchdog_due:
             self._notifier.watchdog()
             self._watchdog_due = now + (self._notifier.watchdog_interval or float("inf"))
 
-    def _on_request(self, client: int, request: Request) -> None:
-        self._queue.append(events.Asked(client, request))
-
     # Reading the configuration
 
-    def _start_loader(self, _: actions.StartLoader) -> None:
-        self._loader = self._children.start_loader(self._path, self._on_loaded)
+    def _start_loader(self, action: actions.StartLoader) -> None:
+        self._loader = self._children.start_loader(self._path, self._on_loaded, renewed=action.renewed)
 
     def _on_loaded(self, outcome: Loaded | LoadFailed) -> None:
         self._loader = None

@@ -65,11 +65,12 @@ ANSWER_PATIENCE = 5.0
 
 
 def begin(fleet: Fleet, now: float) -> list[Action]:
-    """Begin a transaction: have the configuration read."""
+    """Begin a transaction: have the configuration read, or, if that is all that is wanted, the certificates."""
     fleet.take_step(StepEvent.LOAD, now + LOAD_PATIENCE)
-    fleet.reload_wanted = False
+    renewed = fleet.committed if fleet.renewal_wanted and not fleet.reload_wanted else None
+    fleet.reload_wanted = fleet.renewal_wanted = False
     fleet.clients, fleet.next_clients = fleet.next_clients, []
-    return [StartLoader()]
+    return [StartLoader(renewed)]
 
 
 def load(fleet: Fleet, generation: Generation) -> list[Action]:
@@ -235,12 +236,13 @@ def _conclude(fleet: Fleet, outcome: Outcome, detail: str = "") -> list[Action]:
 
 def rollback(fleet: Fleet, reason: str, detail: str, now: float) -> list[Action]:
     """Give the candidate up; the committed generation goes on, or, when there is none, the start has failed."""
-    had_sockets = fleet.step in {Step.PRELOADING, Step.PREPARING}
+    had_sockets = fleet.step in {Step.PROPOSING, Step.PRELOADING, Step.PREPARING}
     if fleet.committed is None:
         fleet.exit_code = OperatorError.exit_code
         complaint = "\n".join(part.rstrip("\n") for part in (reason, detail) if part)
         fleet.move(PhaseEvent.STOP)
         return [Complain(complaint), *stop(fleet, now)]
+    take_back = _take_back(fleet) if fleet.step is Step.PROPOSING else []
     fleet.take_step(StepEvent.ROLLBACK)
     leave = [
         action for worker in fleet.workers.values() if fleet.is_candidate(worker) for action in fleet.drain(worker, now)
@@ -253,6 +255,7 @@ def rollback(fleet: Fleet, reason: str, detail: str, now: float) -> list[Action]
     report = f"{reason}\n{rest}" if rest else detail
     return [
         Log("error", f"reload failed, {text}", report),
+        *take_back,
         *leave,
         *preloader,
         *([RollbackSockets()] if had_sockets else []),
@@ -287,7 +290,7 @@ def stop(fleet: Fleet, now: float) -> list[Action]:
         actions.append(StopSuccessor())
     actions += _stop_preloaders(fleet, fleet.preloaders)
     fleet.take_step(StepEvent.ABORT)
-    fleet.reload_wanted = fleet.unannounced = False
+    fleet.reload_wanted = fleet.renewal_wanted = fleet.unannounced = False
     fleet.delay_ends = fleet.candidate = None
     fleet.slots.clear()
     fleet.growing = 0

@@ -150,6 +150,8 @@ def _on_declined(fleet: Fleet, worker: Worker, message: Declined, now: float) ->
         worker.outdated = message.reason[:WHAT_LIMIT]
     if not worker.has_proposal or fleet.candidate is None or message.number != fleet.candidate.number:
         return []
+    if message.final:
+        return transaction.rollback(fleet, message.reason, "", now)
     return transaction.withdraw(fleet, message.reason, now)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from serverd.connection.handshake import Handshake
 from serverd.connection.http1 import Http1Connection
 from serverd.connection.negotiation import Negotiation
 from serverd.connection.service import Service
@@ -72,8 +73,11 @@ class _Acceptor:
         """What the event loop watches."""
         return [] if self.server is None else [sock.fileno() for sock in self.server.sockets]
 
-    def _make_connection(self) -> Http1Connection | Negotiation:
-        return Negotiation(self.service) if self.service.demands_proxy else Http1Connection(self.service)
+    def _make_connection(self) -> Http1Connection | Handshake | Negotiation:
+        service = self.service
+        if service.demands_proxy:
+            return Negotiation(service)
+        return Http1Connection(service) if service.identity is None else Handshake(service, service.identity)
 
 
 class Acceptors:

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from serverd.asgi.exchange import Exchange
-from serverd.asgi.progress import COMPLETE
+from serverd.asgi.cycle import Cycle
 from serverd.messages import IN_FLIGHT_SHOWN
 from serverd.observe.logs import escape
 
@@ -28,13 +27,22 @@ _SHOWN_SIZE = 200
 class InFlight:
     """What is known about the requests in flight."""
 
-    def __init__(self, exchanges: Callable[[], list[Exchange]], clock: Callable[[], float]) -> None:
-        """Begin to look; `exchanges` returns those in flight and may be called by any thread, as may `clock`."""
+    def __init__(
+        self,
+        exchanges: Callable[[], list[Cycle]],
+        clock: Callable[[], float],
+        sessions: Callable[[], Sequence[Cycle]] = tuple,
+    ) -> None:
+        """Begin to look; `exchanges` returns those in flight and may be called by any thread, as may the others.
+
+        Sessions are not in flight, they stay; but one of them may be what blocks the event loop.
+        """
         self._exchanges = exchanges
+        self._sessions = sessions
         self._clock = clock
         # When each was first seen, the oldest first, and when the last look was. Replaced as a whole: one thread looks,
         # the other reads.
-        self._known: tuple[dict[Exchange, float], float] = ({}, clock())
+        self._known: tuple[dict[Cycle, float], float] = ({}, clock())
 
     def look(self) -> int:
         """Note which requests are in flight now; return their number."""
@@ -47,13 +55,13 @@ class InFlight:
         self._known = seen, now
         return len(active)
 
-    def overdue(self) -> list[Exchange]:
+    def overdue(self) -> list[Cycle]:
         """Return the requests whose response has not been completed in their application's request_timeout."""
         now = self._clock()
         return [
             exchange
             for exchange, since in self._known[0].items()
-            if 0 < exchange.endpoint.request_timeout <= now - since and exchange.state is not COMPLETE
+            if 0 < exchange.endpoint.request_timeout <= now - since and not exchange.is_complete
         ]
 
     def shown(self) -> tuple[str, ...]:
@@ -65,14 +73,15 @@ class InFlight:
         fresh = (exchange for exchange in active if exchange not in seen)
         return tuple(self.describe(exchange) for exchange in islice(chain(known, fresh), IN_FLIGHT_SHOWN))
 
-    def describe(self, exchange: Exchange) -> str:
+    def describe(self, exchange: Cycle) -> str:
         """Return one request as a line, with its application and what is known of its age."""
-        suffix = f" (app {exchange.endpoint.name}, {self._age(exchange)})"
-        request = escape(exchange.description)
-        room = max(_SHOWN_SIZE - len(suffix), 0)
-        return f"{request if len(request) <= room else f'{request[: room - 3]}...'}{escape(suffix)}"[:_SHOWN_SIZE]
+        return _line(exchange, f" (app {exchange.endpoint.name}, {self._age(exchange)})")
 
-    def _age(self, exchange: Exchange) -> str:
+    def name(self, cycle: Cycle) -> str:
+        """Return one request, or session, as a line, with its application."""
+        return _line(cycle, f" (app {cycle.endpoint.name})")
+
+    def _age(self, exchange: Cycle) -> str:
         seen, looked = self._known
         now = self._clock()
         since = seen.get(exchange)
@@ -81,6 +90,13 @@ class InFlight:
         # Rounded up, or it would not be true; the clock may be that of the look.
         return f"< {max(math.ceil((now - looked) * 10), 1) / 10:.1f} s"
 
-    def of_task(self, task: asyncio.Task[Any] | None) -> Exchange | None:
+    def of_task(self, task: asyncio.Task[Any] | None) -> Cycle | None:
         """Return the request that `task` runs; None when it is none, or was started by one."""
-        return next((exchange for exchange in self._exchanges() if exchange.task is task), None) if task else None
+        cycles = chain(self._exchanges(), self._sessions())
+        return next((cycle for cycle in cycles if cycle.task is task), None) if task else None
+
+
+def _line(cycle: Cycle, suffix: str) -> str:
+    request = escape(cycle.description)
+    room = max(_SHOWN_SIZE - len(suffix), 0)
+    return f"{request if len(request) <= room else f'{request[: room - 3]}...'}{escape(suffix)}"[:_SHOWN_SIZE]

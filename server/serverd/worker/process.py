@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from setproctitle import setproctitle
 
-from serverd.errors import AppError
+from serverd.errors import AppError, ConfigError
 from serverd.generation import Generation
 from serverd.messages import (
     Accepted,
@@ -28,6 +28,7 @@ from serverd.messages import (
     Declined,
     Drain,
     Draining,
+    Failed,
     Inspect,
     Message,
     Propose,
@@ -41,6 +42,7 @@ from serverd.observe import logs
 from serverd.parent import die_with_parent
 from serverd.worker.applications import Applications, Imported
 from serverd.worker.channel import Channel, close_all
+from serverd.worker.identities import Identities, make_identities
 from serverd.worker.loop import run_on_loop
 from serverd.worker.offspring import set_apart
 from serverd.worker.pulse import Pulse
@@ -84,6 +86,7 @@ class _Proposal:
     generation: Generation
     grants: tuple[SocketGrant, ...]
     fds: list[int]
+    identities: Identities
 
 
 class _Worker:
@@ -95,12 +98,13 @@ class _Worker:
         self._fds = fds
         self._generation: Generation = start.generation
         self._applications = Applications(start.generation, channel.send, imported, start.slot)
+        self._identities: Identities = {}
         self._proposal: _Proposal | None = None
         self._descriptors: Callable[[], list[int]] = lambda: fds  # of the sockets that clients come to
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
-        self._drain: asyncio.Future[float] = loop.create_future()  # seconds; set when a drain is asked for
+        self._drain: asyncio.Future[Drain] = loop.create_future()  # set when a drain is asked for
         self._orders: asyncio.Queue[tuple[Message, list[int]] | None] = asyncio.Queue()  # None: time to drain
         self._channel.watch(loop, self._on_message)
         loop.add_signal_handler(signal.SIGTERM, self._ask_for_drain)
@@ -117,22 +121,27 @@ class _Worker:
         if not bring_up.result():
             await self._applications.shut_down(_SHUTDOWN_TIMEOUT)
             return AppError.exit_code
-        serving = Serving(loop, self._generation, self._applications.endpoints, self._start.slot)
+        serving = Serving(loop, self._generation, self._applications.endpoints, self._start.slot, self._identities)
         self._applications.on_change = serving.reroute
         if not self._drain.done():
             await self._serve(loop, serving)
-        timeout = await self._drain
+        drain = await self._drain
         self._show("draining")
-        end = loop.time() + timeout
+        end = loop.time() + drain.timeout
         self._applications.give_up()
         await serving.close()
         self._channel.send(Draining())
-        await serving.drain(timeout)
+        await serving.drain(drain.timeout, drain.replaced)
         await self._applications.shut_down(max(end - loop.time(), _SHUTDOWN_TIMEOUT))
         return 0
 
     async def _bring_up(self) -> bool:
         """Bring the applications up, with a way to see what a start-up that hangs is doing."""
+        try:
+            self._identities = make_identities(self._generation)
+        except ConfigError as error:
+            self._channel.send(Failed(str(error)))
+            return False
         server = self._generation.server
         # One slot after the other, all of them within one margin.
         with stack_shown(server.start_timeout, lead=2 - self._start.slot / server.workers):
@@ -169,9 +178,9 @@ class _Worker:
 
     def _on_message(self, message: Message | None, fds: list[int]) -> None:
         if message is None:
-            self._ask_for_drain()  # it has gone: nobody would replace us, and the port must become free
+            self._ask_for_drain(replaced=False)  # it has gone: the port must become free
         elif isinstance(message, Drain):
-            self._ask_for_drain(message.timeout)
+            self._ask_for_drain(message)
         elif isinstance(message, Reopen):
             self._reopen(*fds)
         elif self._drain.done():
@@ -179,10 +188,10 @@ class _Worker:
         else:
             self._orders.put_nowait((message, fds))
 
-    def _ask_for_drain(self, timeout: float | None = None) -> None:
-        """Have the worker drain for `timeout` seconds, as long as configured if None."""
+    def _ask_for_drain(self, drain: Drain | None = None, *, replaced: bool = True) -> None:
+        """Have the worker drain as it is told to, else as configured; one that is ended by itself is `replaced`."""
         if not self._drain.done():
-            self._drain.set_result(self._generation.server.graceful_timeout if timeout is None else timeout)
+            self._drain.set_result(drain or Drain(self._generation.server.graceful_timeout, replaced))
             self._orders.put_nowait(None)
 
     def _reopen(self, fd: int) -> None:
@@ -196,7 +205,7 @@ class _Worker:
         if self._drain.done():
             close_all(fds)
         elif isinstance(message, Propose):
-            self._propose(_Proposal(message.generation, message.sockets, fds))
+            self._propose(message, fds)
         elif isinstance(message, Adopt):
             await self._adopt(serving, message.number)
         elif isinstance(message, Inspect):
@@ -211,19 +220,26 @@ class _Worker:
             except OSError as error:
                 log.error("cannot accept on a socket, which is left to the other workers: %s", error)
 
-    def _propose(self, proposal: _Proposal) -> None:
+    def _propose(self, proposal: Propose, fds: list[int]) -> None:
         """Tell whether the generation can be served by the applications as they are, and keep it if so."""
         self._withdraw()
-        number = proposal.generation.number
+        generation = proposal.generation
         reason = self._applications.sources.change()
-        if {app.name for app in proposal.generation.apps} != self._applications.endpoints.keys():
+        if {app.name for app in generation.apps} != self._applications.endpoints.keys():
             reason = "it has other applications"
+        identities: Identities = {}
+        try:
+            identities = make_identities(generation, self._identities)
+        except ConfigError as error:
+            close_all(fds)
+            self._channel.send(Declined(generation.number, str(error), final=True))
+            return
         if reason is None:
-            self._proposal = proposal
-            self._channel.send(Accepted(number))
+            self._proposal = _Proposal(generation, proposal.sockets, fds, identities)
+            self._channel.send(Accepted(generation.number))
         else:
-            close_all(proposal.fds)
-            self._channel.send(Declined(number, reason))
+            close_all(fds)
+            self._channel.send(Declined(generation.number, reason))
 
     def _inspect(self) -> None:
         reason = self._applications.sources.change()
@@ -244,7 +260,8 @@ class _Worker:
         logs.configure(self._generation.logging, sys.stderr)
         self._applications.adopt(self._generation)
         self._watchdog.adopt(self._generation.server)
-        await serving.adopt(self._generation, proposal.grants, proposal.fds)
+        self._identities = proposal.identities
+        await serving.adopt(self._generation, proposal.grants, proposal.fds, self._identities)
         self._channel.send(Adopted(number))
         self._show("ready")
 

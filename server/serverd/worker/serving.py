@@ -13,14 +13,17 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from serverd.asgi.exchange import Exchange
+from serverd.asgi.cycle import Cycle
 from serverd.asgi.scope import Endpoint
+from serverd.asgi.session import Session
 from serverd.connection.service import OpenConnection, Service
 from serverd.generation import Generation
 from serverd.messages import SocketGrant
 from serverd.protocol.http1_head import FieldParser
 from serverd.protocol.http1_response import DefaultFields
+from serverd.protocol.websocket_frames import CloseCode
 from serverd.worker.acceptors import Acceptors
+from serverd.worker.identities import Identities, identity_of, make_identities
 from serverd.worker.in_flight import InFlight
 from serverd.worker.routes import make_router
 
@@ -45,21 +48,26 @@ class Serving:
         generation: Generation,
         endpoints: Mapping[str, Endpoint],
         slot: int = 0,
+        identities: Identities | None = None,
     ) -> None:
-        """Build the routes; `endpoints` holds the applications by name and is looked at again by `reroute`."""
+        """Build the routes; `endpoints` holds the applications by name and is looked at again by `reroute`.
+
+        `identities` are those of `generation`; made here if None, which raises ConfigError.
+        """
         self._loop = loop
         self._endpoints = endpoints
         self._defaults = DefaultFields()
         self._services: dict[str, Service] = {}
+        self.identities: Identities = {}  # by which the listeners speak TLS
         self._leaving: list[Service] = []  # of listeners that are no more; their last requests are in flight
         self._departed = 0  # requests of services that are forgotten
         self._acceptors = Acceptors(loop, slot)
         self._settling: set[asyncio.Task[None]] = set()
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._interval = _SWEEP_INTERVAL
-        self.in_flight = InFlight(self.exchanges, loop.time)
+        self.in_flight = InFlight(self.exchanges, loop.time, self.sessions)
         self._drained: asyncio.Future[None] | None = None  # while draining: nothing is in flight any more
-        self._take(generation)
+        self._take(generation, identities)
 
     async def open(self, grants: Iterable[SocketGrant], fds: Sequence[int]) -> None:
         """Begin to accept connections on the listening sockets `fds`, which belong to `grants` one by one."""
@@ -74,16 +82,22 @@ class Serving:
         """Accept on the sockets of these slots as well, and of no others; raises OSError."""
         await self._acceptors.cover(slots)
 
-    async def adopt(self, generation: Generation, grants: Iterable[SocketGrant], fds: Sequence[int]) -> None:
+    async def adopt(
+        self,
+        generation: Generation,
+        grants: Iterable[SocketGrant],
+        fds: Sequence[int],
+        identities: Identities | None = None,
+    ) -> None:
         """Serve another generation of the same applications from now on; raises OSError.
 
         The connections of a listener that stays are not touched: routes and timeouts are the new ones from their
-        next request on, bounds and parser are those they were opened with. A listener that goes accepts what is
+        next request on, bounds, parser and TLS are those they were opened with. A listener that goes accepts what is
         queued; its connections are invited to leave, and nothing in flight is cut.
         """
         self._forget_empty()
         before = self._services
-        self._take(generation)
+        self._take(generation, identities)
         leaving = [service for name, service in before.items() if name not in self._services]
         self._leaving = [*self._leaving, *leaving]
         _drain(leaving)
@@ -94,8 +108,9 @@ class Serving:
         for listener in self._generation.listeners:
             self._services[listener.name].router = make_router(self._generation, listener, self._endpoints)
 
-    def _take(self, generation: Generation) -> None:
+    def _take(self, generation: Generation, identities: Identities | None) -> None:
         """Make `generation` the one that is served; services of listeners that stay are changed in place."""
+        self.identities = make_identities(generation, self.identities) if identities is None else identities
         server = generation.server
         fresh = DefaultFields(b"serverd" if server.server_header else b"")
         if server.date_header:
@@ -110,6 +125,7 @@ class Serving:
             if service is None:
                 service = Service(self._loop, router, listener.limits, self._defaults, make_parser)
             service.adopt(router, listener, make_parser)
+            service.identity = identity_of(listener, self.identities)
             service.on_crowd = self._on_crowd
             services[listener.name] = service
         # As a whole: the watchdog's thread may be looking.
@@ -131,9 +147,9 @@ class Serving:
     def _forget_empty(self) -> None:
         """Forget services without connections; not in the sweep, as one may still be accepting its last ones."""
         for service in self._leaving:
-            if not (service.connections or service.exchanges):
+            if not _is_used(service):
                 self._departed += service.requests
-        self._leaving = [service for service in self._leaving if service.connections or service.exchanges]
+        self._leaving = [service for service in self._leaving if _is_used(service)]
 
     # What there is.
 
@@ -152,16 +168,20 @@ class Serving:
         connections = (connection.fileno() for connection in self._connections())
         return [*self._acceptors.descriptors(), *(fd for fd in connections if fd >= 0)]
 
-    def exchanges(self) -> list[Exchange]:
+    def exchanges(self) -> list[Cycle]:
         """Return the requests in flight; any thread may ask."""
         # A set becomes a list in one step of the interpreter.
         return [exchange for service in self._every_service() for exchange in list(service.exchanges)]
+
+    def sessions(self) -> list[Session]:
+        """Return the WebSockets whose application runs."""
+        return [session for service in self._every_service() for session in list(service.sessions.open)]
 
     def _every_service(self) -> list[Service]:
         return [*self._services.values(), *self._leaving]
 
     def _busy(self) -> bool:
-        return any(service.connections or service.exchanges for service in self._every_service())
+        return any(_is_used(service) for service in self._every_service())
 
     def _connections(self) -> list[OpenConnection]:
         return [connection for service in self._every_service() for connection in service.connections]
@@ -172,27 +192,45 @@ class Serving:
         """Accept what is queued, then close the listening sockets."""
         await self._acceptors.close()
 
-    async def drain(self, patience: float) -> None:
-        """Let what is in flight end within `patience` seconds, cut the rest and log it; `close` comes before."""
+    async def drain(self, patience: float, replaced: bool = False) -> None:
+        """Let what is in flight end within `patience` seconds, cut the rest and log it; `close` comes before.
+
+        WebSockets are open until then; the peers are told whether others serve on (`replaced`).
+        """
         _drain(self._every_service())
         self._interval = _DRAIN_INTERVAL
         self._drained = self._loop.create_future()
         self._sweep()
         await asyncio.wait({self._drained}, timeout=patience)
         if self._busy():
-            await self._cut(patience)
+            await self._cut(patience, CloseCode.SERVICE_RESTART if replaced else CloseCode.GOING_AWAY)
         if self._sweep_handle is not None:
             self._sweep_handle.cancel()
 
-    async def _cut(self, patience: float) -> None:
+    async def _cut(self, patience: float, code: CloseCode) -> None:
         tasks = set()
         for exchange in self.exchanges():
             log.warning("cut after draining for %g s: %s", patience, self.in_flight.describe(exchange))
             tasks.add(exchange.cancel())
+        await self._close_sessions(code)
+        for session in self.sessions():
+            log.warning("cut after draining for %g s: WebSocket %s", patience, self.in_flight.name(session))
+            tasks.add(session.cancel())
         if tasks:
             await asyncio.wait(tasks, timeout=_CUT_TIMEOUT)
         for connection in self._connections():
             connection.cut()
+
+    async def _close_sessions(self, code: CloseCode) -> None:
+        """Close all WebSockets, and leave their peers and applications a moment for their part of it."""
+        sessions = self.sessions()
+        if not sessions:
+            return
+        log.info("closing %d WebSocket%s with %d", len(sessions), "s" if len(sessions) > 1 else "", code)
+        for session in sessions:
+            session.leave(code)
+        assert self._drained is not None  # only a drain cuts
+        await asyncio.wait({self._drained}, timeout=_CUT_TIMEOUT)
 
     def _sweep(self) -> None:
         """Renew the Date field, look at every deadline, and come back after the interval."""
@@ -211,6 +249,11 @@ class Serving:
         if self._drained is not None and not self._drained.done() and not self._busy():
             self._drained.set_result(None)
         self._sweep_handle = self._loop.call_later(self._interval, self._sweep)
+
+
+def _is_used(service: Service) -> bool:
+    """Return whether anybody is connected, or an application works for somebody who was."""
+    return bool(service.connections or service.exchanges or service.sessions.open)
 
 
 def _drain(services: Iterable[Service]) -> None:

@@ -85,4 +85,4 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     """Choose the page by the path; what is none tells who asked."""
     if scope["type"] != "http":
         raise NotImplementedError(scope["type"])
-    await PAGES.get(scope["path"], who)(scope, receive, send)
+    await PAGES.get(scope["path"].removeprefix(scope["root_path"]), who)(scope, receive, send)

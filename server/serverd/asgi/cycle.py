@@ -1,0 +1,154 @@
+"""What the cycles of HTTP and WebSocket have in common: a scope, an application that runs in a task, and its end.
+
+`Exchange` and `Session` are cycles. The connection creates one for each request head, starts it, and calls
+`deliver_body` and `deliver_disconnect`; the worker looks at those in flight and cuts them off in the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextvars import Context
+
+from serverd.asgi.failure import began_with_disconnect
+from serverd.asgi.scope import Endpoint
+from serverd.asgi.stream import ByteStream
+from serverd.asgi.types import Message, Scope
+from serverd.protocol.head import RequestHead
+
+__all__ = ["Cycle"]
+
+log = logging.getLogger("serverd.exchange")
+
+
+class Cycle:
+    """One call of an application."""
+
+    __slots__ = ("_active", "_cut", "_disconnected", "_head", "_stream", "_waiters", "endpoint", "scope", "task")
+
+    owes_continue = False  # the peer may hold the request body back for a 100 (RFC 9110 §10.1.1)
+
+    def __init__(
+        self, stream: ByteStream, head: RequestHead, endpoint: Endpoint, scope: Scope, active: set[Cycle]
+    ) -> None:
+        """Prepare the cycle; `active` is the worker's set of requests in flight."""
+        self.scope = scope
+        self.endpoint = endpoint
+        self.task: asyncio.Task[None] | None = None
+        self._stream = stream
+        self._head = head
+        self._active = active
+        self._cut = False  # the worker has ended it
+        self._disconnected = False  # nothing more comes from the peer
+        self._waiters: list[asyncio.Future[None]] | None = None  # one for each call of `receive` that waits
+
+    # The connection's side.
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run the application in a task and a context of its own."""
+        self._active.add(self)
+        self.task = loop.create_task(self._run(), context=Context())
+
+    def deliver_body(self, data: bytes, end: bool) -> bool:
+        """Take what the peer sends; return whether reading should pause."""
+        raise NotImplementedError
+
+    def deliver_disconnect(self) -> None:
+        """Take note that nothing more comes from the peer."""
+        self._disconnected = True
+        self._wake()
+
+    @property
+    def waits_for_body(self) -> bool:
+        """True while the application waits for a part of the request body."""
+        return False
+
+    # The worker's side.
+
+    @property
+    def is_complete(self) -> bool:
+        """True when the peer has its answer, whatever the application still does."""
+        raise NotImplementedError
+
+    @property
+    def description(self) -> str:
+        """The request line as logs show it."""
+        return f"{self._head.method} {self._head.raw_path.decode('ascii', 'backslashreplace')}"
+
+    def cancel(self) -> asyncio.Task[None]:
+        """Cut the application off at the end of a drain; return the task that ends with it."""
+        assert self.task is not None  # it has been started
+        self._cut = True
+        self.task.cancel()
+        return self.task
+
+    def expire(self) -> None:
+        """End a request that has taken too long: answer 504 if nothing is on the wire, and cancel the application."""
+        self.end_incomplete(504)
+        self.cancel()
+
+    async def _run(self) -> None:
+        try:
+            await self.endpoint.application(self.scope, self.receive, self.send)
+        except BaseException as error:
+            # Also SystemExit and a cancellation of its own making: a request never ends a process.
+            if self._cut or (self._is_gone and began_with_disconnect(error)):
+                log.debug("app %s ended early on %s: %r", self.endpoint.name, self.description, error)
+            else:
+                log.exception("app %s failed on %s", self.endpoint.name, self.description)
+            self.end_incomplete(500)
+        else:
+            self.on_return()
+        finally:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Note that the application has returned."""
+        self._active.discard(self)
+
+    @property
+    def _is_gone(self) -> bool:
+        """Whether nothing that is sent can reach the peer."""
+        return self._stream.closed
+
+    def end_incomplete(self, status: int) -> None:
+        """End what the application has not: with a response of `status` while nothing is on the wire."""
+        raise NotImplementedError
+
+    def on_return(self) -> None:
+        """End what the application has left open although it has returned."""
+        raise NotImplementedError
+
+    def _complain(self, expected: str) -> None:
+        """Log that the application has returned too early."""
+        log.error("app %s returned too early on %s: expected %s", self.endpoint.name, self.description, expected)
+
+    # The application's side.
+
+    async def receive(self) -> Message:
+        """ASGI `receive`."""
+        raise NotImplementedError
+
+    async def send(self, message: Message) -> None:
+        """ASGI `send`."""
+        raise NotImplementedError
+
+    async def _wait(self) -> None:
+        """Wait for the next event: what the peer sends, its disconnect, the end of the cycle."""
+        waiter = asyncio.get_running_loop().create_future()
+        if self._waiters is None:
+            self._waiters = []
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if self._waiters and waiter in self._waiters:
+                self._waiters.remove(waiter)  # the application has given it up
+
+    def _wake(self) -> None:
+        waiters = self._waiters
+        if waiters:
+            self._waiters = None
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)

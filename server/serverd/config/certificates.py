@@ -1,0 +1,178 @@
+"""What stands in PEM files of certificates and keys, as far as it can be told without cryptography.
+
+Names, dates and the kind of key are read with `der`, because the loader may not hold `ssl`, and `ssl` would not tell
+them of a certificate that is no authority. Whether key and certificate belong together is for `net.tls` to find out,
+in the process that uses them. RFC 5280 is the format of certificates, RFC 7468 that of PEM. Called by `tls`.
+"""
+
+from __future__ import annotations
+
+import binascii
+import calendar
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from serverd.config import der
+from serverd.config.der import Element
+
+__all__ = ["Facts", "Key", "covers", "is_revocation_list", "read_certificates", "read_key"]
+
+# RFC 7468 §2; §5.3 for the older labels of certificates. What surrounds the blocks is explanation.
+_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,64})-----[ \t]*\r?\n(.*?)-----END \1-----", re.DOTALL)
+_CERTIFICATES = ("CERTIFICATE", "X509 CERTIFICATE")
+_REVOCATION_LIST = "X509 CRL"
+_KEYS = ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")
+_OTHER_KEYS = ("OPENSSH PRIVATE KEY", "DSA PRIVATE KEY")  # that TLS has no use for
+
+_SUBJECT_ALT_NAME = bytes((0x55, 0x1D, 0x11))  # 2.5.29.17, RFC 5280 §4.2.1.6
+_DNS_NAME, _ADDRESS = 0x82, 0x87  # [2] dNSName and [7] iPAddress of GeneralName
+_EXTENSIONS = 0xA3  # [3] of TBSCertificate
+_VERSION = 0xA0  # [0] of TBSCertificate
+
+# RFC 3279 §2.3.1 and §2.3.5, RFC 4055 §1.2, RFC 8410 §3.
+_KEY_TYPES = {
+    bytes.fromhex("2a864886f70d010101"): "rsa",
+    bytes.fromhex("2a864886f70d01010a"): "rsa-pss",
+    bytes.fromhex("2a8648ce3d0201"): "ec",
+    bytes.fromhex("2b6570"): "ed25519",
+    bytes.fromhex("2b6571"): "ed448",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a certificate says of itself."""
+
+    names: tuple[str, ...]  # of subjectAltName: DNS names in lower case, and addresses
+    key_type: str
+    serial: str
+    not_before: int  # seconds since the epoch
+    not_after: int
+    subject: bytes  # names as they are encoded
+    issuer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A private key that is not looked into."""
+
+    pem: str
+    is_encrypted: bool
+
+
+def read_certificates(text: str) -> tuple[str, list[Facts]]:
+    """Return the certificates in a PEM text, without what surrounds them, and what each says.
+
+    Raises ValueError with a predicate when there is none, or one that cannot be read.
+    """
+    blocks = [(block, body) for label, block, body in _blocks(text) if label in _CERTIFICATES]
+    if not blocks:
+        raise ValueError("holds no certificate (expected PEM, with BEGIN CERTIFICATE)")
+    facts = []
+    for number, (_, body) in enumerate(blocks, 1):
+        try:
+            facts.append(_read_certificate(binascii.a2b_base64(body)))
+        except ValueError as error:  # binascii.Error is one
+            raise ValueError(f"holds something else as certificate {number}: it {_predicate(error)}") from None
+    return "".join(f"{block}\n" for block, _ in blocks), facts
+
+
+def _predicate(error: ValueError) -> str:
+    return "is not base64" if isinstance(error, binascii.Error) else str(error)
+
+
+def read_key(text: str) -> Key:
+    """Return the private key in a PEM text, without what surrounds it.
+
+    Raises ValueError with a predicate when there is none, or one that is of no use.
+    """
+    labels = []
+    for label, block, body in _blocks(text):
+        labels.append(label)
+        if label in _KEYS:
+            return Key(f"{block}\n", label.startswith("ENCRYPTED") or "ENCRYPTED" in body.partition("\n")[0])
+    if any(label in _OTHER_KEYS for label in labels):
+        raise ValueError("holds a private key that is of no use for TLS (expected one of RSA, EC or Ed25519 in PEM)")
+    raise ValueError("holds no private key (expected PEM, with BEGIN PRIVATE KEY)")
+
+
+def is_revocation_list(text: str) -> bool:
+    """Return whether a PEM text holds a list of revoked certificates."""
+    return any(label == _REVOCATION_LIST for label, _, _ in _blocks(text))
+
+
+def covers(pattern: str, name: str) -> bool:
+    """Return whether a certificate for `pattern` is one for `name` (RFC 9525 §6.3); both are in lower case.
+
+    A wildcard is the whole left-most label, and stands for one.
+    """
+    if pattern == name:
+        return True
+    return pattern.startswith("*.") and name.partition(".")[2] == pattern[2:]
+
+
+def _blocks(text: str) -> Iterator[tuple[str, str, str]]:
+    """Yield label, block and body of everything PEM."""
+    for found in _BLOCK.finditer(text):
+        yield found[1], found[0].replace("\r\n", "\n"), found[2]
+
+
+def _read_certificate(data: bytes) -> Facts:
+    """Read a certificate (RFC 5280 §4.1); raises ValueError."""
+    try:
+        signed = der.only_element(data, der.SEQUENCE).children()[0].expect(der.SEQUENCE)
+        fields = signed.children()
+        if fields[0].tag == _VERSION:
+            del fields[0]
+        serial, _, issuer, validity, subject, key = fields[:6]
+        not_before, not_after = validity.expect(der.SEQUENCE).children()
+        algorithm = key.expect(der.SEQUENCE).children()[0].children()[0].expect(der.OBJECT_IDENTIFIER)
+        return Facts(
+            names=tuple(dict.fromkeys(_names(fields[6:]))),
+            key_type=_KEY_TYPES.get(algorithm.content, "other"),
+            serial=serial.expect(der.INTEGER).content.hex().upper().removeprefix("00") or "00",
+            not_before=_moment(not_before),
+            not_after=_moment(not_after),
+            subject=subject.expect(der.SEQUENCE).whole,
+            issuer=issuer.expect(der.SEQUENCE).whole,
+        )
+    except IndexError:
+        raise ValueError("lacks a part") from None
+
+
+def _names(fields: list[Element]) -> Iterator[str]:
+    """Yield the DNS names and addresses of subjectAltName, among the last fields of a TBSCertificate."""
+    for field in fields:
+        if field.tag != _EXTENSIONS:
+            continue
+        for extension in der.only_element(field.content, der.SEQUENCE).children():
+            identifier, *_, value = extension.expect(der.SEQUENCE).children()
+            if identifier.content == _SUBJECT_ALT_NAME:
+                names = der.only_element(value.expect(der.OCTET_STRING).content, der.SEQUENCE)
+                yield from filter(None, map(_name, names.children()))
+
+
+def _name(name: Element) -> str:
+    """Return a DNS name or an address as text; "" for what is neither."""
+    if name.tag == _DNS_NAME:
+        return name.content.decode("ascii", "replace").lower().rstrip(".")
+    if name.tag == _ADDRESS and len(name.content) in (4, 16):
+        import ipaddress  # few certificates have one
+
+        return str(ipaddress.ip_address(name.content))
+    return ""
+
+
+def _moment(element: Element) -> int:
+    """Return the seconds since the epoch that a Time is (RFC 5280 §4.1.2.5); raises ValueError."""
+    text = element.content.decode("ascii", "replace")
+    if element.tag == der.UTC_TIME:
+        text = ("20" if text[:2] < "50" else "19") + text
+    elif element.tag != der.GENERALIZED_TIME:
+        raise ValueError("has a date that is none")
+    try:
+        return calendar.timegm(time.strptime(text, "%Y%m%d%H%M%SZ"))
+    except ValueError:
+        raise ValueError("has a date that is none") from None

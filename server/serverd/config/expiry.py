@@ -1,0 +1,28 @@
+"""How much time is left to a certificate, in words; pure, and without pydantic, because the supervisor asks it, too."""
+
+from __future__ import annotations
+
+__all__ = ["DAY", "EXPIRY_NOTICE", "tell_age"]
+
+DAY = 86400
+# Seconds before the end of a certificate at which the operator is warned: ACME clients renew 30 days before by default
+# (certbot), so that one that is left with 21 has not been renewed.
+EXPIRY_NOTICE = 21 * DAY
+
+
+def tell_age(not_before: int, not_after: int, now: float) -> str:
+    """Return what is to be said of a certificate with these dates as a predicate; "" when there is nothing.
+
+    All are in seconds since the epoch.
+    """
+    left = not_after - now
+    if left < 0:
+        return f"has expired {_days(-left)} ago (clients refuse it)"
+    if not_before > now:
+        return f"is not valid yet, but in {_days(not_before - now)} (clients refuse it until then)"
+    return f"expires in {_days(left)} (expected it to be renewed by now)" if left < EXPIRY_NOTICE else ""
+
+
+def _days(seconds: float) -> str:
+    days = int(seconds // DAY)
+    return f"{days} day{'' if days == 1 else 's'}" if days else "less than a day"

@@ -1,0 +1,104 @@
+"""A certificate and its key as files: read, and made into what a generation holds of them.
+
+Only what can be told from the files; where a problem stands in the configuration is for `tls` to say, and for `renewal`
+when the files are read again. Called by both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
+
+from serverd.config.certificates import is_revocation_list, read_certificates, read_key
+from serverd.config.document import Unreadable
+from serverd.generation import Certificate, File, Tls
+
+__all__ = ["Fault", "Read", "read_authorities", "read_pair", "stamp"]
+
+Read = Callable[[str], str]
+"""Returns the text of a file, or raises Unreadable with a predicate."""
+
+Value = TypeVar("Value")
+
+
+class Fault(NamedTuple):
+    """What is wrong with the file, or the value, that one key names."""
+
+    key: str
+    predicate: str
+
+
+def read_pair(pair: Certificate, read: Read, faults: list[Fault], doubts: list[Fault]) -> Certificate:
+    """Return `pair` with the contents of its files, certificate and key, and what they say.
+
+    What makes it unusable is added to `faults`, and to `doubts` what should be otherwise.
+    """
+    cert_file, key_file = pair.files
+    found = _read("cert", cert_file, read, read_certificates, faults)
+    key = _read("key", key_file, read, read_key, faults)
+    if key is not None and key.is_encrypted and not pair.key_password:
+        faults.append(Fault("key", "is encrypted (expected `key_password` beside it)"))
+    if key is not None and not key.is_encrypted and pair.key_password:
+        faults.append(Fault("key_password", "has no effect: the key is not encrypted"))
+    if found is None or key is None:
+        return pair
+    pem, (facts, *others) = found
+    for number, (one, issuer) in enumerate(zip([facts, *others], others, strict=False), 1):
+        if one.issuer != issuer.subject:
+            doubts.append(
+                Fault("cert", f"has as certificate {number + 1} another than the issuer of certificate {number}")
+            )
+            break
+    return replace(
+        pair,
+        cert=pem,
+        key=key.pem,
+        names=facts.names,
+        key_type=facts.key_type,
+        serial=facts.serial,
+        not_before=facts.not_before,
+        not_after=facts.not_after,
+    )
+
+
+def read_authorities(tls: Tls, read: Read, faults: list[Fault]) -> Tls:
+    """Return `tls` with the contents of its files, the authorities of clients and what they have revoked."""
+    files = dict(zip(_keys_of_authorities(tls), tls.client_files, strict=True))
+    authorities = revoked = None
+    if "client_ca" in files:
+        authorities = _read("client_ca", files["client_ca"], read, read_certificates, faults)
+    if "client_crl" in files:
+        revoked = _read("client_crl", files["client_crl"], read, _revocation_lists, faults)
+    return replace(tls, client_ca=authorities[0] if authorities else "", client_crl=revoked or "")
+
+
+def _keys_of_authorities(tls: Tls) -> tuple[str, ...]:
+    """Return which keys name the files of a table: a list of revoked certificates is never without authorities."""
+    return ("client_ca", "client_crl")[: len(tls.client_files)]
+
+
+def stamp(path: str) -> File:
+    """Return what tells whether the file is another one when it is looked at again."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return File(path)
+    return File(path, status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def _read(key: str, path: str, read: Read, parse: Callable[[str], Value], faults: list[Fault]) -> Value | None:
+    try:
+        return parse(read(path))
+    except Unreadable as error:
+        faults.append(Fault(key, str(error)))
+    except ValueError as error:
+        faults.append(Fault(key, str(error)))
+    return None
+
+
+def _revocation_lists(text: str) -> str:
+    if not is_revocation_list(text):
+        raise ValueError("holds no list of revoked certificates (expected PEM, with BEGIN X509 CRL)")
+    return text

@@ -1,0 +1,279 @@
+"""HTTP/2 over one socket: the shell around the core, which owns many streams (RFC 9113).
+
+What the applications send in one turn of the event loop leaves in one write, in the next. A peer that does not take it
+is read on, because it may be about to do so and have a body to send first; but not when much waits for it, so that
+answers to what it sends cannot pile up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import cast
+
+from serverd.asgi.scope import Peer
+from serverd.connection.base import (
+    DRAIN_IDLE_TIMEOUT,
+    NEVER,
+    WAIT_HEAD,
+    WAIT_LINGER,
+    WAIT_NOTHING,
+    WAIT_REQUEST,
+    Connection,
+    Wait,
+)
+from serverd.connection.http2_stream import RequestStream
+from serverd.connection.http2_tunnel import Tunnel
+from serverd.connection.intake import begin
+from serverd.connection.service import Service
+from serverd.errors import PeerError
+from serverd.protocol.head import RequestHead
+from serverd.protocol.http2 import ConnectionFault, Http2Core, Http2Stream
+
+__all__ = ["Http2Connection"]
+
+log = logging.getLogger("serverd.connection")
+
+# Above this frames leave one beside the other instead of being copied together.
+JOIN_LIMIT = 16 * 1024
+# Bytes of frames that wait for a peer that does not read, above which it is not read either, and applications wait: as
+# many as the transport takes before it says so (WRITE_HIGH_WATER in `base`). DATA that each stream keeps for itself is
+# not among them, so that a download that fills the transport again and again does not keep others from their turn.
+UNSENT_LIMIT = 64 * 1024
+_TICK = 1.0  # s; what the core counts in
+
+
+class Http2Connection(Connection):
+    """One HTTP/2 connection; also the StreamSink of its core."""
+
+    __slots__ = ("_amid_since", "_begun", "_eof", "_flushes", "_ticked", "core")
+
+    def __init__(self, service: Service, peer: Peer | None = None, trusted: bool | None = None) -> None:
+        """Prepare; `peer` and `trusted` are known before, or None, as for every `Connection`."""
+        super().__init__(service, peer, trusted)
+        self.core = Http2Core(self, service.http2_bounds, service.defaults)
+        self._flushes = False  # what there is to send is sent in the next turn
+        self._eof = False  # the peer has said that it sends nothing more
+        self._ticked = 0.0  # loop's time of the core's last tick
+        self._begun = 0  # which frame has come in part, as the core counts them
+        self._amid_since = NEVER  # loop's time of its beginning
+
+    # Called by the event loop.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.flush_soon()
+
+    def take_over(self, predecessor: Connection, data: bytes) -> None:
+        """Take the place of a connection whose first bytes, `data`, are an HTTP/2 client's."""
+        self._take_over(predecessor)
+        self._origins = predecessor._origins
+        self.deadline, self._wait = predecessor.deadline, WAIT_HEAD
+        self.flush_soon()
+        if self.service.draining:
+            self.drain()  # the predecessor knew of no way to say so
+        self.data_received(data)
+
+    def data_received(self, data: bytes) -> None:
+        if self.closed:
+            return
+        core = self.core
+        try:
+            core.feed(data)
+        except ConnectionFault as error:
+            log.debug("ended a connection of %s: %s", self.peer.client or "a local client", error.reason)
+            self._leave()
+            return
+        if core.is_waiting:
+            self.flush_soon()
+        if not core.is_amid:
+            self._amid_since = NEVER
+        elif core.begun != self._begun or self._amid_since == NEVER:
+            self._begun = core.begun
+            self._amid_since = self.service.loop.time()
+        if self.is_full:
+            self._pause_reading()
+
+    def eof_received(self) -> bool:
+        """Take the peer's half-close; return True to go on writing."""
+        self._eof = True
+        if self.closed:
+            return False
+        for stream in self._streams():
+            stream.receive_eof()
+        self.flush_soon()  # the connection ends with the last response
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self.core.lose()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self._reading:
+            self._resume_reading()
+            if self._amid_since != NEVER:
+                self._amid_since = self.service.loop.time()  # it could not go on
+        self.flush_soon()
+        for stream in self._streams():
+            if not stream.blocked:
+                stream.release_writers()
+
+    # Called by the worker.
+
+    @property
+    def idle(self) -> bool:
+        """True while no stream is open."""
+        return not self.core.streams
+
+    def sweep(self, now: float) -> None:
+        super().sweep(now)
+        if self.closed:
+            return
+        if self._reading and now - self._amid_since >= self._frame_timeout():
+            self._give_up()
+            return
+        if now - self._ticked < _TICK:
+            return
+        self._ticked = now
+        self.core.tick()
+        for stream in self._streams():
+            stream.sweep(now)
+        self._flush()
+
+    def drain(self) -> None:
+        """Invite no further request: GOAWAY in two steps, of which the core takes care (RFC 9113 §6.8)."""
+        if not self.closed:
+            self.core.drain()
+            self.flush_soon()
+
+    # Called by the core.
+
+    def on_request(self, stream: Http2Stream, head: RequestHead, end: bool) -> None:
+        """Route the request and start its cycle."""
+        self._await_nothing()
+        stream.owner = request = Tunnel(self, stream) if stream.is_tunnel else RequestStream(self, stream)
+        try:
+            cycle = begin(request, head, self.peer, self._origins, self.service)
+        except PeerError as error:
+            stream.is_refused = True
+            request.refuse(error)
+            return
+        request.cycle = cycle
+        cycle.start(self.service.loop)
+        if end and stream.is_tunnel:
+            request.receive_eof()
+
+    def on_refused(self, stream: Http2Stream, error: PeerError) -> None:
+        """Answer a request that is not, or no longer, its application's."""
+        log.debug("refused a request of %s: %d %s", self.peer.client or "a local client", error.status, error.reason)
+        request = stream.owner
+        if request is None:
+            self._await_nothing()
+            request = stream.owner = RequestStream(self, stream)
+        cast(RequestStream, request).refuse(error)
+
+    def on_body(self, stream: Http2Stream, data: bytes, end: bool) -> None:
+        """Hand a part of the body to its stream."""
+        cast(RequestStream, stream.owner).receive_body(data, end)
+
+    def on_reset(self, stream: Http2Stream) -> None:
+        """Tell the application of a stream that it has ended early."""
+        cast(RequestStream, stream.owner).receive_reset()
+
+    def on_writable(self, stream: Http2Stream) -> None:
+        """Let the application of a stream go on."""
+        if not self.is_full:
+            cast(RequestStream, stream.owner).release_writers()
+
+    # For the streams.
+
+    def flush_soon(self) -> None:
+        """Send what there is in the next turn of the event loop, together with what else will be there by then."""
+        if not self._flushes:
+            self._flushes = True
+            self.service.loop.call_soon(self._flush)
+
+    def body_deadline(self) -> float:
+        """Return the loop's time until which more of a body has to come that is waited for."""
+        return self.service.loop.time() + self.service.limits.body_timeout
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits for the peer that nobody should add to it."""
+        return self.blocked and self.core.unsent > UNSENT_LIMIT
+
+    @property
+    def reads(self) -> bool:
+        """Whether what the peer sends can arrive."""
+        return self._reading
+
+    def _streams(self) -> list[RequestStream]:
+        return [stream.owner for stream in self.core.streams.values() if isinstance(stream.owner, RequestStream)]
+
+    # The end.
+
+    def _flush(self) -> None:
+        self._flushes = False
+        if self.closed:
+            return
+        self._write()
+        if self.core.is_waiting:
+            return  # until the peer has read
+        if self.core.is_finished or (self._eof and self._is_answered):
+            self._end(linger=not self._eof)
+        else:
+            self._watch()
+
+    @property
+    def _is_answered(self) -> bool:
+        """Whether every request has its whole response; the rest of a body may be on its way."""
+        return all(stream.linger for stream in self.core.streams.values())
+
+    def _write(self) -> None:
+        core = self.core
+        while core.is_waiting and not self.blocked:
+            frames = core.take()
+            if len(frames) == 1:
+                self._transport.write(frames[0])
+            elif sum(map(len, frames)) > JOIN_LIMIT:
+                self._transport.writelines(frames)
+            elif frames:
+                self._transport.write(b"".join(frames))
+
+    def _watch(self) -> None:
+        """Set the deadline for the next request where none is open."""
+        core = self.core
+        if not core.is_greeted:
+            return  # one deadline from accept to the end of the first SETTINGS
+        if core.streams:
+            if self._wait is not WAIT_NOTHING:
+                self._await_nothing()
+        elif self._wait is not WAIT_REQUEST:
+            timeout = DRAIN_IDLE_TIMEOUT if core.is_draining else self.service.limits.keep_alive_timeout
+            self._await(WAIT_REQUEST, timeout)
+
+    def _frame_timeout(self) -> float:
+        """Return how many seconds the frame may take that has come in part: as long as what it is a part of."""
+        limits = self.service.limits
+        return limits.body_timeout if self.core.is_amid_body else limits.header_timeout
+
+    def _on_deadline(self, wait: Wait) -> None:
+        if wait is WAIT_LINGER:
+            super()._on_deadline(wait)
+        elif wait is WAIT_HEAD or not self.core.is_amid:  # the request that has begun to arrive has its own time
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self.core.close()  # RFC 9113 §6.8: the peer is told which streams were looked at
+        self._leave()
+
+    def _leave(self) -> None:
+        """End the connection behind the GOAWAY that the core has ready."""
+        if not self.closed:
+            self._write()
+            self._end(linger=not self._eof)
+
+    def _turn_away(self) -> None:
+        self.core.close(reason="too many connections")
+        self._leave()

@@ -1,0 +1,235 @@
+"""One request's end of an HTTP/2 connection: the `Stream` of its exchange.
+
+`Http2Connection` makes one for each request and tells it what comes of it; what is to be sent goes to the core, and
+leaves with everything else of this turn of the event loop. A request that wants to become a session has a
+`http2_tunnel.Tunnel`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Protocol
+
+from serverd.asgi.cycle import Cycle
+from serverd.asgi.stream import ByteStream
+from serverd.connection.base import NEVER
+from serverd.connection.service import Service
+from serverd.errors import ClientDisconnected, PeerError, ResponseError
+from serverd.protocol.head import Fields
+from serverd.protocol.http1_response import refusal
+from serverd.protocol.http2 import ErrorCode, Http2Core, Http2Stream
+
+__all__ = ["RequestStream"]
+
+# Of a file that is read at a time; as much as may wait for a stream (`http2_output`).
+FILE_PIECE = 64 * 1024
+
+
+class Carrier(Protocol):
+    """What a stream asks of its connection."""
+
+    core: Http2Core
+    service: Service
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits for the peer that nobody should add to it."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether what the peer sends can arrive."""
+
+    def flush_soon(self) -> None:
+        """Send what there is to send."""
+
+    def body_deadline(self) -> float:
+        """Return the loop's time until which more of a body has to come that is waited for."""
+
+
+class RequestStream:
+    """One stream of a connection."""
+
+    __slots__ = (
+        "_connection",
+        "_has_ended",
+        "_has_head",
+        "_stream",
+        "_unread",
+        "_writers",
+        "closed",
+        "cycle",
+        "deadline",
+    )
+
+    takes_trailers = True  # RFC 9113 §8.1: every response can have them
+    _abort_code = ErrorCode.INTERNAL_ERROR
+
+    def __init__(self, connection: Carrier, stream: Http2Stream) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._has_head = False  # the head of the response has been sent
+        self._has_ended = False  # the response is complete, though not all of it may have left
+        self._unread = 0  # bytes of the request body that the application has been given and has not asked beyond
+        self._writers: list[asyncio.Future[None]] = []
+        self.cycle: Cycle | None = None  # None: it is answered without one
+        self.closed = False  # nothing that is sent arrives any more
+        self.deadline = NEVER  # loop's time until which more of the request body has to come
+
+    # The connection's side.
+
+    def receive_body(self, data: bytes, end: bool) -> None:
+        """Hand a part of the request body on."""
+        cycle = self.cycle
+        if cycle is None:
+            self._consume(len(data))
+            return
+        self._unread += len(data)
+        cycle.deliver_body(data, end)
+        self.deadline = NEVER if end or not cycle.waits_for_body else self._connection.body_deadline()
+
+    def receive_eof(self) -> None:
+        """Take note that the peer sends nothing more on any stream; as in HTTP/1 it may still be answered."""
+        if self.cycle is not None:
+            self.cycle.deliver_disconnect()
+
+    def receive_reset(self) -> None:
+        """The stream is gone; its place is free when the application is done."""
+        self.closed = True
+        self.deadline = NEVER
+        self.release_writers()
+        cycle = self.cycle
+        if cycle is None or cycle.task is None or cycle.task.done():
+            self._connection.core.release(self._stream)
+            return
+        cycle.task.add_done_callback(self._release)
+        cycle.deliver_disconnect()
+
+    def refuse(self, error: PeerError) -> None:
+        """Answer with the status of the error in the place of the application, or give the stream up."""
+        if self._has_head:
+            self.abort()
+            return
+        cycle, self.cycle = self.cycle, None
+        self.deadline = NEVER
+        if not self.closed:
+            fields, body = refusal(error.status, error.reason)
+            self.send_headers(error.status, fields, self._stream.bodiless)
+            self.send_body(body, True)
+        if cycle is not None:
+            self.closed = True
+            self.release_writers()
+            cycle.deliver_disconnect()
+
+    def sweep(self, now: float) -> None:
+        """End what is overdue; `now` is the loop's time in seconds."""
+        cycle = self.cycle
+        if now < self.deadline or cycle is None:
+            return
+        if not cycle.waits_for_body:
+            self.deadline = NEVER  # nobody misses it yet
+        elif not self._connection.reads:
+            self.deadline = self._connection.body_deadline()  # it cannot come
+        else:
+            self.refuse(PeerError(408, "the body of the request did not arrive in time"))
+
+    def release_writers(self) -> None:
+        """Let those go on that wait for the peer to read."""
+        writers, self._writers = self._writers, []
+        for writer in writers:
+            if not writer.done():
+                writer.set_result(None)
+
+    # The stream of the cycle.
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the peer reads too slowly, this stream or all of them; who has sent all need not wait for it."""
+        return (self._stream.blocked or self._connection.is_full) and not self._has_ended
+
+    def send_informational(self, status: int, headers: Fields) -> None:
+        if not self.closed:
+            self._connection.core.send_informational(self._stream, status, headers)
+            self._connection.flush_soon()
+
+    def send_headers(self, status: int, headers: Fields, end: bool) -> None:
+        if self.closed:
+            return
+        self._has_head = True
+        self._connection.core.send_headers(self._stream, status, headers, end)
+        self._connection.flush_soon()
+        if end:
+            self._note_end()
+
+    def send_body(self, data: bytes, end: bool) -> None:
+        if self.closed or self._has_ended:
+            return
+        self._connection.core.send_body(self._stream, data, end)
+        self._connection.flush_soon()
+        if end:
+            self._note_end()
+
+    def send_trailers(self, headers: Fields) -> None:
+        if self.closed:
+            return
+        self._connection.core.send_trailers(self._stream, headers)
+        self._connection.flush_soon()
+        self._note_end()
+
+    async def send_file(self, fd: int, count: int) -> None:
+        while count:
+            data = os.read(fd, min(count, FILE_PIECE))
+            if not data:
+                raise ResponseError("file became shorter while it was sent")
+            if self.closed:
+                raise ClientDisconnected
+            count -= len(data)
+            self.send_body(data, False)
+            await self.writable()
+            await asyncio.sleep(0)  # a fast peer must not hold the loop
+
+    def send_upgrade(self, headers: Fields) -> ByteStream:
+        raise NotImplementedError  # only what begins as a `Tunnel` becomes a session
+
+    def resume_reading(self) -> None:
+        self._give_back()
+        if not self._has_ended:
+            self.deadline = self._connection.body_deadline()
+
+    def abort(self) -> None:
+        if self.closed:
+            return
+        self._connection.core.reset(self._stream, self._abort_code)
+        self._connection.flush_soon()
+        self.closed = True
+        self.deadline = NEVER
+        self.release_writers()
+        cycle, self.cycle = self.cycle, None
+        if cycle is not None:
+            cycle.deliver_disconnect()  # to whatever the application has left waiting
+
+    async def writable(self) -> None:
+        while self.blocked and not self.closed:
+            writer = self._connection.service.loop.create_future()
+            self._writers.append(writer)
+            await writer
+
+    # Windows and ends.
+
+    def _note_end(self) -> None:
+        self._has_ended = True
+        self.deadline = NEVER
+        self.release_writers()
+
+    def _give_back(self) -> None:
+        unread, self._unread = self._unread, 0
+        if unread and not self.closed:
+            self._consume(unread)
+
+    def _consume(self, count: int) -> None:
+        self._connection.core.consume(self._stream, count)
+        self._connection.flush_soon()
+
+    def _release(self, _: asyncio.Task[None]) -> None:
+        self._connection.core.release(self._stream)
+        self._connection.flush_soon()

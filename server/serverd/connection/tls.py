@@ -1,0 +1,284 @@
+"""TLS between a socket and whatever is spoken over it: encrypts below a transport of the event loop's kind.
+
+Not the loop's own TLS, because that has no room for what comes before it (a PROXY header), counts no handshake as a
+connection, logs what strangers send as errors, cuts instead of lingering, and asks OpenSSL once more for each read.
+One object is the protocol of the socket's transport and the transport of the connection above; `handshake` makes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import Iterable
+from typing import Any, cast
+
+__all__ = ["TlsTransport"]
+
+log = logging.getLogger("serverd.connection")
+
+# The largest plaintext of a record (RFC 8446 §5.1): one call of OpenSSL reads one record, and writes one.
+RECORD = 16 * 1024
+# OpenSSL's buffers keep the size that they once had as long as the connection lives: what is larger passes through in
+# pieces. Those of what is sent cost nothing (64 KiB and more: 345 us for 1 MiB, at once 380).
+READ_PIECE = 2 * RECORD
+WRITE_PIECE = 4 * RECORD
+# Bytes that OpenSSL may answer a peer that does not read with: a KeyUpdate (RFC 8446 §4.6.3) is answered by another
+# of 22 bytes, and nothing else asks for an answer.
+REPLY_LIMIT = 16 * 1024
+
+
+class TlsTransport(asyncio.Transport, asyncio.Protocol):
+    """One TLS connection after its handshake."""
+
+    __slots__ = (
+        "_blocked",
+        "_closing",
+        "_eof",
+        "_incoming",
+        "_loop",
+        "_object",
+        "_outgoing",
+        "_paused",
+        "_protocol",
+        "_replied",
+        "_rest",
+        "_transport",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: asyncio.Transport,
+        connection: ssl.SSLObject,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+    ) -> None:
+        """Take over `transport`; the two buffers are those of `connection`."""
+        self._loop = loop
+        self._transport = transport
+        self._object = connection
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._protocol: asyncio.Protocol = asyncio.Protocol()
+        self._paused = False  # whoever is above wants nothing more to be read
+        self._closing = False  # nothing more is sent, and nothing handed on
+        self._eof = False  # the peer has said that it sends nothing more
+        self._blocked = False  # the peer reads too slowly
+        self._rest: memoryview | None = None  # of what has come, and does not fit into the buffer
+        self._replied = 0  # bytes of OpenSSL's own since the peer reads too slowly
+
+    def begin(self, protocol: asyncio.Protocol) -> None:
+        """Connect `protocol` with the peer."""
+        self._protocol = protocol
+        self._transport.set_protocol(self)
+        protocol.connection_made(self)
+
+    def catch_up(self) -> None:
+        """Hand on what has come already: with the end of the handshake, or before reading was paused."""
+        if self._incoming.pending:
+            self._receive()
+        while self._rest is not None and not (self._paused or self._closing):
+            piece, rest = self._rest[:READ_PIECE], self._rest[READ_PIECE:]
+            self._rest = rest if len(rest) else None
+            self._incoming.write(piece)
+            self._receive()
+
+    # Called by the event loop, as the protocol of the socket.
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        if self._paused or self._rest is not None or len(data) > READ_PIECE:
+            # The loop may deliver what it had read before it was told to pause, and does it once.
+            self._rest = memoryview(data if self._rest is None else bytes(self._rest) + data)
+            self.catch_up()
+            return
+        self._incoming.write(data)
+        self._receive()
+
+    def eof_received(self) -> bool:
+        """Take the end of the peer, with or without a close_notify: HTTP knows by itself where a message ends.
+
+        RFC 9112 §9.8.
+        """
+        if self._closing:
+            return False
+        if self._eof:
+            return True
+        self._deliver_eof()
+        return not self._closing
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._closing = True
+        self._protocol.connection_lost(error)
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+        self._replied = 0
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        self._protocol.resume_writing()
+
+    def _receive(self) -> None:
+        """Hand on what can be decrypted, as long as it is wanted."""
+        connection, incoming = self._object, self._incoming
+        while not (self._paused or self._closing):
+            try:
+                data = connection.read(RECORD)
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLError as error:
+                self._fail(error)
+                return
+            if not data:
+                if not self._eof:
+                    self._deliver_eof()
+                break
+            self._protocol.data_received(data)
+            # Hot path: with nothing left, the next call would only raise SSLWantReadError, which takes 3 us.
+            if not incoming.pending:
+                break
+        if self._outgoing.pending and not self._closing:
+            self._reply()
+
+    def _reply(self) -> None:
+        """Send what OpenSSL has to say by itself, and cut a peer that makes it talk and does not listen."""
+        data = self._outgoing.read()
+        if self._blocked:
+            self._replied += len(data)
+            if self._replied > REPLY_LIMIT:
+                log.debug("cut a connection: it wants more replies than it reads")
+                self.abort()
+                return
+        self._transport.write(data)
+
+    def _deliver_eof(self) -> None:
+        self._eof = True
+        if not self._protocol.eof_received():
+            self.close()
+
+    def _fail(self, error: ssl.SSLError) -> None:
+        """Tell the peer what is wrong with what it sent (RFC 8446 §6.2), and end."""
+        log.debug("cut a connection: what came over TLS is broken: %s", error.reason)
+        self._closing = True
+        self._transport.write(self._outgoing.read())
+        self._transport.close()
+
+    # Called by the connection, as its transport.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Encrypt and send; never waits, as with any transport."""
+        if self._closing:
+            return
+        try:
+            if len(data) <= RECORD:
+                self._object.write(data)
+            else:
+                self._encrypt(data)
+        except ssl.SSLError as error:
+            self._fail(error)
+            return
+        if self._outgoing.pending:
+            self._transport.write(self._outgoing.read())
+
+    def writelines(self, list_of_data: Iterable[Any]) -> None:
+        """Encrypt and send several pieces: small ones within one record, large ones without copying them first."""
+        pieces = list(list_of_data)
+        if sum(map(len, pieces)) <= RECORD:
+            self.write(b"".join(pieces))
+            return
+        if self._closing:
+            return
+        try:
+            for piece in pieces:
+                if piece:
+                    self._encrypt(piece)
+        except ssl.SSLError as error:
+            self._fail(error)
+            return
+        if self._outgoing.pending:
+            self._transport.write(self._outgoing.read())
+
+    def _encrypt(self, data: bytes | bytearray | memoryview) -> None:
+        """Encrypt what takes several records, and send all but what may still be joined by what comes after it.
+
+        After each record OpenSSL returns (SSL_MODE_ENABLE_PARTIAL_WRITE).
+        """
+        view = memoryview(data)
+        position, size = 0, len(view)
+        while position < size:
+            position += self._object.write(view[position : position + RECORD])
+            if self._outgoing.pending >= WRITE_PIECE:
+                self._transport.write(self._outgoing.read())
+
+    def pause_reading(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+            if self._incoming.pending or self._rest is not None:
+                self._loop.call_soon(self.catch_up)  # not from within: whoever calls is not prepared for more
+
+    def is_reading(self) -> bool:
+        return not (self._paused or self._closing)
+
+    def can_write_eof(self) -> bool:
+        return self._transport.can_write_eof()
+
+    def write_eof(self) -> None:
+        """Say that nothing more comes, in TLS and in TCP; what the peer still sends is thrown away undecrypted."""
+        if not self._closing:
+            self._closing = True
+            self._send_close_notify()
+            self._transport.write_eof()
+
+    def close(self) -> None:
+        """End after everything has left."""
+        if not self._closing:
+            self._closing = True
+            self._send_close_notify()
+        self._transport.close()
+
+    def _send_close_notify(self) -> None:
+        """RFC 8446 §6.1; the peer's own is not waited for."""
+        with contextlib.suppress(ssl.SSLError):  # what OpenSSL says about the peer's not being there
+            self._object.unwrap()
+        self._transport.write(self._outgoing.read())
+
+    def abort(self) -> None:
+        self._closing = True
+        self._transport.abort()
+
+    def is_closing(self) -> bool:
+        return self._closing or self._transport.is_closing()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return what TLS knows (`ssl_object`, `sslcontext`), and all else from the transport of the socket."""
+        if name == "ssl_object":
+            return self._object
+        if name == "sslcontext":
+            return self._object.context
+        return self._transport.get_extra_info(name, default)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._transport.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_size(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self._transport.get_write_buffer_limits()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = cast(asyncio.Protocol, protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol

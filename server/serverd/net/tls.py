@@ -1,0 +1,202 @@
+"""TLS as the configuration has it: the contexts of a table [tls.NAME], and which of them a client is shown.
+
+Made anew from the contents of the files whenever they change. A context that is in use is never changed:
+`load_cert_chain` is no transaction - what fails half-way leaves a certificate with another's key - and a key of
+another kind would leave the old certificate beside the new one. Connections that are open keep the context they began
+with, and so do the tickets it gave: who resumes after a renewal makes a full handshake, with the certificates and the
+revoked ones of today. No event loop; the handshake itself is `connection.tls`. Called by workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import ssl
+import tempfile
+from collections.abc import Iterator, Sequence
+
+from serverd.errors import ConfigError
+from serverd.generation import Certificate, Tls
+
+__all__ = ["CIPHERS", "Contexts"]
+
+# Of TLS 1.2: forward secrecy and authenticated encryption only, in the order of Mozilla's "intermediate" guideline 5.7.
+CIPHERS = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
+    "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+)
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_CLIENT_AUTH = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+# SSL_OP_PRIORITIZE_CHACHA (openssl/ssl.h), which `ssl` has no name for: a client that prefers ChaCha20, because it has
+# no instructions for AES, gets it although ours is the preference.
+_PRIORITIZE_CHACHA = 0x00200000
+_OPTIONS = (
+    ssl.OP_NO_COMPRESSION  # CRIME
+    | ssl.OP_NO_RENEGOTIATION  # RFC 9113 §9.2.1; a client could have us compute without end
+    | ssl.OP_CIPHER_SERVER_PREFERENCE
+    | _PRIORITIZE_CHACHA
+)
+
+# Tickets that a full handshake of TLS 1.3 ends with: as many as Go's crypto/tls sends; with two, OpenSSL's default, it
+# takes a tenth longer.
+_TICKETS = 1
+
+# What OpenSSL calls the mistakes that operators make.
+_MISTAKES = {
+    "KEY_VALUES_MISMATCH": "the key does not belong to the certificate",
+    "KEY_TYPE_MISMATCH": "the key does not belong to the certificate",
+    "NO_CERTIFICATE_ASSIGNED": "the key does not belong to the certificate",  # it is of another kind
+    "BAD_DECRYPT": "the key cannot be decrypted (expected another `key_password`)",
+    "BAD_PASSWORD_READ": "the key cannot be decrypted (expected another `key_password`)",
+    "EE_KEY_TOO_SMALL": "the key is too small (expected RSA of at least 2048 bits, or EC)",
+    "CA_KEY_TOO_SMALL": "the key of an authority in the chain is too small",
+    "CA_MD_TOO_WEAK": "the signature of the certificate is too weak (expected SHA-256 or better)",
+    "EE_MD_TOO_WEAK": "the signature of the certificate is too weak (expected SHA-256 or better)",
+    "No cipher can be selected.": "OpenSSL knows none of `ciphers`",
+}
+
+
+class Contexts:
+    """What new connections of a listener speak TLS by."""
+
+    __slots__ = ("_by_name", "_default", "_shown")
+
+    def __init__(self, tls: Tls, protocols: Sequence[str] = ("http/1.1",)) -> None:
+        """Load everything; `protocols` are offered by ALPN, the best first.
+
+        Raises ConfigError with the line of what cannot be used.
+        """
+        self._shown: dict[ssl.SSLContext, tuple[Certificate, ...]] = {}
+        for certificate in tls.certificates:
+            # Each by itself: in a context that has a certificate for a key already, one that has none goes unnoticed.
+            _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), tls, certificate)
+        made: dict[tuple[int, ...], ssl.SSLContext] = {}
+        by_name = _by_name(tls.certificates)
+        for group in [_default(tls.certificates), *by_name.values()]:
+            if group not in made:
+                certificates = tuple(tls.certificates[number] for number in group)
+                made[group] = context = _context(tls, certificates, protocols)
+                self._shown[context] = certificates
+        self._default = made[_default(tls.certificates)]
+        self._by_name = {name: made[group] for name, group in by_name.items()}
+        if len(made) > 1:
+            self._default.sni_callback = self._on_server_name
+
+    def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+        """Return the server's end of a TLS connection whose bytes come and go by two buffers."""
+        return self._default.wrap_bio(incoming, outgoing, server_side=True)
+
+    def certificate_of(self, connection: ssl.SSLObject) -> str | None:
+        """Return the certificate, in PEM, that the client was shown; None when that cannot be told.
+
+        Of several for one name TLS 1.2 names the kind of key in its cipher suite; TLS 1.3 keeps it to itself.
+        """
+        shown = self._shown[connection.context]
+        suite = connection.cipher()
+        if len(shown) > 1 and suite is not None:
+            kinds = ("rsa", "rsa-pss") if "-RSA-" in suite[0] else ("ec", "ed25519", "ed448")
+            shown = tuple(one for one in shown if "DHE-" in suite[0] and one.key_type in kinds)
+        return _first_block(shown[0].cert) if len(shown) == 1 else None
+
+    def _on_server_name(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        """Choose by what the client asks for (RFC 6066 §3): an exact name, then a wildcard, else the default."""
+        if name is None:
+            return
+        name = name.lower()
+        context = self._by_name.get(name) or self._by_name.get(f"*.{name.partition('.')[2]}")
+        if context is not None:
+            connection.context = context
+
+
+def _by_name(certificates: Sequence[Certificate]) -> dict[str, tuple[int, ...]]:
+    """Return for each name the numbers of the certificates to have for it: the first of each kind of key."""
+    found: dict[str, dict[str, int]] = {}
+    for number, certificate in enumerate(certificates):
+        for name in certificate.names:
+            found.setdefault(name, {}).setdefault(certificate.key_type, number)
+    return {name: tuple(kinds.values()) for name, kinds in found.items()}
+
+
+def _default(certificates: Sequence[Certificate]) -> tuple[int, ...]:
+    """Return the numbers of the first certificate, and of those that differ from it by their kind of key only."""
+    first = certificates[0]
+    kinds: dict[str, int] = {}
+    for number, certificate in enumerate(certificates):
+        if not number or (certificate.names and set(certificate.names) == set(first.names)):
+            kinds.setdefault(certificate.key_type, number)
+    return tuple(kinds.values())
+
+
+def _context(tls: Tls, certificates: Sequence[Certificate], protocols: Sequence[str]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = _VERSIONS[tls.min_version]
+    context.options |= _OPTIONS
+    context.num_tickets = _TICKETS
+    with _blaming(tls.source, "tls.{}", tls.name):
+        context.set_ciphers(tls.ciphers or CIPHERS)
+        context.set_alpn_protocols(list(protocols))
+    for certificate in certificates:
+        _load(context, tls, certificate)
+    if tls.client_auth != "none":
+        with _blaming(tls.source, "client_ca of tls.{}", tls.name):
+            _believe(context, tls)
+    return context
+
+
+def _load(context: ssl.SSLContext, tls: Tls, certificate: Certificate) -> None:
+    with (
+        _blaming(certificate.source, "certificate of tls.{}", tls.name),
+        _file_of(certificate.cert) as cert,
+        _file_of(certificate.key) as key,
+    ):
+        # A password in any case: without one OpenSSL would ask the terminal.
+        context.load_cert_chain(cert, key, certificate.key_password)
+
+
+def _believe(context: ssl.SSLContext, tls: Tls) -> None:
+    """Ask clients for certificates, and believe those of the table's authorities."""
+    context.load_verify_locations(cadata=tls.client_ca)
+    if tls.client_crl:
+        with _file_of(tls.client_crl) as lists:
+            context.load_verify_locations(cafile=lists)
+        # All of the chain, as nginx has it (ssl_crl): an authority may have been revoked, too.
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+    context.verify_mode = _CLIENT_AUTH[tls.client_auth]
+
+
+@contextlib.contextmanager
+def _blaming(source: str, what: str, name: str) -> Iterator[None]:
+    """Turn what OpenSSL says into an error at the line of the configuration."""
+    try:
+        yield
+    except (ssl.SSLError, ValueError, OSError) as error:
+        # ValueError: a password of more than 1024 bytes.
+        reason = str(getattr(error, "reason", None) or error.args[-1])
+        told = _MISTAKES.get(reason) or reason.lower().replace("_", " ").rstrip(".")
+        raise ConfigError(f"{source}: {what.format(name)}: {told}") from error
+
+
+@contextlib.contextmanager
+def _file_of(text: str) -> Iterator[str]:
+    """Give a text the path of a file, because OpenSSL reads certificates and keys from nothing else here.
+
+    It is in memory where the machine has such files; else in the directory for temporary ones, for this moment and
+    this user only.
+    """
+    if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
+        descriptor = os.memfd_create("serverd-tls")
+        with open(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            yield f"/proc/self/fd/{descriptor}"
+        return
+    with tempfile.NamedTemporaryFile("w", prefix="serverd-tls-") as file:
+        file.write(text)
+        file.flush()
+        yield file.name
+
+
+def _first_block(pem: str) -> str:
+    """Return the first of the certificates in a PEM text (RFC 7468)."""
+    end = "-----END CERTIFICATE-----\n"
+    return pem[: pem.index(end) + len(end)] if end in pem else pem

@@ -1,0 +1,96 @@
+"""Looks at the files of certificates, and at their dates, while a generation is served.
+
+The supervisor looks, because workers may run as a user who cannot; that what has changed can be used is found out by
+the loader and the workers. It costs a stat for each file, and nothing without TLS. `supervisor` owns the one instance.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+
+from serverd.config.expiry import tell_age
+from serverd.generation import Certificate, File, Generation, Tls
+
+__all__ = ["LOOK_INTERVAL", "CertificateWatch"]
+
+log = logging.getLogger("serverd.supervisor")
+
+# Seconds between two looks. What has changed is read at the look after: certificate and key are written one after the
+# other.
+LOOK_INTERVAL = 1.0
+
+
+class CertificateWatch:
+    """What was seen of the files of the generation that is served."""
+
+    def __init__(self, clock: Callable[[], float], wall: Callable[[], float]) -> None:
+        """Prepare; `clock` and `wall` return seconds, of any clock and since the epoch."""
+        self._clock = clock
+        self._wall = wall
+        self.deadline: float | None = None  # of the clock, when to look next; None: there is nothing to look at
+        self._generation: Generation | None = None
+        self._seen: tuple[File, ...] = ()  # at the last look
+        self._told: tuple[File, ...] = ()  # what was reported already
+        self._warned: set[tuple[str, str]] = set()  # serial and what was said of its age, in short
+
+    def look(self, generation: Generation | None) -> bool:
+        """Return whether the files of `generation`, which is served, are others than those it was read from.
+
+        Once for each change, and not before a second look finds the same; and warn of dates.
+        """
+        now = self._clock()
+        if generation is not self._generation:
+            self._follow(generation, now)
+        if self.deadline is None or now < self.deadline:
+            return False
+        assert generation is not None  # else there is no deadline
+        self.deadline = now + LOOK_INTERVAL
+        self._look_at_dates(generation)
+        known = tuple(_files(generation))
+        seen, self._seen = self._seen, tuple(stamp(file.path) for file in known)
+        if self._seen in (known, self._told) or self._seen != seen:
+            return False
+        self._told = self._seen
+        return True
+
+    def _follow(self, generation: Generation | None, now: float) -> None:
+        self._generation = generation
+        has_files = generation is not None and any(True for _ in _files(generation))
+        self.deadline = now + LOOK_INTERVAL if has_files else None
+        if generation is not None:
+            # Who has read it has said so already.
+            self._warned.update((one.serial, self._age(one)[:11]) for _, one in certificates(generation))
+
+    def _look_at_dates(self, generation: Generation) -> None:
+        for tls, certificate in certificates(generation):
+            age = self._age(certificate)
+            key = (certificate.serial, age[:11])  # "expires in", "has expired": once for each
+            if age and key not in self._warned:
+                self._warned.add(key)
+                log.warning("%s: certificate of tls.%s (%s) %s", certificate.source, tls.name, certificate.serial, age)
+
+    def _age(self, certificate: Certificate) -> str:
+        return tell_age(certificate.not_before, certificate.not_after, self._wall())
+
+
+def certificates(generation: Generation) -> Iterator[tuple[Tls, Certificate]]:
+    """Yield every certificate that is in use, with its table, once."""
+    for tls in dict.fromkeys(listener.tls for listener in generation.listeners):
+        if tls is not None:
+            yield from ((tls, certificate) for certificate in tls.certificates)
+
+
+def _files(generation: Generation) -> Iterator[File]:
+    for tls in dict.fromkeys(listener.tls for listener in generation.listeners):
+        yield from () if tls is None else tls.files
+
+
+def stamp(path: str) -> File:
+    """Return what tells whether the file is another one."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return File(path)
+    return File(path, status.st_mtime_ns, status.st_size, status.st_ino)

@@ -1,0 +1,390 @@
+"""The tables [tls.NAME]: what is read, what is refused at its line, what is warned of, and what is never shown."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime
+import os
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serverd.config.certificates import covers, read_certificates, read_key
+from serverd.config.document import Unreadable
+from serverd.config.expiry import tell_age
+from serverd.config.files import read_text
+from serverd.config.renewal import renew
+from serverd.errors import ConfigError
+from serverd.generation import Account, Generation
+from serverd.messages import Loaded, decode, encode
+from tests.support.authority import DAY, Authority, Issued
+
+from .conftest import Load, Report
+
+AUTHORITY = Authority()
+DEEP = Authority("root", deep=True)
+SECRET = "hunter2"
+
+A = AUTHORITY.issue("a.example", "*.a.example", "127.0.0.1", "::1")
+ENCRYPTED = AUTHORITY.issue("a.example", password=SECRET)
+FILES = {"a.crt": A.cert, "a.key": A.key}
+
+
+def configuration(table: str, *, hosts: str = "[]", name: str = "main") -> str:
+    return f"""\
+[listeners.web]
+bind = "127.0.0.1:0"
+tls = "{name}"
+[tls.main]
+{table}
+[[mounts]]
+hosts = {hosts}
+respond = {{ status = 204 }}
+"""
+
+
+ONE = 'certificates = [{ cert = "a.crt", key = "a.key" }]'
+
+
+def files_of(issued: Issued) -> dict[str, str]:
+    return {"a.crt": issued.cert, "a.key": issued.key}
+
+
+def loaded(load_text: Load, table: str = ONE, files: dict[str, str] | None = None, **environ: str) -> Generation:
+    return load_text(configuration(table), files or FILES, **environ)
+
+
+class TestWhatIsRead:
+    def test_contents_and_what_they_say(self, load_text: Load, tmp_path: Path) -> None:
+        tls = loaded(load_text).listeners[0].tls
+        assert tls is not None
+        [pair] = tls.certificates
+        assert (pair.cert, pair.key) == (A.cert, A.key)
+        assert pair.names == ("a.example", "*.a.example", "127.0.0.1", "::1")
+        assert (pair.key_type, pair.serial, pair.source) == ("ec", A.serial, "server.toml:5")
+        assert pair.not_after == int(A.certificate.not_valid_after_utc.timestamp())
+        assert [file.path for file in tls.files] == [str(tmp_path / "a.crt"), str(tmp_path / "a.key")]
+        assert (tls.min_version, tls.client_auth, tls.source) == ("1.2", "none", "server.toml:4")
+
+    def test_everything_that_can_be_said(self, load_text: Load) -> None:
+        table = """\
+certificates = [{ cert = "a.crt", key = "a.key", key_password = "${PASSWORD}" }]
+ciphers = "ECDHE+AESGCM"
+client_auth = "required"
+client_ca = "ca.crt"
+client_crl = "ca.crl"
+"""
+        files = {**files_of(ENCRYPTED), "ca.crt": AUTHORITY.pem, "ca.crl": AUTHORITY.revocations()}
+        tls = loaded(load_text, table, files, PASSWORD=SECRET).listeners[0].tls
+        assert tls is not None
+        assert tls.certificates[0].key_password == SECRET
+        assert (tls.ciphers, tls.client_auth) == ("ECDHE+AESGCM", "required")
+        assert (tls.client_ca, tls.client_crl) == (AUTHORITY.pem, files["ca.crl"])
+        assert len(tls.files) == 4
+
+    def test_it_survives_the_trip_to_a_worker(self, load_text: Load) -> None:
+        generation = loaded(load_text)
+        assert decode(encode(Loaded(generation))) == Loaded(generation)
+
+    def test_what_surrounds_the_blocks_stays_behind(self, load_text: Load) -> None:
+        files = {"a.crt": f"Bag Attributes: x\n{A.cert}# end", "a.key": f"root:$6$secret:1::\n{A.key}"}
+        tls = loaded(load_text, files=files).listeners[0].tls
+        assert tls is not None
+        assert (tls.certificates[0].cert, tls.certificates[0].key) == (A.cert, A.key)
+
+    def test_certificate_and_key_may_be_in_one_file(self, load_text: Load) -> None:
+        table = 'certificates = [{ cert = "both.pem", key = "both.pem" }]'
+        tls = loaded(load_text, table, {"both.pem": A.key + A.cert}).listeners[0].tls
+        assert tls is not None
+        assert (tls.certificates[0].cert, tls.certificates[0].key) == (A.cert, A.key)
+
+    def test_an_included_file_may_bring_its_own(self, load_text: Load) -> None:
+        text = f'include = ["x.toml"]\n{configuration("").replace("[tls.main]", "")}'
+        generation = load_text(text, {**FILES, "x.toml": f"[tls.main]\n{ONE}"})
+        assert generation.listeners[0].tls is not None
+        assert generation.listeners[0].tls.source == "x.toml:1"
+
+
+OTHER_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n"
+
+
+class TestWhatIsRefused:
+    @pytest.mark.parametrize(
+        ("table", "files", "expected"),
+        [
+            (ONE, {"a.key": A.key}, 'tls.main.certificates[0].cert: "a.crt" does not exist'),
+            (ONE, {"a.crt": A.cert}, 'tls.main.certificates[0].key: "a.key" does not exist'),
+            (ONE, {**FILES, "a.crt": "x"}, 'cert: "a.crt" holds no certificate (expected PEM, with BEGIN CERTIFICATE)'),
+            (ONE, {**FILES, "a.crt": A.key}, 'cert: "a.crt" holds no certificate'),
+            (ONE, {**FILES, "a.key": A.cert}, 'key: "a.key" holds no private key (expected PEM, with BEGIN PRIVATE'),
+            (ONE, {**FILES, "a.key": OTHER_KEY}, "key: \"a.key\" holds a private key that is of no use for TLS"),
+            (ONE, files_of(ENCRYPTED), 'key: "a.key" is encrypted (expected `key_password` beside it)'),
+            (f'certificates = [{{ cert = "a.crt", key = "a.key", key_password = "{SECRET}" }}]', FILES,
+             "key_password: has no effect: the key is not encrypted"),
+            ("certificates = []", FILES, "certificates: [] is too short (expected at least 1)"),
+            (f'{ONE}\nclient_auth = "required"', FILES, "client_auth: \"required\" needs to know whose certificates"),
+            (f'{ONE}\nclient_ca = "a.crt"', FILES, "client_ca: has no effect without `client_auth`"),
+            (f'{ONE}\nclient_crl = "a.crl"', FILES, "client_crl: has no effect without `client_ca`"),
+            (f'{ONE}\nclient_auth = "optional"\nclient_ca = "a.crt"\nclient_crl = "a.crt"', FILES,
+             'client_crl: "a.crt" holds no list of revoked certificates (expected PEM, with BEGIN X509 CRL)'),
+            (f'{ONE}\nmin_version = "1.3"\nciphers = "X"', FILES, 'ciphers: has no effect with min_version = "1.3"'),
+            (f'{ONE}\nmin_version = "1.1"', FILES, 'min_version: "1.1" is not one of "1.2", "1.3"'),
+            (f'{ONE}\nciphers = "a;b"', FILES, 'ciphers: "a;b" is not a list of cipher suites'),
+        ],
+    )  # fmt: skip
+    def test_each_at_its_line(self, report_of: Report, table: str, files: dict[str, str], expected: str) -> None:
+        report = report_of(configuration(table), files)
+        assert expected in report
+        assert report.startswith("server.toml:")
+        assert report.endswith("1 problem in server.toml")
+        assert SECRET not in report
+
+    def test_a_listener_that_names_another_table(self, report_of: Report) -> None:
+        report = report_of(configuration(ONE, name="mian"), FILES)
+        assert report.startswith('server.toml:3: listeners.web.tls: "mian" is not a tls table (did you mean "main"?)')
+
+    def test_a_table_that_is_there_twice(self, report_of: Report) -> None:
+        text = f'include = ["x.toml"]\n{configuration(ONE)}'
+        report = report_of(text, {**FILES, "x.toml": f"[tls.main]\n{ONE}"})
+        assert "x.toml:1: tls.main: is already defined at server.toml:5 (choose another name)" in report
+
+    def test_a_file_that_is_also_written(self, report_of: Report) -> None:
+        report = report_of(configuration(ONE) + '[server]\npid_file = "a.key"\n', FILES)
+        assert 'server.pid_file: "a.key" is a file of tls table "main", too' in report
+
+    def test_faulty_elements_do_not_shift_the_others(self, report_of: Report) -> None:
+        table = 'certificates = [{ cert = 1, key = "a.key" }, { cert = "no.crt", key = "a.key" }]'
+        report = report_of(configuration(table), FILES)
+        assert "certificates[0].cert: 1 is not a string" in report
+        assert 'certificates[1].cert: "no.crt" does not exist' in report
+
+    @pytest.mark.parametrize(
+        "pair",
+        [
+            f'cert = "a.crt", key = "a.key", key_password = "{SECRET}"',
+            f'cert = "a.crt", key = "a.key", \'key_password\' = "{SECRET}"',
+            f'cert = 7, key = "a.key", key_password = "{SECRET}"',
+            f'cert = "no.crt", key = "no.key", key_password = "{SECRET}"',
+            f'cert = "a.crt", key = "a.key", key_password = ["{SECRET}"]',
+            f'cert = "a.crt", key = "a.key", key_password = "{SECRET}", x = 1',
+            f'cert = "a.crt", key = "a.key", key_password = "{SECRET}"; y',
+        ],
+    )
+    def test_no_report_shows_a_password(self, report_of: Report, pair: str) -> None:
+        assert SECRET not in report_of(configuration(f"certificates = [{{ {pair} }}]"), FILES)
+
+
+class TestWarnings:
+    def warnings(self, load_text: Load, text: str, files: dict[str, str]) -> tuple[str, ...]:
+        return load_text(text, files).warnings
+
+    @pytest.mark.parametrize(
+        ("begins", "ends", "expected"),
+        [
+            (-30 * DAY, -2.5 * DAY, "has expired 2 days ago (clients refuse it)"),
+            (-30 * DAY, 20.5 * DAY, "expires in 20 days (expected it to be renewed by now)"),
+            (-30 * DAY, 0.5 * DAY, "expires in less than a day (expected it to be renewed by now)"),
+            (1.5 * DAY, 90 * DAY, "is not valid yet, but in 1 day (clients refuse it until then)"),
+            (-30 * DAY, 22 * DAY, ""),
+        ],
+    )
+    def test_dates(self, load_text: Load, begins: datetime.timedelta, ends: datetime.timedelta, expected: str) -> None:
+        issued = AUTHORITY.issue("a.example", begins=begins, ends=ends)
+        found = loaded(load_text, files=files_of(issued)).warnings
+        assert found == ((f'server.toml:5: tls.main.certificates[0].cert: "a.crt" {expected}',) if expected else ())
+
+    def test_a_table_that_nobody_uses(self, load_text: Load) -> None:
+        text = configuration(ONE).replace('tls = "main"\n', "")
+        assert self.warnings(load_text, text, FILES) == ("server.toml:3: tls.main: no listener uses this tls table",)
+
+    def test_hosts_that_no_certificate_is_for(self, load_text: Load) -> None:
+        hosts = '["a.example", "x.a.example", "x.y.a.example", "*.a.example", "b.example", "127.0.0.1", "127.0.0.2"]'
+        found = self.warnings(load_text, configuration(ONE, hosts=hosts), FILES)
+        told = 'is no name in a certificate of listener "web" (tls table "main"): clients refuse the one they are shown'
+        assert found == (
+            f'server.toml:7: mounts[0].hosts[2]: "x.y.a.example" {told}',
+            f'server.toml:7: mounts[0].hosts[4]: "b.example" {told}',
+            f'server.toml:7: mounts[0].hosts[6]: "127.0.0.2" {told}',
+        )
+
+    def test_a_chain_in_the_wrong_order(self, load_text: Load) -> None:
+        good = DEEP.issue("a.example")
+        assert loaded(load_text, files=files_of(good)).warnings == ()
+        leaf, intermediate = good.cert.split("-----END CERTIFICATE-----\n")[:2]
+        wrong = "-----END CERTIFICATE-----\n".join(
+            [leaf, DEEP.pem.removesuffix("-----END CERTIFICATE-----\n"), intermediate, ""]
+        )
+        [warning] = loaded(load_text, files={"a.crt": wrong, "a.key": good.key}).warnings
+        assert warning.endswith('"a.crt" has as certificate 2 another than the issuer of certificate 1')
+
+    def test_a_certificate_that_nobody_can_ask_for(self, load_text: Load) -> None:
+        nameless = AUTHORITY.issue()
+        table = 'certificates = [{ cert = "a.crt", key = "a.key" }, { cert = "n.crt", key = "n.key" }]'
+        [warning] = loaded(load_text, table, {**FILES, "n.crt": nameless.cert, "n.key": nameless.key}).warnings
+        assert warning.endswith('"n.crt" has no name (subjectAltName) that a client could ask for')
+
+
+class TestRenewal:
+    def test_reads_the_files_and_nothing_else(self, load_text: Load, tmp_path: Path) -> None:
+        before = loaded(load_text)
+        (tmp_path / "server.toml").write_text("broken")
+        fresh = AUTHORITY.issue("b.example", ends=3.5 * DAY)
+        fresh.write(tmp_path, "a")
+        after = renew(before)
+        tls = after.listeners[0].tls
+        assert tls is not None
+        assert (tls.certificates[0].serial, tls.certificates[0].names) == (fresh.serial, ("b.example",))
+        assert tls.files != before.listeners[0].tls.files  # type: ignore[union-attr]
+        assert after.warnings == (
+            f"server.toml:5: tls.main.certificates[0].cert: {tmp_path}/a.crt expires in 3 days"
+            " (expected it to be renewed by now)",
+        )
+
+    def test_tells_every_problem_at_its_line(self, load_text: Load, tmp_path: Path) -> None:
+        before = loaded(load_text)
+        (tmp_path / "a.crt").unlink()
+        (tmp_path / "a.key").write_text("x")
+        with pytest.raises(ConfigError) as caught:
+            renew(before)
+        assert str(caught.value).splitlines() == [
+            f"server.toml:5: tls.main.certificates[0].cert: {tmp_path}/a.crt does not exist",
+            f"server.toml:5: tls.main.certificates[0].key: {tmp_path}/a.key holds no private key"
+            " (expected PEM, with BEGIN PRIVATE KEY)",
+        ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root reads for others")
+class TestWhoChoosesTheFile:
+    """Root reads what the workers' user could not: that user must not decide which file it is."""
+
+    WORKERS = Account(65534, 65534, (65534,))
+
+    def read(self, path: Path) -> str:
+        return read_text(str(path), account=self.WORKERS)
+
+    def test_a_private_file_in_a_private_folder_is_read(self, tmp_path: Path) -> None:
+        (tmp_path / "key").write_text("x")
+        (tmp_path / "key").chmod(0o600)
+        assert self.read(tmp_path / "key") == "x"
+
+    def test_links_are_followed_where_only_others_can_change_them(self, tmp_path: Path) -> None:
+        (tmp_path / "archive").mkdir()
+        (tmp_path / "archive" / "key1").write_text("x")
+        (tmp_path / "live").mkdir()
+        (tmp_path / "live" / "key").symlink_to("../archive/key1")
+        assert self.read(tmp_path / "live" / "key") == "x"
+
+    @pytest.mark.parametrize("how", ["owner", "group", "everybody", "link"])
+    def test_a_folder_that_they_can_change_is_refused(self, tmp_path: Path, how: str) -> None:
+        (tmp_path / "secret").write_text("x")
+        folder = tmp_path / "theirs"
+        folder.mkdir()
+        (folder / "key").symlink_to("../secret")
+        if how == "owner":
+            os.chown(folder, 65534, 0)
+        elif how == "group":
+            os.chown(folder, 0, 65534)
+            folder.chmod(0o775)
+        else:
+            folder.chmod(0o777 if how == "everybody" else 0o1777)
+        with pytest.raises(Unreadable, match="could be replaced by another file"):
+            self.read(folder / "key")
+
+    def test_their_own_file_tells_them_nothing_new(self, tmp_path: Path) -> None:
+        folder = tmp_path / "theirs"
+        folder.mkdir()
+        (folder / "key").write_text("x")
+        os.chown(folder, 65534, 65534)
+        os.chown(folder / "key", 65534, 65534)
+        assert self.read(folder / "key") == "x"
+
+    def test_a_loop_of_links_ends(self, tmp_path: Path) -> None:
+        (tmp_path / "a").symlink_to("b")
+        (tmp_path / "b").symlink_to("a")
+        with pytest.raises(Unreadable):
+            self.read(tmp_path / "a")
+
+
+class TestCertificatesAsBytes:
+    """Against `cryptography`, which reads the same."""
+
+    NAMES = st.lists(
+        st.one_of(
+            st.from_regex(r"(\*\.)?[a-z0-9]{1,20}(\.[a-z]{1,10}){1,3}", fullmatch=True),
+            st.ip_addresses().map(str),
+        ),
+        unique=True,
+        max_size=6,
+    )
+
+    @settings(max_examples=50, deadline=None)
+    @given(names=NAMES, kind=st.sampled_from(["ec", "rsa", "ed25519"]), days=st.integers(-4000, 40_000))
+    def test_names_dates_serial_and_key_are_read(self, names: list[str], kind: str, days: int) -> None:
+        issued = AUTHORITY.issue(*names, kind=kind, begins=(days - 1) * DAY, ends=days * DAY)
+        pem, [facts] = read_certificates(issued.cert)
+        certificate = issued.certificate
+        assert pem == issued.cert
+        assert facts.names == tuple(names)
+        assert facts.key_type == kind
+        assert int(facts.serial, 16) == certificate.serial_number
+        assert facts.not_before == int(certificate.not_valid_before_utc.timestamp())
+        assert facts.not_after == int(certificate.not_valid_after_utc.timestamp())
+        assert facts.subject == certificate.subject.public_bytes()
+        assert facts.issuer == certificate.issuer.public_bytes()
+
+    @settings(max_examples=300, deadline=None)
+    @given(data=st.data())
+    def test_damage_is_an_error_and_nothing_worse(self, data: st.DataObject) -> None:
+        der = bytearray(base64.b64decode("".join(A.cert.splitlines()[1:-1])))
+        for _ in range(data.draw(st.integers(1, 4))):
+            der[data.draw(st.integers(0, len(der) - 1))] = data.draw(st.integers(0, 255))
+        cut = bytes(der[: data.draw(st.integers(0, len(der)))])
+        text = f"-----BEGIN CERTIFICATE-----\n{base64.b64encode(cut).decode()}\n-----END CERTIFICATE-----\n"
+        with contextlib.suppress(ValueError):
+            read_certificates(text)
+
+    def test_base64_that_is_none(self) -> None:
+        with pytest.raises(ValueError, match="it is not base64"):
+            read_certificates("-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----\n")
+
+    def test_subjects_with_several_parts(self) -> None:
+        subject = x509.Name([x509.NameAttribute(NameOID.COUNTRY_NAME, "DE"), x509.NameAttribute(NameOID.TITLE, "x")])
+        _, [facts] = read_certificates(AUTHORITY.issue("a.example", subject=subject).cert)
+        assert facts.subject == subject.public_bytes()
+
+    def test_a_key_that_openssl_encrypted_in_its_old_way(self) -> None:
+        pem = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n"
+        assert read_key(f"{pem}-----END RSA PRIVATE KEY-----").is_encrypted
+        assert not read_key(A.key).is_encrypted
+
+
+class TestNames:
+    """RFC 9525 §6.3."""
+
+    @pytest.mark.parametrize(
+        ("pattern", "name", "expected"),
+        [
+            ("a.example", "a.example", True),
+            ("a.example", "b.example", False),
+            ("*.example", "a.example", True),
+            ("*.example", "a.b.example", False),
+            ("*.example", "example", False),
+            ("*.example", "*.example", True),
+            ("a.example", "*.example", False),
+            ("*", "example", False),
+        ],
+    )
+    def test_a_wildcard_is_one_label(self, pattern: str, name: str, expected: bool) -> None:
+        assert covers(pattern, name) is expected
+
+
+def test_three_weeks_before_the_end_it_is_told() -> None:
+    day = 86400
+    assert tell_age(0, 21 * day, 0.0) == ""
+    assert tell_age(0, 21 * day, 1.0) == "expires in 20 days (expected it to be renewed by now)"
+    assert tell_age(0, 21 * day, 21 * day + 1.0) == "has expired less than a day ago (clients refuse it)"

@@ -1,0 +1,39 @@
+"""Certificates in the status as text."""
+
+from __future__ import annotations
+
+from serverd.control.status_text import describe_status
+from tests.control.documents import NOW, status
+
+CERTIFICATE = {"tls": "main", "names": ["a.example"], "serial": "07", "not_before": 0, "not_after": 0, "age": None}
+
+
+def lines(**changes: object) -> list[str]:
+    """Return the table of certificates, without its head."""
+    text = describe_status(status(certificates=[{**CERTIFICATE, **changes}]), NOW)
+    table = next(block for block in text.split("\n\n") if block.startswith("TLS"))
+    return table.splitlines()[1:]
+
+
+def test_each_has_its_date() -> None:
+    assert lines(not_after=1_900_000_000) == ["main  2030-03-17  07      a.example"]
+
+
+def test_what_is_to_be_done_is_noted() -> None:
+    [line] = lines(age="expires in 3 days (expected it to be renewed by now)")
+    assert line.endswith("a.example  expires in 3 days (expected it to be renewed by now)")
+
+
+def test_of_many_names_some_are_shown() -> None:
+    [line] = lines(names=[f"{letter}.example" for letter in "abcde"])
+    assert line.endswith("a.example, b.example, c.example and 2 more")
+
+
+def test_names_are_escaped_like_all_that_comes_from_outside() -> None:
+    [line] = lines(names=["\x1b[2J\u202e"], serial="\x9b")
+    assert line.isprintable()
+
+
+def test_a_server_without_tls_has_no_table() -> None:
+    assert "TLS" not in describe_status(status(certificates=[]), NOW)
+    assert "TLS" not in describe_status(status(), NOW)

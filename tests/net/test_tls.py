@@ -1,0 +1,358 @@
+"""The contexts of a table [tls.NAME]: which certificate a client is shown, what is spoken, whom we believe."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import ssl
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serverd.errors import ConfigError
+from serverd.generation import Certificate, Tls
+from serverd.net import tls as net_tls
+from serverd.net.tls import Contexts
+from tests.support.authority import DAY, Authority, Issued
+
+AUTHORITY = Authority()
+STRANGER = Authority("stranger")
+
+
+def pair(issued: Issued, *names: str, kind: str = "ec", **more: Any) -> Certificate:
+    """Return what a generation holds of a certificate."""
+    return Certificate(issued.cert, issued.key, names=names, key_type=kind, source="server.toml:7", **more)
+
+
+def issue(*names: str, kind: str = "ec") -> Certificate:
+    return pair(AUTHORITY.issue(*names, kind=kind), *names, kind=kind)
+
+
+def table(*certificates: Certificate, **more: Any) -> Tls:
+    return Tls("main", certificates, source="server.toml:3", **more)
+
+
+class Ends:
+    """Both ends of a connection, in memory."""
+
+    def __init__(self, contexts: Contexts, client: ssl.SSLContext, name: str | None) -> None:
+        there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.client = client.wrap_bio(back, there, server_hostname=name)
+        self.server = contexts.wrap(there, back)
+        self.outgoing = back
+
+    def shake(self) -> Ends:
+        """Complete the handshake; raises the error of whichever side refuses first."""
+        done: set[ssl.SSLObject] = set()
+        for _ in range(6):
+            for end in (self.client, self.server):
+                try:
+                    end.do_handshake()
+                    done.add(end)
+                except ssl.SSLWantReadError:
+                    pass
+        assert len(done) == 2, "the handshake does not end"
+        return self
+
+
+def connect(contexts: Contexts, name: str | None = "a.example", client: ssl.SSLContext | None = None) -> Ends:
+    context = client or AUTHORITY.client_context()
+    if client is None:
+        context.check_hostname = False
+    return Ends(contexts, context, name).shake()
+
+
+def shown(ends: Ends) -> set[str]:
+    """Return the DNS names of the certificate that the client was shown."""
+    certificate = ends.client.getpeercert()
+    assert certificate
+    return {name for _, name in certificate["subjectAltName"]}
+
+
+class TestServerNames:
+    """RFC 6066 §3."""
+
+    CONTEXTS = Contexts(
+        table(
+            issue("first.example"),
+            issue("*.example"),
+            issue("a.example", "b.example"),
+            issue("*.deep.example"),
+        )
+    )
+
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            ("a.example", {"a.example", "b.example"}),
+            ("b.example", {"a.example", "b.example"}),
+            ("A.Example", {"a.example", "b.example"}),
+            ("c.example", {"*.example"}),
+            ("x.deep.example", {"*.deep.example"}),
+            ("x.y.deep.example", {"first.example"}),
+            ("deep.example", {"*.example"}),
+            ("example", {"first.example"}),
+            ("nobody.test", {"first.example"}),
+            (None, {"first.example"}),
+        ],
+    )
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    def test_an_exact_name_comes_before_a_wildcard_and_the_first_is_for_all_others(
+        self, name: str | None, expected: set[str], version: ssl.TLSVersion
+    ) -> None:
+        client = AUTHORITY.client_context()
+        client.check_hostname = False
+        client.maximum_version = version
+        ends = connect(self.CONTEXTS, name, client)
+        assert shown(ends) == expected
+        pem = self.CONTEXTS.certificate_of(ends.server)
+        assert pem is not None
+        assert ssl.PEM_cert_to_DER_cert(pem) == ends.client.getpeercert(binary_form=True)
+
+    def test_the_chain_is_sent(self) -> None:
+        deep = Authority("root", deep=True)
+        contexts = Contexts(table(pair(deep.issue("a.example"), "a.example")))
+        assert shown(connect(contexts, "a.example", deep.client_context())) == {"a.example"}
+
+
+class TestKindsOfKeys:
+    CONTEXTS = Contexts(table(issue("a.example", kind="rsa"), issue("a.example"), issue("a.example", kind="ed25519")))
+
+    @pytest.mark.parametrize(
+        ("ciphers", "kind"), [("ECDHE-RSA-AES128-GCM-SHA256", "RSA"), ("ECDHE-ECDSA-AES128-GCM-SHA256", "EC")]
+    )
+    @pytest.mark.parametrize("name", ["a.example", "nobody.test"])
+    def test_each_client_is_shown_the_kind_it_can_use(self, ciphers: str, kind: str, name: str) -> None:
+        client = AUTHORITY.client_context()
+        client.check_hostname = False
+        client.maximum_version = ssl.TLSVersion.TLSv1_2
+        client.set_ciphers(ciphers)
+        ends = connect(self.CONTEXTS, name, client)
+        suite = ends.server.cipher()
+        assert suite is not None
+        assert suite[0] == ciphers
+
+    def test_of_two_kinds_under_one_name_nobody_can_tell_which_was_shown_in_tls_1_3(self) -> None:
+        assert self.CONTEXTS.certificate_of(connect(self.CONTEXTS).server) is None
+
+    def test_in_tls_1_2_the_cipher_suite_tells(self) -> None:
+        client = AUTHORITY.client_context()
+        client.maximum_version = ssl.TLSVersion.TLSv1_2
+        contexts = Contexts(table(issue("a.example", kind="rsa"), issue("a.example")))
+        ends = connect(contexts, "a.example", client)
+        pem = contexts.certificate_of(ends.server)
+        assert pem is not None
+        assert ssl.PEM_cert_to_DER_cert(pem) == ends.client.getpeercert(binary_form=True)
+
+    def test_a_key_without_the_name_stays_out_of_it(self) -> None:
+        contexts = Contexts(table(issue("a.example"), issue("b.example", kind="rsa")))
+        client = AUTHORITY.client_context()
+        client.check_hostname = False
+        client.maximum_version = ssl.TLSVersion.TLSv1_2
+        client.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
+        with pytest.raises(ssl.SSLError, match="NO_SHARED_CIPHER"):
+            connect(contexts, "a.example", client)
+
+
+class TestWhatIsSpoken:
+    CONTEXTS = Contexts(table(issue("a.example"), issue("a.example", kind="rsa")))
+
+    def test_nothing_before_tls_1_2(self) -> None:
+        client = AUTHORITY.client_context()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            client.minimum_version = ssl.TLSVersion.TLSv1
+            client.maximum_version = ssl.TLSVersion.TLSv1_1
+        client.set_ciphers("ALL:@SECLEVEL=0")
+        with pytest.raises(ssl.SSLError):
+            connect(self.CONTEXTS, client=client)
+
+    @pytest.mark.parametrize(
+        "ciphers", ["AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-SHA256", "DHE-RSA-AES128-GCM-SHA256", "aNULL:@SECLEVEL=0"]
+    )
+    def test_no_suite_without_forward_secrecy_or_authenticated_encryption(self, ciphers: str) -> None:
+        client = AUTHORITY.client_context()
+        client.maximum_version = ssl.TLSVersion.TLSv1_2
+        client.set_ciphers(ciphers)
+        with pytest.raises(ssl.SSLError, match="NO_SHARED_CIPHER"):
+            connect(self.CONTEXTS, client=client)
+
+    def test_the_order_is_ours(self) -> None:
+        client = AUTHORITY.client_context()
+        client.maximum_version = ssl.TLSVersion.TLSv1_2
+        client.set_ciphers("ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256")
+        suite = connect(self.CONTEXTS, client=client).server.cipher()
+        assert suite is not None
+        assert suite[0] == "ECDHE-ECDSA-AES128-GCM-SHA256"
+
+    def test_a_client_that_prefers_chacha_gets_it(self) -> None:
+        client = AUTHORITY.client_context()
+        client.maximum_version = ssl.TLSVersion.TLSv1_2
+        client.set_ciphers("ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256")
+        suite = connect(self.CONTEXTS, client=client).server.cipher()
+        assert suite is not None
+        assert suite[0] == "ECDHE-ECDSA-CHACHA20-POLY1305"
+
+    def test_min_version_and_ciphers_are_the_operators(self) -> None:
+        client = AUTHORITY.client_context()
+        client.maximum_version = ssl.TLSVersion.TLSv1_2
+        with pytest.raises(ssl.SSLError):
+            connect(Contexts(table(issue("a.example"), min_version="1.3")), client=client)
+        only = Contexts(table(issue("a.example"), ciphers="ECDHE-ECDSA-AES256-GCM-SHA384"))
+        suite = connect(only, client=client).server.cipher()
+        assert suite is not None
+        assert suite[0] == "ECDHE-ECDSA-AES256-GCM-SHA384"
+
+    def test_http_1_1_is_agreed_on(self) -> None:
+        client = AUTHORITY.client_context()
+        client.set_alpn_protocols(["h2", "http/1.1"])
+        assert connect(self.CONTEXTS, client=client).server.selected_alpn_protocol() == "http/1.1"
+
+    def test_nothing_is_compressed_and_nobody_renegotiates(self) -> None:
+        ends = connect(self.CONTEXTS)
+        assert ends.server.compression() is None
+        wanted = ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        assert ends.server.context.options & wanted == wanted
+
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    def test_sessions_are_resumed_by_tickets_but_not_after_a_renewal(self, version: ssl.TLSVersion) -> None:
+        tls = table(issue("a.example"))
+        contexts = Contexts(tls)
+        client = AUTHORITY.client_context()
+        client.maximum_version = version
+
+        def resumes(contexts: Contexts, session: ssl.SSLSession | None) -> tuple[bool, ssl.SSLSession]:
+            there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+            ends = Ends.__new__(Ends)
+            ends.client = client.wrap_bio(back, there, server_hostname="a.example", session=session)
+            ends.server = contexts.wrap(there, back)
+            ends.shake()
+            ends.server.write(b"x")
+            ends.client.read()  # a ticket of TLS 1.3 comes with what comes first
+            found = ends.client.session
+            assert found is not None
+            return bool(ends.client.session_reused), found
+
+        fresh, session = resumes(contexts, None)
+        assert not fresh
+        assert resumes(contexts, session)[0]
+        assert not resumes(Contexts(tls), session)[0]
+
+
+class TestClientCertificates:
+    GOOD = AUTHORITY.issue("alice", client=True)
+    REVOKED = AUTHORITY.issue("mallory", client=True)
+    EXPIRED = AUTHORITY.issue("bob", client=True, begins=-30 * DAY, ends=-DAY)
+    FOREIGN = STRANGER.issue("eve", client=True)
+    SERVER = AUTHORITY.issue("www", client=False)
+
+    def contexts(self, how: str = "required", crl: bool = True) -> Contexts:
+        lists = AUTHORITY.revocations([self.REVOKED]) if crl else ""
+        return Contexts(table(issue("a.example"), client_auth=how, client_ca=AUTHORITY.pem, client_crl=lists))
+
+    def subject(self, how: str, certificate: Issued | None, folder: Path, crl: bool = True) -> Any:
+        client = AUTHORITY.client_context(certificate, folder)
+        found = connect(self.contexts(how, crl), client=client).server.getpeercert()
+        return found and found["subject"]
+
+    @pytest.mark.parametrize("how", ["optional", "required"])
+    @pytest.mark.parametrize("crl", [True, False])
+    def test_a_good_one_is_believed(self, tmp_path: Path, how: str, crl: bool) -> None:
+        assert self.subject(how, self.GOOD, tmp_path, crl) == ((("commonName", "alice"),),)
+
+    @pytest.mark.parametrize("how", ["optional", "required"])
+    @pytest.mark.parametrize(
+        ("certificate", "reason"),
+        [
+            (EXPIRED, "certificate has expired"),
+            (FOREIGN, "unable to get local issuer certificate"),
+            (REVOKED, "certificate revoked"),
+            (SERVER, "unsuitable certificate purpose|unsupported certificate purpose"),
+        ],
+        ids=["expired", "of a stranger", "revoked", "of a server"],
+    )
+    def test_a_bad_one_ends_the_handshake(self, tmp_path: Path, how: str, certificate: Issued, reason: str) -> None:
+        with pytest.raises(ssl.SSLCertVerificationError, match=reason):
+            self.subject(how, certificate, tmp_path)
+
+    def test_one_that_is_revoked_is_believed_where_nobody_asks(self, tmp_path: Path) -> None:
+        assert self.subject("required", self.REVOKED, tmp_path, crl=False) == ((("commonName", "mallory"),),)
+
+    def test_none_is_enough_where_it_is_optional(self, tmp_path: Path) -> None:
+        assert self.subject("optional", None, tmp_path) is None
+        with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
+            self.subject("required", None, tmp_path)
+
+    def test_nobody_is_asked_by_default(self, tmp_path: Path) -> None:
+        client = AUTHORITY.client_context(self.FOREIGN, tmp_path)
+        assert connect(Contexts(table(issue("a.example"))), client=client).server.getpeercert() is None
+
+
+class TestMistakes:
+    """Each is told at the line of the configuration that it is about."""
+
+    def test_a_key_of_another_certificate(self) -> None:
+        mixed = Certificate(
+            AUTHORITY.issue("a").cert, AUTHORITY.issue("a", key_number=1).key, source="server.toml:7", key_type="ec"
+        )
+        with pytest.raises(ConfigError) as caught:
+            Contexts(table(mixed))
+        assert str(caught.value) == (
+            "server.toml:7: certificate of tls.main: the key does not belong to the certificate"
+        )
+
+    def test_a_key_of_another_kind(self) -> None:
+        mixed = Certificate(AUTHORITY.issue("a").cert, AUTHORITY.issue("a", kind="rsa").key, source="server.toml:7")
+        with pytest.raises(ConfigError, match="the key does not belong to the certificate"):
+            Contexts(table(mixed))
+
+    def test_a_key_of_another_kind_that_another_certificate_has(self) -> None:
+        first, second = AUTHORITY.issue("a"), AUTHORITY.issue("a", kind="rsa")
+        mixed = Certificate(second.cert, first.key, source="server.toml:8", key_type="rsa", names=("a",))
+        with pytest.raises(ConfigError, match=r"server.toml:8: certificate of tls.main: the key does not belong"):
+            Contexts(table(pair(first, "a"), mixed))
+
+    def test_an_encrypted_key_is_opened_with_its_password_only(self) -> None:
+        issued = AUTHORITY.issue("a.example", password="hunter2")
+        assert connect(Contexts(table(pair(issued, "a.example", key_password="hunter2"))))
+        for wrong in ("", "wrong", "x" * 2000):
+            with pytest.raises(ConfigError) as caught:
+                Contexts(table(pair(issued, "a.example", key_password=wrong)))
+            assert "server.toml:7: certificate of tls.main: " in str(caught.value)
+            assert "hunter2" not in str(caught.value)
+
+    def test_ciphers_that_nobody_knows(self) -> None:
+        with pytest.raises(ConfigError) as caught:
+            Contexts(table(issue("a"), ciphers="NO-SUCH-CIPHER"))
+        assert str(caught.value) == "server.toml:3: tls.main: OpenSSL knows none of `ciphers`"
+
+    def test_revoked_certificates_that_are_not(self) -> None:
+        broken = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"
+        with pytest.raises(ConfigError, match=r"server.toml:3: client_ca of tls.main: "):
+            Contexts(table(issue("a"), client_auth="required", client_ca=AUTHORITY.pem, client_crl=broken))
+
+
+def test_secrets_are_not_shown() -> None:
+    issued = AUTHORITY.issue("a.example", password="hunter2")
+    shown = repr(table(pair(issued, "a.example", key_password="hunter2")))
+    assert "hunter2" not in shown
+    assert "PRIVATE KEY" not in shown
+
+
+def test_without_files_in_memory_a_temporary_one_is_used_and_removed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    monkeypatch.setattr(net_tls.tempfile, "tempdir", str(tmp_path))
+    assert connect(Contexts(table(issue("a.example"))))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_certificate_that_has_expired_is_shown_all_the_same() -> None:
+    expired = AUTHORITY.issue("a.example", begins=-30 * DAY, ends=-datetime.timedelta(hours=1))
+    client = AUTHORITY.client_context()
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    assert connect(Contexts(table(pair(expired, "a.example"))), client=client)

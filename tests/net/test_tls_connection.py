@@ -1,0 +1,529 @@
+"""A TLS connection from accept to end, in memory and in virtual time: handshake, requests, and every way to end it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import ssl
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serverd.connection.handshake import Handshake
+from serverd.connection.negotiation import Negotiation
+from serverd.connection.tls_extension import distinguished_name
+from serverd.generation import Certificate, Limits, Listener, Tls
+from serverd.net.tls import Contexts
+from tests.support.applications import Manual, Recorder, echo, hello
+from tests.support.authority import Authority, Issued
+from tests.support.wire import TCP_ENDS, MemoryTransport, Wire
+
+AUTHORITY = Authority()
+ISSUED = AUTHORITY.issue("a.example", "127.0.0.1")
+PAIR = Certificate(ISSUED.cert, ISSUED.key, names=("a.example",), key_type="ec")
+CONTEXTS = Contexts(Tls("main", (PAIR,)))
+SEVERAL = Contexts(
+    Tls("main", (PAIR, Certificate(ISSUED.cert, ISSUED.key, names=("b.example",), key_type="ec"))), ("h2", "http/1.1")
+)
+
+GET = b"GET /x HTTP/1.1\r\nHost: a.example\r\n\r\n"
+PROXY = b"PROXY TCP4 203.0.113.9 198.51.100.1 41234 443\r\n"
+
+
+class Transport(MemoryTransport):
+    """One that can be handed on."""
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert isinstance(protocol, asyncio.Protocol)
+        self._connection = protocol
+
+
+class TlsWire(Wire):
+    """A connection on a listener that speaks TLS, with a client in memory at its other end."""
+
+    def __init__(
+        self,
+        application: Any,
+        *,
+        identity: Contexts = CONTEXTS,
+        context: ssl.SSLContext | None = None,
+        limits: Limits | None = None,
+        proxy: bool = False,
+        name: str = "a.example",
+    ) -> None:
+        self.identity, self.proxy, self.name = identity, proxy, name
+        self.context = context or AUTHORITY.client_context()
+        super().__init__(application, limits=limits)
+
+    def connect(self) -> None:
+        service = self.service
+        if self.proxy:
+            listener = Listener("web", (), 1, service.limits, trusted_proxies=("127.0.0.1",), proxy_protocol=True)
+            service.adopt(service.router, listener, service.make_parser)
+        service.identity = self.identity
+        first = Negotiation(service) if self.proxy else Handshake(service, self.identity)
+        self.transport = Transport(first, self.loop, self.ends)
+        self.back, self.there = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.client = self.context.wrap_bio(self.back, self.there, server_hostname=self.name)
+        first.connection_made(self.transport)
+
+    # The client's side.
+
+    def exchange(self) -> None:
+        """Let everything that each side has said reach the other."""
+        for _ in range(4):
+            self.deliver()
+            self.back.write(self.received())
+
+    def deliver(self) -> None:
+        """Let what the client has said reach the server."""
+        if data := self.there.read():
+            self.transport.deliver(data)
+        self.settle()
+
+    def shake(self) -> TlsWire:
+        """Complete the handshake."""
+        for _ in range(4):
+            try:
+                self.client.do_handshake()
+            except ssl.SSLWantReadError:
+                self.exchange()
+            else:
+                self.exchange()
+                return self
+        raise AssertionError("the handshake does not end")
+
+    def ask(self, data: bytes) -> bytes:
+        """Send `data` over TLS and return what comes back."""
+        self.client.write(data)
+        return self.answer()
+
+    def answer(self) -> bytes:
+        """Return what has come back, up to a close_notify."""
+        self.exchange()
+        found = b""
+        while True:
+            try:
+                data = self.client.read(65536)
+            except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+                return found
+            if not data:
+                return found
+            found += data
+
+
+class TestHandshake:
+    def test_a_request_is_answered_and_the_scope_says_how_it_came(self) -> None:
+        recorder = Recorder()
+        with TlsWire(recorder) as wire:
+            assert wire.shake().ask(GET).startswith(b"HTTP/1.1 200 OK\r\n")
+            assert len(wire.service.connections) == 1
+        [scope] = recorder.scopes
+        assert scope["scheme"] == "https"
+        assert scope["client"] == TCP_ENDS["peername"]
+        assert scope["extensions"]["tls"] == {
+            "server_cert": ISSUED.cert,
+            "client_cert_chain": (),
+            "client_cert_name": None,
+            "client_cert_error": None,
+            "tls_version": 0x0304,
+            "cipher_suite": 0x1302,
+        }
+
+    def test_tls_1_2_is_told_as_well(self) -> None:
+        recorder = Recorder()
+        context = AUTHORITY.client_context()
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with TlsWire(recorder, context=context) as wire:
+            wire.shake().ask(GET)
+        extension = recorder.scopes[0]["extensions"]["tls"]
+        assert (extension["tls_version"], extension["cipher_suite"]) == (0x0303, 0xC02B)
+
+    def test_an_application_changes_its_own_extension_only(self) -> None:
+        recorder = Recorder()
+        with TlsWire(recorder) as wire:
+            wire.shake().ask(GET)
+            recorder.scopes[0]["extensions"]["tls"].clear()
+            wire.ask(GET)
+        assert recorder.scopes[1]["extensions"]["tls"]["tls_version"] == 0x0304
+
+    @pytest.mark.parametrize("size", [1, 7, 300])
+    def test_it_may_come_in_pieces(self, size: int) -> None:
+        with TlsWire(hello) as wire:
+            deliver = wire.transport.deliver
+            wire.transport.deliver = (
+                lambda data: [  # type: ignore[method-assign]
+                    deliver(data[at : at + size]) for at in range(0, len(data), size)
+                ]
+            )
+            assert wire.shake().ask(GET).startswith(b"HTTP/1.1 200 OK\r\n")
+
+    def test_a_request_may_come_with_the_end_of_the_handshake(self) -> None:
+        with TlsWire(hello) as wire:
+            with pytest.raises(ssl.SSLWantReadError):
+                wire.client.do_handshake()
+            wire.exchange()
+            wire.client.do_handshake()
+            assert wire.ask(GET).startswith(b"HTTP/1.1 200 OK\r\n")  # one delivery holds Finished and request
+
+    def test_http_2_is_spoken_where_both_offer_it(self) -> None:
+        context = AUTHORITY.client_context()
+        context.set_alpn_protocols(["http/1.1", "h2"])
+        with TlsWire(hello, identity=SEVERAL, context=context) as wire:
+            answer = wire.shake().ask(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04\0" + bytes(4))
+            assert wire.client.selected_alpn_protocol() == "h2"
+            assert answer[3] == 4, "the first frame is SETTINGS (RFC 9113 §3.4)"
+
+    def test_one_deadline_is_for_handshake_and_head(self) -> None:
+        with TlsWire(hello, limits=Limits(header_timeout=10.0)) as wire:
+            wire.advance(8)
+            wire.shake()
+            wire.client.write(b"GET / HT")
+            wire.exchange()
+            assert not wire.closed
+            wire.advance(1)
+            assert not wire.closed
+            wire.back.write(wire.advance(2))
+            assert b" 408 " in wire.answer()
+
+
+class TestHandshakesThatFail:
+    """Each is closed, told in one quiet line, and leaves nothing behind."""
+
+    @staticmethod
+    def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+        assert all(record.levelno == logging.DEBUG for record in caplog.records)
+        assert not any(record.exc_info for record in caplog.records)
+        return [record.getMessage() for record in caplog.records if record.name == "serverd.connection"]
+
+    @pytest.fixture(autouse=True)
+    def log(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.DEBUG)
+
+    @pytest.mark.parametrize(
+        "garbage",
+        [b"\0" * 50, b"\xff" * 5000, b"SSH-2.0-x\r\n", b"\x16\x03\x01\xff\xff" * 9],
+        ids=["zeros", "ones", "ssh", "records"],
+    )
+    def test_garbage_gets_an_alert_at_most(self, caplog: pytest.LogCaptureFixture, garbage: bytes) -> None:
+        with TlsWire(hello) as wire:
+            answer = wire.send(garbage)
+            assert wire.closed
+            assert answer[:1] in (b"", b"\x15"), "an alert (RFC 8446 §5.1)"
+            wire.send(b"more" * 100)
+            wire.advance(3)
+            assert wire.transport.closed, "it does not linger for ever"
+        [line] = self.lines(caplog)
+        assert line.startswith("closed a connection of ('127.0.0.1', 54321): the TLS handshake failed: ")
+
+    def test_plain_http_is_told_in_its_own_words(self, caplog: pytest.LogCaptureFixture) -> None:
+        with TlsWire(hello) as wire:
+            answer = wire.send(GET)
+            assert answer.startswith(b"HTTP/1.0 400 Bad Request\r\n")
+            assert answer.endswith(b"this port speaks HTTPS\n")
+            assert wire.closed
+            wire.send_eof()
+        [line] = self.lines(caplog)
+        assert line.endswith("the TLS handshake failed: http request")
+
+    @pytest.mark.parametrize("begun", [0, 1, 100])
+    def test_one_that_is_not_completed_is_closed_in_time(self, caplog: pytest.LogCaptureFixture, begun: int) -> None:
+        with TlsWire(hello, limits=Limits(header_timeout=5.0)) as wire:
+            with pytest.raises(ssl.SSLWantReadError):
+                wire.client.do_handshake()
+            wire.send(wire.there.read()[:begun])
+            wire.advance(4)
+            assert not wire.closed
+            wire.advance(1)
+            assert wire.closed
+        [line] = self.lines(caplog)
+        assert line.endswith("its TLS handshake was not complete in time")
+
+    def test_dribbling_makes_no_difference(self) -> None:
+        with TlsWire(hello, limits=Limits(header_timeout=5.0)) as wire:
+            with pytest.raises(ssl.SSLWantReadError):
+                wire.client.do_handshake()
+            for byte in wire.there.read()[:5]:
+                wire.send(bytes([byte]))
+                wire.advance(1)
+            assert wire.closed
+
+    def test_who_leaves_is_not_waited_for(self, caplog: pytest.LogCaptureFixture) -> None:
+        with TlsWire(hello) as wire:
+            wire.send_eof()
+            assert wire.transport.closed
+        assert self.lines(caplog)[0].endswith("it has left during the TLS handshake")
+
+    @pytest.mark.parametrize("identity", [CONTEXTS, SEVERAL], ids=["one certificate", "several"])
+    def test_a_name_that_is_not_ascii_writes_no_traceback(
+        self, identity: Contexts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        raised: list[Any] = []
+        monkeypatch.setattr(sys, "unraisablehook", raised.append)
+        with TlsWire(hello, identity=identity) as wire:
+            with pytest.raises(ssl.SSLWantReadError):
+                wire.client.do_handshake()
+            hello_with_name = wire.there.read()
+            assert b"a.example" in hello_with_name
+            wire.send(hello_with_name.replace(b"a.example", b"\xff\xfe\xfd\xfcmple"))
+            wire.send_eof()
+        assert raised == []
+        assert sys.unraisablehook == raised.append
+
+    def test_a_bad_client_certificate_is_told_in_words(self, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+        foreign = Authority("stranger").issue("eve", client=True)
+        contexts = Contexts(Tls("main", (PAIR,), client_auth="required", client_ca=AUTHORITY.pem))
+        context = AUTHORITY.client_context(foreign, tmp_path)
+        with TlsWire(hello, identity=contexts, context=context) as wire:
+            wire.shake()
+            with pytest.raises(ssl.SSLError, match="ALERT_UNKNOWN_CA"):
+                wire.ask(GET)
+            assert wire.transport.eof, "our end is closed, theirs is read until they have seen why"
+            wire.advance(3)
+            assert wire.transport.closed
+        [line] = self.lines(caplog)
+        assert line.endswith("the TLS handshake failed: unable to get local issuer certificate")
+
+
+class TestBounds:
+    def test_a_handshake_counts_as_a_connection(self) -> None:
+        with TlsWire(hello, limits=Limits(connections=1)) as wire:
+            first = wire.transport
+            assert len(wire.service.connections) == 1
+            wire.connect()
+            assert wire.transport.closed
+            assert wire.received() == b"", "to say more would take a handshake"
+            assert not first.closed
+            assert wire.service.turned_away == 0
+            first.abort()
+            wire.connect()
+            assert wire.shake().ask(GET).startswith(b"HTTP/1.1 200 OK")
+
+    def test_a_drain_leaves_a_handshake_its_time_and_asks_for_no_second_request(self) -> None:
+        with TlsWire(hello) as wire:
+            with pytest.raises(ssl.SSLWantReadError):
+                wire.client.do_handshake()
+            wire.exchange()
+            wire.drain()
+            wire.advance(2)
+            assert not wire.closed
+            assert b"connection: close\r\n" in wire.shake().ask(GET)
+            assert wire.closed
+
+    def test_a_drain_does_not_wait_for_one_that_has_not_begun(self) -> None:
+        with TlsWire(hello) as wire:
+            wire.drain()
+            wire.advance(2)
+            assert wire.closed
+
+    def test_a_peer_that_wants_replies_and_reads_none_is_cut(self) -> None:
+        # A KeyUpdate that asks for another one (RFC 8446 §4.6.3) is answered by OpenSSL without our being asked;
+        # what is tested is the transport's part, because Python's clients cannot send one.
+        with TlsWire(hello) as wire:
+            wire.shake()
+            layer = wire.transport._connection
+            wire.transport.room = 0
+            layer.pause_writing()
+            for _ in range(200):
+                layer._object.write(b"x" * 100)
+                layer._reply()
+            assert wire.closed
+
+
+class TestTraffic:
+    def test_large_bodies_go_both_ways(self) -> None:
+        body = os.urandom(3_000_000)
+        with TlsWire(echo) as wire:
+            wire.shake()
+            wire.client.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body))
+            sent = 0
+            while sent < len(body):
+                sent += wire.client.write(body[sent : sent + 500_000])
+            answer = wire.answer()
+            assert answer.endswith(body)
+
+    def test_nothing_is_handed_on_while_reading_is_paused(self) -> None:
+        manual = Manual()
+        with TlsWire(manual) as wire:
+            wire.shake()
+            body = os.urandom(2_000_000)
+            wire.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body))
+            sent = 0
+            while sent < len(body):
+                sent += wire.client.write(body[sent : sent + 100_000])
+                wire.exchange()
+            assert not wire.transport.reading
+            received = b""
+            while len(received) < len(body):
+                task = wire.run(manual.call.receive())
+                received += task.result()["body"]
+            assert received == body
+
+    def test_pipelined_requests_in_one_record_are_answered_in_order(self) -> None:
+        with TlsWire(echo) as wire:
+            answer = wire.shake().ask(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n for n in range(5)))
+            assert [answer.count(b"\r\n\r\n/%d" % n) for n in range(5)] == [1] * 5
+
+    def test_a_file_is_never_sent_in_the_clear(self, tmp_path: Path) -> None:
+        file = tmp_path / "file"
+        file.write_bytes(os.urandom(300_000))
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            headers = [(b"content-length", b"300000")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.pathsend", "path": str(file)})
+
+        with TlsWire(application) as wire:
+            assert wire.shake().ask(GET).endswith(file.read_bytes())
+
+
+class TestEnds:
+    def test_ours_says_so_and_lingers(self) -> None:
+        with TlsWire(hello) as wire:
+            answer = wire.shake().ask(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 9\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200 OK")
+            assert wire.client.read(1) == b"", "close_notify has come (RFC 8446 §6.1)"
+            assert wire.transport.eof
+            assert not wire.transport.closed
+            wire.transport.deliver(b"anything at all")
+            wire.advance(3)
+            assert wire.transport.closed
+
+    @pytest.mark.parametrize("politely", [True, False])
+    def test_theirs_ends_an_idle_connection(self, politely: bool) -> None:
+        with TlsWire(hello) as wire:
+            wire.shake().ask(GET)
+            if politely:
+                with pytest.raises(ssl.SSLWantReadError):
+                    wire.client.unwrap()
+                wire.exchange()
+                assert wire.transport.closed
+            else:
+                wire.send_eof()
+                assert wire.transport.closed
+
+    @pytest.mark.parametrize("politely", [True, False])
+    def test_after_their_half_what_was_asked_for_is_still_answered(self, politely: bool) -> None:
+        manual = Manual()
+        with TlsWire(manual) as wire:
+            wire.shake().ask(GET)
+            if politely:
+                with pytest.raises(ssl.SSLWantReadError):
+                    wire.client.unwrap()
+                wire.exchange()
+            wire.send_eof()
+            headers = [(b"content-length", b"2")]
+            wire.run(manual.call.send({"type": "http.response.start", "status": 200, "headers": headers}))
+            wire.run(manual.call.send({"type": "http.response.body", "body": b"ok"}))
+            wire.back.write(wire.received())
+            if not politely:  # OpenSSL reads nothing more after it has said goodbye
+                assert wire.answer().endswith(b"\r\n\r\nok")
+            assert wire.closed
+
+    def test_a_broken_record_ends_it_with_an_alert(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.DEBUG)
+        with TlsWire(hello) as wire:
+            wire.shake().ask(GET)
+            wire.client.write(GET)
+            record = bytearray(wire.there.read())
+            record[-1] ^= 1
+            wire.back.write(wire.send(bytes(record)))
+            assert wire.transport.closed
+            with pytest.raises(ssl.SSLError, match="ALERT_BAD_RECORD_MAC"):
+                wire.client.read(1)
+        assert [one.getMessage() for one in caplog.records][-1].startswith("cut a connection: what came over TLS is")
+
+    def test_plain_bytes_behind_a_handshake_are_no_request(self) -> None:
+        recorder = Recorder()
+        with TlsWire(recorder) as wire:
+            wire.shake()
+            wire.send(GET)
+            assert wire.transport.closed
+        assert recorder.scopes == []
+
+    def test_a_lost_connection_is_told(self) -> None:
+        manual = Manual()
+        with TlsWire(manual) as wire:
+            wire.shake().ask(GET)
+            wire.lose()
+            assert wire.run(manual.call.receive()).result()["type"] in ("http.request", "http.disconnect")
+
+
+class TestBehindAProxyHeader:
+    def test_the_header_comes_first_and_tls_after_it(self) -> None:
+        recorder = Recorder()
+        with TlsWire(recorder, proxy=True) as wire:
+            wire.send(PROXY)
+            wire.shake().ask(GET)
+        [scope] = recorder.scopes
+        assert (scope["client"], scope["scheme"]) == (("203.0.113.9", 41234), "https")
+        assert scope["extensions"]["tls"]["tls_version"] == 0x0304
+
+    def test_both_may_come_in_one_piece(self) -> None:
+        recorder = Recorder()
+        with TlsWire(recorder, proxy=True) as wire:
+            with pytest.raises(ssl.SSLWantReadError):
+                wire.client.do_handshake()
+            wire.back.write(wire.send(PROXY + wire.there.read()))
+            wire.shake().ask(GET)
+        assert len(recorder.scopes) == 1
+
+    def test_without_a_header_there_is_no_handshake(self) -> None:
+        with TlsWire(hello, proxy=True) as wire:
+            with pytest.raises(ssl.SSLWantReadError):
+                wire.client.do_handshake()
+            assert wire.send(wire.there.read()) == b""
+            assert wire.closed
+
+    def test_all_of_it_has_one_deadline(self) -> None:
+        with TlsWire(hello, proxy=True, limits=Limits(header_timeout=5.0)) as wire:
+            wire.advance(3)
+            wire.send(PROXY)
+            wire.advance(2)
+            assert wire.closed
+
+
+class TestTheClientsCertificate:
+    def scope(self, certificate: Issued, folder: Path, version: ssl.TLSVersion) -> Any:
+        recorder = Recorder()
+        contexts = Contexts(Tls("main", (PAIR,), client_auth="required", client_ca=AUTHORITY.pem))
+        context = AUTHORITY.client_context(certificate, folder)
+        context.maximum_version = version
+        with TlsWire(recorder, identity=contexts, context=context) as wire:
+            wire.shake().ask(GET)
+        return recorder.scopes[0]["extensions"]["tls"]
+
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    def test_is_in_the_scope(self, tmp_path: Path, version: ssl.TLSVersion) -> None:
+        alice = AUTHORITY.issue("alice", client=True)
+        extension = self.scope(alice, tmp_path, version)
+        assert extension["client_cert_name"] == "CN=alice"
+        assert next(iter(extension["client_cert_chain"])) == alice.cert
+        assert extension["client_cert_error"] is None
+
+
+class TestDistinguishedNames:
+    """RFC 4514 §2 and §4."""
+
+    @pytest.mark.parametrize(
+        ("subject", "expected"),
+        [
+            (((("domainComponent", "net"),), (("domainComponent", "example"),), (("userId", "jsmith"),)),
+             "UID=jsmith,DC=example,DC=net"),
+            (((("domainComponent", "net"),), (("organizationalUnitName", "Sales"), ("commonName", "J.  Smith"))),
+             "OU=Sales+CN=J.  Smith,DC=net"),
+            (((("commonName", 'James "Jim" Smith, III'),),), 'CN=James \\"Jim\\" Smith\\, III'),
+            (((("commonName", "#a <b>;c\\ "),),), "CN=\\#a \\<b\\>\\;c\\\\\\ "),
+            (((("commonName", " "),),), "CN=\\ "),
+            (((("commonName", "Lučić"),),), "CN=Lučić"),
+            (((("commonName", "a\0b"),),), "CN=a\\00b"),
+            (((("1.3.6.1.4.1.1466.0", "Hi"),),), "1.3.6.1.4.1.1466.0=#0c024869"),
+            (((("serialNumber", "7"),),), "serialNumber=7"),
+            ((), ""),
+        ],
+    )  # fmt: skip
+    def test_are_written_as_ldap_writes_them(self, subject: Any, expected: str) -> None:
+        assert distinguished_name(subject) == expected

@@ -1,0 +1,45 @@
+"""Masking (RFC 6455 §5.3): both ways of it are the XOR that the RFC has, byte by byte."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serverd.protocol.masking import unmask, unmask_slowly
+
+EVERY_WAY = pytest.mark.parametrize("way", [unmask, unmask_slowly], ids=["unmask", "unmask_slowly"])
+Way = Callable[[bytes, bytes], bytes]
+MASKS = st.binary(min_size=4, max_size=4)
+
+
+def by_the_rfc(data: bytes, mask: bytes) -> bytes:
+    """Return `transformed-octet-i = original-octet-i XOR masking-key-octet-(i MOD 4)`."""
+    return bytes(byte ^ key for byte, key in zip(data, itertools.cycle(mask), strict=False))
+
+
+@EVERY_WAY
+class TestUnmask:
+    def test_the_masked_hello_of_the_rfc_is_hello(self, way: Way) -> None:
+        assert way(bytes.fromhex("7f9f4d5158"), bytes.fromhex("37fa213d")) == b"Hello"  # RFC 6455 §5.7
+
+    @given(data=st.binary(max_size=70), mask=MASKS)
+    def test_it_is_that_of_the_rfc(self, way: Way, data: bytes, mask: bytes) -> None:
+        assert way(data, mask) == by_the_rfc(data, mask)
+
+    # Around the widths that a C implementation takes at a time: 8, 16, 32 and 64 bytes.
+    @pytest.mark.parametrize("size", [0, 1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65, 125, 126, 65535, 65536, 100_001])
+    def test_it_is_that_of_the_rfc_at_every_size(self, way: Way, size: int) -> None:
+        data = bytes(number * 7 % 251 for number in range(size))
+        for mask in (b"\x00\x00\x00\x00", b"\xff\xff\xff\xff", b"\x80\x01\x7f\x00"):
+            assert way(data, mask) == by_the_rfc(data, mask)
+
+    @given(data=st.binary(max_size=70), mask=MASKS)
+    def test_twice_is_not_at_all(self, way: Way, data: bytes, mask: bytes) -> None:
+        assert way(way(data, mask), mask) == data
+
+    def test_the_result_is_bytes(self, way: Way) -> None:
+        assert type(way(b"abcdef", b"\x01\x02\x03\x04")) is bytes
