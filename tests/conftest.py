@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,9 +37,16 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 
 def pytest_collection_finish() -> None:
-    """Take what collecting has made out of sight of the garbage collector: nothing of it goes."""
+    """Prepare the process that has collected tests, and will run them.
+
+    Nothing that collecting has made goes: the garbage collector need not look at it. And from now on nobody writes
+    compiled code: Python takes a module for unchanged whose file has the same size and was written in the same second,
+    as tests do that change an application. What has been imported until now is compiled.
+    """
     gc.collect()
     gc.freeze()
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -54,7 +54,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
 }
 
-TOP = ("cli", "dev", "__main__", "__init__")
+TOP = ("cli", "console", "dev", "__main__", "__init__")
 """May import anything and are imported by nobody; `serverd/__init__` holds the version and imports nothing."""
 
 FORBIDDEN: dict[str, tuple[str, ...]] = {
@@ -68,13 +68,14 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
 
 OWNED_IMPORTS: dict[str, tuple[str, ...]] = {
     # Who may import what is heavy, foreign or powerful.
-    "click": ("cli",),
+    "click": ("cli", "console"),
     "h11": ("protocol.http1_h11",),
     "httptools": ("protocol.http1_httptools",),
     "pydantic": ("config",),
     "subprocess": ("supervisor.spawn",),
     "multiprocessing": (),
     "tomli": ("config",),
+    "trustme": ("dev",),
     "tomllib": (),  # tomli knows TOML 1.1
     "uvloop": ("worker",),
     "watchfiles": ("dev",),

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import io
 import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
+
+from serverd.console import OutputError, abandon, prepare_streams, say, show
 
 if TYPE_CHECKING:
     from serverd.control.client import ControlClient
@@ -56,22 +57,6 @@ def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
     context.exit()
 
 
-def _prepare_streams() -> None:
-    """Open /dev/null in the place of a standard stream that is closed: the next file would take its number."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)
-    os.close(fd)
-    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
-    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # an application may have a name that the locale cannot write
-            stream.reconfigure(errors="backslashreplace")
-
-
-class _OutputError(OSError):
-    """What was to be shown could not be written; with the arguments of the error that said so."""
-
-
 class _Group(click.Group):
     """The command with its subcommands; says what an unknown one may have been meant to be."""
 
@@ -79,9 +64,9 @@ class _Group(click.Group):
         """Run the command and end the process, with a line and no traceback when standard output fails."""
         try:
             return super().main(*args, **options)
-        except OSError as error:  # of `_show`, or of click, which shows help itself; a closed pipe it leaves quietly
-            _abandon(sys.stdout)
-            _say(f"serverd: standard output cannot be written: {error.strerror}\n")
+        except OSError as error:  # of `show`, or of click, which shows help itself; a closed pipe it leaves quietly
+            abandon(sys.stdout)
+            say(f"serverd: standard output cannot be written: {error.strerror}\n")
             sys.exit(EXIT_OUTPUT)
 
     def resolve_command(
@@ -163,7 +148,7 @@ def main(context: click.Context, path: str, take_over: int | None) -> None:
     Exit codes: 0 stopped, or done, as asked, 2 wrong usage, 3 the configuration, a listener's address or an
     application does not allow it, or no server answers, 1 standard output fails, or a bug of serverd.
     """
-    _prepare_streams()
+    prepare_streams()
     if context.invoked_subcommand is None:
         _serve(path, take_over)
     if take_over is not None:
@@ -250,6 +235,23 @@ def upgrade(path: str, socket: str | None, timeout: int | None) -> None:
     _ask(path, socket, lambda client: commands.upgrade(client, timeout=timeout))
 
 
+@main.command("dev-cert")
+@click.argument("names", nargs=-1)
+@click.option("--directory", default=".", show_default=True, help="Where to write the files.")
+def dev_cert(names: tuple[str, ...], directory: str) -> None:
+    """Write a certificate for development.
+
+    For NAMES (localhost by default), from a local authority that is made with it and used again.
+    """
+    from serverd.dev import make_certificate
+
+    def make() -> int:
+        show(make_certificate(directory, names))
+        return 0
+
+    _finish(make)
+
+
 def _ask(path: str, socket: str | None, question: Callable[[ControlClient], Outcome]) -> NoReturn:
     def ask() -> int:
         with _connect(path, socket) as client:
@@ -269,33 +271,9 @@ def _connect(path: str, socket: str | None) -> ControlClient:
 
 
 def _write(outcome: Outcome) -> int:
-    _show(outcome.out)
-    _say(outcome.err)
+    show(outcome.out)
+    say(outcome.err)
     return outcome.code
-
-
-def _show(text: str) -> None:
-    """Write to standard output; raises _OutputError when that fails."""
-    try:
-        click.echo(text, nl=False)
-    except OSError as error:
-        raise _OutputError(*error.args) from error
-
-
-def _say(text: str) -> None:
-    """Write to standard error; when that fails there is nowhere to say so, and the exit code has to do."""
-    try:
-        click.echo(text, nl=False, err=True)
-    except OSError:
-        _abandon(sys.stderr)
-
-
-def _abandon(stream: TextIO) -> None:
-    """Let what `stream` still holds go nowhere: Python would fail once more when it writes it at the very end."""
-    with contextlib.suppress(OSError, ValueError):  # it may have no descriptor, or be closed
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())
-        os.close(null)
 
 
 def _redraw(outcome: Outcome, *, as_json: bool) -> None:
@@ -304,7 +282,7 @@ def _redraw(outcome: Outcome, *, as_json: bool) -> None:
         _write(outcome)
         return
     lines = (outcome.out + outcome.err).replace("\n", f"{_CUT_LINE}\n")
-    _show(f"{_HOME}{lines}{_CUT_SCREEN}")
+    show(f"{_HOME}{lines}{_CUT_SCREEN}")
 
 
 def _finish(command: Callable[[], int]) -> NoReturn:
@@ -315,12 +293,12 @@ def _finish(command: Callable[[], int]) -> NoReturn:
     try:
         code = command()
     except OperatorError as error:
-        _say(f"serverd: {escape(str(error))}\n")
+        say(f"serverd: {escape(str(error))}\n")
         code = error.exit_code
     except KeyboardInterrupt:
-        _say("serverd: not waiting any longer; what was asked goes on\n")
+        say("serverd: not waiting any longer; what was asked goes on\n")
         code = EXIT_INTERRUPTED
-    except _OutputError:  # `_Group.main` says it
+    except OutputError:  # `_Group.main` says it
         raise
     except Exception:
         code = _report_bug()
@@ -329,5 +307,5 @@ def _finish(command: Callable[[], int]) -> NoReturn:
 
 def _report_bug() -> int:
     traceback.print_exc()
-    _say("serverd: this is a bug of serverd, please report it with the lines above\n")
+    say("serverd: this is a bug of serverd, please report it with the lines above\n")
     return EXIT_BUG

@@ -215,6 +215,7 @@ class Mount:
     hosts: tuple[str, ...]  # lower case; "name", "*.name"; empty: any
     listeners: tuple[str, ...]  # names, never empty: "all" is already spelled out
     target: Target
+    headers: tuple[tuple[str, str], ...] = ()  # of every response that has none of the name; names in lower case
     trace: bool = False  # TRACE reaches the application
     source: str = ""
 

@@ -70,7 +70,7 @@ class Sent:
 @pytest.mark.parametrize("bodiless", [False, True], ids=["GET", "HEAD"])
 def test_the_500_has_a_length_and_to_head_no_body(bodiless: bool) -> None:
     sent = Sent()
-    send_error(sent, 500, bodiless=bodiless)  # type: ignore[arg-type]
+    send_error(sent, 500, [], bodiless=bodiless)  # type: ignore[arg-type]
     (_, status, fields, end), *bodies = sent.calls
     assert (status, end) == (500, bodiless)
     if not bodiless:

@@ -40,7 +40,7 @@ def test_the_help_loads_nothing_that_a_server_needs() -> None:
         "print([name for name in sys.modules if name.startswith('serverd.') or name in {'pydantic', 'socket'}])\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.splitlines()[-1] == "['serverd.cli']"
+    assert done.stdout.splitlines()[-1] == "['serverd.console', 'serverd.cli']"
 
 
 @pytest.mark.parametrize("arguments", [("--nonsense",), ("-c",), ("word",), ("status", "now"), ("scale",)])

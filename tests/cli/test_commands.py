@@ -152,7 +152,7 @@ def test_a_path_in_a_message_cannot_forge_lines(tmp_path: Path) -> None:
     [
         (["relaod"], 'there is no command "relaod" (did you mean "reload"?)'),
         (["server.toml"], 'there is no command "server.toml" (did you mean "serverd -c server.toml"?)'),
-        (["xyz"], 'there is no command "xyz" (expected one of reload, scale, status, stop, upgrade)'),
+        (["xyz"], 'there is no command "xyz" (expected one of dev-cert, reload, scale, status, stop, upgrade)'),
         (["scale"], "Missing argument 'N'."),
         (["scale", "0"], "Invalid value for 'N': 0 is not in the range 1<=x<=1024."),
         (["scale", "many"], "Invalid value for 'N': 'many' is not a valid integer range."),
@@ -320,4 +320,4 @@ def test_the_group_has_the_commands_that_the_server_understands() -> None:
     from serverd.control.requests import COMMANDS
 
     assert isinstance(cli.main, click.Group)
-    assert set(cli.main.commands) == set(COMMANDS)
+    assert set(cli.main.commands) == {*COMMANDS, "dev-cert"}  # which asks no server

@@ -93,7 +93,14 @@ SOUND: dict[str, Any] = {
         }
     },
     "mounts": [
-        {"path": "/shop", "app": "shop", "root_path": "/x", "strip_prefix": True, "trace": True},
+        {
+            "path": "/shop",
+            "app": "shop",
+            "root_path": "/x",
+            "strip_prefix": True,
+            "trace": True,
+            "headers": {"X-A": "1"},
+        },
         {"path": "/shop", "app": "shop", "hosts": ["a.example", "*.b.example"], "listeners": ["web", "api"]},
         {"path": "/old", "redirect": "https://{host}{uri}", "listeners": ["api"]},
         {"path": "/old", "listeners": ["web"], "respond": {"status": 404, "body": "x", "headers": {"x-a": "1"}}},
@@ -143,7 +150,7 @@ def changed(value: Any, path: Path, rename: str | None, to: Any) -> Any:
 
 ALL = list(paths(SOUND))
 NAMES = {("listeners", "web"), ("listeners", "api"), ("apps", "shop")}
-FREE = {"OWN", "SAME", "x-a"}
+FREE = {"OWN", "SAME", "x-a", "X-A"}
 KEYS = [path for path in ALL if isinstance(path[-1], str) and path not in NAMES and path[-1] not in FREE]
 
 

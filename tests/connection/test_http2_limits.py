@@ -98,9 +98,8 @@ class TestSizes:
         recorder = Recorder()
         with Http2Wire(recorder, Limits(body_size=10)) as wire:
             answer = wire.request("POST", fields=[(b"content-length", b"11")], end=False)
-            assert answer.outcome == (413, b"Content Too Large: body larger than limits.body_size\n", True) or (
-                answer.status == 413
-            )
+            assert (answer.status, answer.ended) == (413, True)
+            assert answer.body.endswith(b": body larger than limits.body_size\n")
             assert answer.reset == ErrorCode.NO_ERROR
             assert wire.request("POST", body=b"x" * 10).status == 200
         assert recorder.bodies == [b"x" * 10]
@@ -146,7 +145,7 @@ class TestSizes:
         ("path", "fields", "status"),
         [
             ("/" + "a" * 200, [], 414),
-            ("/", [(b"x", b"y" * 2000)], 431),
+            ("/", [(b"x", b"y" * 1200)], 431),
             ("/", [(b"x-%d" % number, b"y") for number in range(20)], 431),
         ],
     )
@@ -172,9 +171,9 @@ def floods() -> list[Any]:
             id="made you reset by DATA behind the end (CVE-2025-8671)",
         ),
         pytest.param(
-            lambda n: frame(1, 5, 2 * n + 1, GET) + frame(2, 0, 2 * n + 1, bytes(4)),
+            lambda n: frame(1, 5, 2 * n + 1, GET) + window_update(2 * n + 1, 2**31 - 1),
             1000,
-            id="made you reset by PRIORITY (CVE-2025-8671)",
+            id="made you reset by a window too large (CVE-2025-8671)",
         ),
         pytest.param(lambda n: frame(1, 5, 2 * n + 1, GET + b"\x00\x01X\x00"), 1000, id="malformed requests"),
         pytest.param(lambda n: frame(4), 2000, id="SETTINGS (CVE-2019-9515)"),
@@ -226,7 +225,7 @@ class TestFloods:
             finally:
                 tracemalloc.stop()
             assert peak < 1_000_000
-            assert (sent[-1].kind, sent[-1].code) == (GOAWAY, ErrorCode.ENHANCE_YOUR_CALM) or sent[0].kind == 1
+            assert (sent[-1].kind, sent[-1].code) == (GOAWAY, ErrorCode.ENHANCE_YOUR_CALM)
 
 
 class TestMemory:

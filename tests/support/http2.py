@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from h2.config import H2Configuration
-from h2.connection import H2Connection
+from h2.connection import ConnectionInputs, ConnectionState, H2Connection, H2ConnectionStateMachine
 from h2.events import (
     ConnectionTerminated,
     DataReceived,
@@ -25,6 +25,9 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.settings import SettingCodes, Settings
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+from websockets.frames import Frame, Opcode
+from websockets.protocol import OPEN, Protocol, Side
 
 from serverd.asgi.scope import Endpoint
 from serverd.connection.http2 import Http2Connection
@@ -32,9 +35,14 @@ from serverd.generation import Limits
 from tests.support.applications import Call, Manual
 from tests.support.wire import Wire
 
-__all__ = ["Answer", "Http2Wire", "ManualWire", "with_http2"]
+__all__ = ["Answer", "Http2Peer", "Http2Wire", "ManualWire", "Tunnel", "TunnelWire", "with_http2"]
 
 Fields = list[tuple[bytes, bytes]]
+
+# The library takes the first GOAWAY for the end of everything (its issue 1181); a client goes on with what is open (RFC
+# 9113 §6.8).
+_GOAWAY = (ConnectionState.CLIENT_OPEN, ConnectionInputs.RECV_GOAWAY)
+_TRANSITIONS = {**H2ConnectionStateMachine._transitions, _GOAWAY: (None, ConnectionState.CLIENT_OPEN)}
 
 
 @dataclass
@@ -68,7 +76,86 @@ class Answer:
         return body
 
 
-class Http2Wire(Wire):
+class Http2Peer:
+    """A client on the `h2` library, and what it has received; how its bytes are carried is another's business."""
+
+    client: H2Connection
+    answers: dict[int, Answer]
+    reads = True  # give windows back
+
+    def begin(self, settings: dict[int, int] | None = None) -> None:
+        """Begin another connection; `settings` are the client's."""
+        self.client = H2Connection(H2Configuration(client_side=True, header_encoding=None))
+        values = {SettingCodes.ENABLE_PUSH: 0, **(settings or {})}
+        self.client.local_settings = Settings(client=True, initial_values=values)
+        self.client.state_machine._transitions = _TRANSITIONS
+        self.client.initiate_connection()
+        self.answers = {}
+        self.events: list[Event] = []
+        self.goaways: list[tuple[int, int]] = []  # the last stream and the code of each
+        self.pongs: list[bytes] = []
+        self.raw = b""  # all that the server has sent
+
+    def open(
+        self, method: str = "GET", path: str = "/", fields: Iterable[tuple[bytes, bytes]] = (), *, end: bool = True
+    ) -> Answer:
+        """Begin a request, which is sent with what else there is."""
+        answer = Answer(self.client.get_next_available_stream_id())
+        self.answers[answer.id] = answer
+        pseudo = [
+            (b":method", method.encode()),
+            (b":scheme", b"http"),
+            (b":authority", b"a"),
+            (b":path", path.encode()),
+        ]
+        self.client.send_headers(answer.id, [*pseudo, *fields], end_stream=end)
+        return answer
+
+    def allowed(self, answer: Answer, body: bytes) -> int:
+        """Return how many bytes of a body may be sent in one frame."""
+        window = self.client.local_flow_control_window(answer.id)
+        return min(window, self.client.max_outbound_frame_size, len(body))
+
+    def hear(self, sent: bytes) -> list[Event]:
+        """Let the client read what the server has sent."""
+        self.raw += sent
+        events: list[Event] = self.client.receive_data(sent)
+        for event in events:
+            self._on_event(event)
+        self.events += events
+        return events
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, PingAckReceived):
+            self.pongs.append(event.ping_data)
+        elif isinstance(event, ConnectionTerminated):
+            assert event.last_stream_id is not None
+            self.goaways.append((event.last_stream_id, int(event.error_code or 0)))
+        answer = self.answers.get(getattr(event, "stream_id", None) or 0)
+        if answer is None:
+            return
+        if isinstance(event, InformationalResponseReceived):
+            status, *fields = _fields(event.headers)
+            answer.informational.append((int(status[1]), fields))
+        elif isinstance(event, ResponseReceived):
+            status, *answer.fields = _fields(event.headers)
+            answer.status = int(status[1])
+        elif isinstance(event, TrailersReceived):
+            answer.trailers = _fields(event.headers)
+        elif isinstance(event, DataReceived):
+            answer.body += event.data or b""
+            answer.parts += 1
+            if self.reads and event.flow_controlled_length:
+                self.client.acknowledge_received_data(event.flow_controlled_length, answer.id)
+        elif isinstance(event, StreamEnded):
+            answer.ended = True
+        elif isinstance(event, StreamReset):
+            answer.reset = int(event.error_code or 0)
+        elif isinstance(event, WindowUpdated):
+            answer.granted += event.delta or 0
+
+
+class Http2Wire(Http2Peer, Wire):
     """One HTTP/2 connection to an application, in memory."""
 
     def __init__(
@@ -80,22 +167,14 @@ class Http2Wire(Wire):
         reads: bool = True,
     ) -> None:
         """Connect; `settings` are the client's, and only a client that `reads` gives its windows back."""
-        self.settings = settings or {}
+        self.settings = settings
         self.reads = reads
         super().__init__(application, limits=limits, ends=ends)
 
     def connect(self) -> None:
         """Open another connection and greet; the one before is left to itself."""
         super().connect()
-        self.client = H2Connection(H2Configuration(client_side=True, header_encoding=None))
-        values = {SettingCodes.ENABLE_PUSH: 0, **self.settings}
-        self.client.local_settings = Settings(client=True, initial_values=values)
-        self.client.initiate_connection()
-        self.answers: dict[int, Answer] = {}
-        self.events: list[Event] = []
-        self.goaways: list[tuple[int, int]] = []  # the last stream and the code of each
-        self.pongs: list[bytes] = []
-        self.raw = b""  # all that the server has sent
+        self.begin(self.settings)
         self.greet()
 
     def greet(self) -> None:
@@ -103,21 +182,6 @@ class Http2Wire(Wire):
         self.exchange()
 
     # The client's side.
-
-    def open(
-        self, method: str = "GET", path: str = "/", fields: Iterable[tuple[bytes, bytes]] = (), *, end: bool = True
-    ) -> Answer:
-        """Begin a request and send it with what else there is when `exchange` is called."""
-        answer = Answer(self.client.get_next_available_stream_id())
-        self.answers[answer.id] = answer
-        pseudo = [
-            (b":method", method.encode()),
-            (b":scheme", b"http"),
-            (b":authority", b"a"),
-            (b":path", path.encode()),
-        ]
-        self.client.send_headers(answer.id, [*pseudo, *fields], end_stream=end)
-        return answer
 
     def request(
         self,
@@ -138,8 +202,7 @@ class Http2Wire(Wire):
     def upload(self, answer: Answer, body: bytes, end: bool = True) -> bytes:
         """Send a part of a body as far as the windows allow; return the rest."""
         while True:
-            window = self.client.local_flow_control_window(answer.id)
-            size = min(window, self.client.max_outbound_frame_size, len(body))
+            size = self.allowed(answer, body)
             is_last = size == len(body)
             if not size and not is_last:
                 return body
@@ -181,44 +244,6 @@ class Http2Wire(Wire):
                 return happened
             happened += self.hear(sent)
 
-    def hear(self, sent: bytes) -> list[Event]:
-        """Let the client read what the server has sent."""
-        self.raw += sent
-        events: list[Event] = self.client.receive_data(sent)
-        for event in events:
-            self._on_event(event)
-        self.events += events
-        return events
-
-    def _on_event(self, event: Event) -> None:
-        if isinstance(event, PingAckReceived):
-            self.pongs.append(event.ping_data)
-        elif isinstance(event, ConnectionTerminated):
-            assert event.last_stream_id is not None
-            self.goaways.append((event.last_stream_id, int(event.error_code or 0)))
-        answer = self.answers.get(getattr(event, "stream_id", None) or 0)
-        if answer is None:
-            return
-        if isinstance(event, InformationalResponseReceived):
-            status, *fields = _fields(event.headers)
-            answer.informational.append((int(status[1]), fields))
-        elif isinstance(event, ResponseReceived):
-            status, *answer.fields = _fields(event.headers)
-            answer.status = int(status[1])
-        elif isinstance(event, TrailersReceived):
-            answer.trailers = _fields(event.headers)
-        elif isinstance(event, DataReceived):
-            answer.body += event.data or b""
-            answer.parts += 1
-            if self.reads and event.flow_controlled_length:
-                self.client.acknowledge_received_data(event.flow_controlled_length, answer.id)
-        elif isinstance(event, StreamEnded):
-            answer.ended = True
-        elif isinstance(event, StreamReset):
-            answer.reset = int(event.error_code or 0)
-        elif isinstance(event, WindowUpdated):
-            answer.granted += event.delta or 0
-
     def read(self, answer: Answer, count: int) -> None:
         """Give back `count` bytes of the windows of a client that does not do so by itself."""
         self.client.increment_flow_control_window(count, answer.id)
@@ -249,6 +274,11 @@ class Http2Wire(Wire):
 
     def drain(self) -> bytes:
         self.hear(super().drain())
+        self.exchange()
+        return b""
+
+    def send_eof(self) -> bytes:
+        self.hear(super().send_eof())
         self.exchange()
         return b""
 
@@ -294,3 +324,102 @@ def with_http2(limits: Limits | None = None, **values: Any) -> Limits:
     """Return limits with these of HTTP/2."""
     limits = limits or Limits()
     return replace(limits, http2=replace(limits.http2, **values))
+
+
+class Tunnel:
+    """A WebSocket client on one stream (RFC 8441): the `websockets` library's frames in DATA frames."""
+
+    def __init__(self, wire: Any, answer: Answer, deflate: bool = False) -> None:
+        """Begin on a stream that is open, of an `Http2Wire` or `Http2Client`."""
+        self.wire = wire
+        self.answer = answer
+        extensions = [ClientPerMessageDeflateFactory().process_response_params([], [])] if deflate else []
+        self.protocol = Protocol(Side.CLIENT, state=OPEN, max_size=None)
+        self.protocol.extensions = extensions
+        self.received: list[Frame] = []
+
+    def exchange(self) -> list[Frame]:
+        """Send what there is, answers included, and return the frames that the server has sent since the last call."""
+        heard = self.hear()
+        for data in self.protocol.data_to_send():
+            if data:
+                self.wire.upload(self.answer, data, end=False)
+        self.wire.exchange()
+        return heard + self.hear()
+
+    def hear(self) -> list[Frame]:
+        """Return the frames that the server has sent since the last call."""
+        data = self.answer.take()
+        if data:
+            self.protocol.receive_data(data)
+        frames = [event for event in self.protocol.events_received() if isinstance(event, Frame)]
+        assert self.protocol.parser_exc is None or isinstance(self.protocol.parser_exc, EOFError)
+        self.received += frames
+        return frames
+
+    def say(self, data: bytes | str) -> list[Frame]:
+        """Send a message; return what the server has sent."""
+        if isinstance(data, str):
+            self.protocol.send_text(data.encode())
+        else:
+            self.protocol.send_binary(data)
+        return self.exchange()
+
+    def ping(self, payload: bytes = b"ping") -> bool:
+        """Return whether a Ping is answered at once."""
+        self.protocol.send_ping(payload)
+        return any(frame.opcode is Opcode.PONG and frame.data == payload for frame in self.exchange())
+
+    def close(self, code: int = 1000, reason: str = "") -> list[Frame]:
+        """Send a Close; return what the server has sent."""
+        self.protocol.send_close(code, reason)
+        return self.exchange()
+
+    def end(self) -> None:
+        """End our half of the stream."""
+        self.wire.upload(self.answer, b"", end=True)
+        self.hear()
+
+    @property
+    def close_code(self) -> int | None:
+        """The code of the server's Close."""
+        self.hear()
+        return None if self.protocol.close_rcvd is None else int(self.protocol.close_rcvd.code)
+
+
+class TunnelWire(ManualWire):
+    """One HTTP/2 connection to an application that takes WebSockets, and in whose place the test acts."""
+
+    def __init__(self, limits: Limits | None = None, *, endpoint: dict[str, Any] | None = None, **more: Any) -> None:
+        """Connect, as `ManualWire` does."""
+        super().__init__(limits, endpoint={"takes_websocket": True, **(endpoint or {})}, **more)
+
+    def ask(self, *fields: tuple[bytes, bytes], path: str = "/chat", protocol: bytes | None = b"websocket") -> Answer:
+        """Ask for a tunnel, by an extended CONNECT when there is a `protocol`."""
+        more = [(b"sec-websocket-version", b"13"), *fields]
+        if protocol is not None:
+            more = [(b":protocol", protocol), *more]
+        return self.request("CONNECT", path, more, end=False)
+
+    def accept(self, *fields: tuple[bytes, bytes], deflate: bool = False, **message: Any) -> Tunnel:
+        """Open a session; `message`: more of `websocket.accept`."""
+        if deflate:
+            fields = (*fields, (b"sec-websocket-extensions", b"permessage-deflate"))
+        answer = self.ask(*fields)
+        assert self.receive() == {"type": "websocket.connect"}
+        self.tell("accept", **message)
+        assert answer.status == 200
+        return Tunnel(self, answer, deflate)
+
+    def receive(self, call: Call | None = None) -> dict[str, Any]:
+        """Return what the application receives next, which has to be there."""
+        task = self.run((call or self.call).receive())
+        assert task.done(), "nothing to receive"
+        message: dict[str, Any] = task.result()
+        return message
+
+    def tell(self, kind: str, call: Call | None = None, **message: Any) -> None:
+        """Let the application send `websocket.{kind}`."""
+        task = self.run((call or self.call).send({"type": f"websocket.{kind}", **message}))
+        assert task.done(), "send waits"
+        task.result()

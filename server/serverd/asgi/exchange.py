@@ -15,7 +15,7 @@ from collections.abc import Awaitable
 
 from serverd.asgi.cycle import Cycle
 from serverd.asgi.failure import send_error
-from serverd.asgi.fields import check_body, check_fields, check_trailers, left_after
+from serverd.asgi.fields import check_body, check_fields, check_trailers, left_after, missing_from
 from serverd.asgi.pathsend import open_regular
 from serverd.asgi.progress import BODILESS, BODY, COMPLETE, FILE, HEAD, START, TRAILERS, State
 from serverd.asgi.scope import Endpoint
@@ -121,7 +121,7 @@ class Exchange(Cycle):
             self._stream.abort()
             return
         self._complete()
-        send_error(self._stream, status, bodiless=self._head.method == "HEAD")
+        send_error(self._stream, status, self.endpoint.fields, bodiless=self._head.method == "HEAD")
 
     def _complete(self) -> None:
         """Note the end of the response: before the last write, because that may begin the next request."""
@@ -185,6 +185,8 @@ class Exchange(Cycle):
         if not isinstance(status, int) or not 200 <= status <= 599:
             raise ResponseError(f"status {status!r} is not a final status code: expected 200 to 599")
         self._fields, length = check_fields(message.get("headers", ()))
+        if self.endpoint.fields:
+            self._fields += missing_from(self._fields, self.endpoint.fields)
         self._status = status
         self._trailers = [] if message.get("trailers") else None
         if status in BODILESS:

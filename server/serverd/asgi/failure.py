@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from serverd.asgi.fields import missing_from
 from serverd.asgi.stream import Stream
 from serverd.errors import ClientDisconnected
 from serverd.protocol.head import Fields
@@ -14,11 +15,11 @@ from serverd.protocol.head import Fields
 __all__ = ["began_with_disconnect", "send_error"]
 
 
-def send_error(stream: Stream, status: int, *, bodiless: bool) -> None:
-    """Answer `status` with a plain sentence; `bodiless` to a HEAD request."""
+def send_error(stream: Stream, status: int, more: Fields, *, bodiless: bool) -> None:
+    """Answer `status` with a plain sentence and `more` fields; `bodiless` to a HEAD request."""
     body = f"{HTTPStatus(status).phrase}\n".encode()
     fields: Fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
-    stream.send_headers(status, fields, bodiless)
+    stream.send_headers(status, [*fields, *missing_from(fields, more)], bodiless)
     if not bodiless:
         stream.send_body(body, True)
 

@@ -13,7 +13,7 @@ from typing import Any
 from serverd.errors import ResponseError
 from serverd.protocol.head import TOKEN, Fields
 
-__all__ = ["check_body", "check_fields", "check_trailers", "left_after"]
+__all__ = ["check_body", "check_fields", "check_trailers", "left_after", "missing_from"]
 
 _search_illegal = re.compile(rb"[\r\n\x00]").search
 _CONTENT_LENGTH = b"content-length"
@@ -62,6 +62,12 @@ def check_fields(headers: Iterable[Any]) -> tuple[Fields, int | None]:
     if _search_illegal(joined) is not None:
         raise ResponseError(f"CR, LF or NUL in a header value: {fields!r}")
     return fields, length
+
+
+def missing_from(fields: Fields, more: Fields) -> Fields:
+    """Return those of `more` whose name is not among `fields`."""
+    names = {name for name, _ in fields}
+    return [field for field in more if field[0] not in names]
 
 
 def check_trailers(headers: Iterable[Any]) -> Fields:

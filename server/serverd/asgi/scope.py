@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from serverd.asgi.types import Application, Scope, State
 from serverd.protocol.forwarded import Origin
-from serverd.protocol.head import RequestHead
+from serverd.protocol.head import Fields, RequestHead
 
 __all__ = ["Endpoint", "Peer", "apply_origin", "http_scope", "make_websocket_scope"]
 
@@ -54,6 +54,7 @@ class Endpoint:
     root_path: str = ""
     strip: str = ""  # the prefix that `strip_prefix` takes off the path
     state: State = field(default_factory=dict)  # the lifespan state, copied per request
+    fields: Fields = field(default_factory=list)  # of every response that has none of the name
     takes_trace: bool = False  # TRACE is the application's to answer
     takes_websocket: bool = False  # the application may know what to do with one
     request_timeout: float = 0.0  # seconds for a response to be complete; 0: it may take its time

@@ -247,11 +247,11 @@ def _place(mount: Mount, common: set[str]) -> Mount:
     """
     hosts = tuple(sorted(mount.hosts))
     listeners = tuple(sorted(common.intersection(mount.listeners) or mount.listeners))
-    return replace(mount, hosts=hosts, listeners=listeners, target=_NO_TARGET, trace=False, source="")
+    return replace(mount, hosts=hosts, listeners=listeners, target=_NO_TARGET, headers=(), trace=False, source="")
 
 
-def _served(mount: Mount) -> tuple[Target, bool]:
-    return mount.target, mount.trace
+def _served(mount: Mount) -> tuple[Target, tuple[tuple[str, str], ...], bool]:
+    return mount.target, mount.headers, mount.trace
 
 
 def _addresses(generation: Generation) -> dict[tuple[Address, int], str]:

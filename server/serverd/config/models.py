@@ -205,6 +205,12 @@ class Mount(Section):
         default=False,
         description="For apps that know no root_path: take path off the front of the request's path (not of raw_path).",
     )
+    headers: dict[HeaderName, HeaderValue] = Field(
+        default={},
+        description="Header fields that every response gets which has none of the name, such as"
+        " Strict-Transport-Security.",
+        examples=[{"strict-transport-security": "max-age=31536000"}],
+    )
     trace: Flag = Field(
         default=False, description="For apps: whether TRACE requests are passed on; they are answered 405 otherwise."
     )

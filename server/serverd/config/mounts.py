@@ -55,6 +55,7 @@ def resolve_mount(entry: Entry[Mount], listeners: Names, apps: Names, problems: 
         hosts=model.hosts,
         listeners=tuple(dict.fromkeys(model.listeners)) or listeners.known,
         target=target,
+        headers=tuple(model.headers.items()),
         trace=model.trace,
         source=entry.place("path" if entry.has("path") else _chosen(entry)[0]),
     )

@@ -29,6 +29,7 @@ from serverd.connection.service import Service
 from serverd.errors import PeerError
 from serverd.protocol.head import RequestHead
 from serverd.protocol.http2 import ConnectionFault, Http2Core, Http2Stream
+from serverd.protocol.http2_states import LOCAL_ENDED
 
 __all__ = ["Http2Connection"]
 
@@ -84,7 +85,7 @@ class Http2Connection(Connection):
             log.debug("ended a connection of %s: %s", self.peer.client or "a local client", error.reason)
             self._leave()
             return
-        if core.is_waiting:
+        if core.is_waiting or not core.streams:  # the last of which the peer may have ended
             self.flush_soon()
         if not core.is_amid:
             self._amid_since = NEVER
@@ -228,7 +229,7 @@ class Http2Connection(Connection):
     @property
     def _is_answered(self) -> bool:
         """Whether every request has its whole response; the rest of a body may be on its way."""
-        return all(stream.linger for stream in self.core.streams.values())
+        return all(stream.state is LOCAL_ENDED for stream in self.core.streams.values())
 
     def _write(self) -> None:
         core = self.core

@@ -36,7 +36,7 @@ class Tunnel(RequestStream):
     def __init__(self, connection: Carrier, stream: Http2Stream) -> None:
         super().__init__(connection, stream)
         self._state = State.ASKED
-        self._early = bytearray()  # what has come before the session took it; bounded by the window
+        self._early = bytearray()  # what has come before the session takes it; bounded by the window
         self._has_eof = False  # the peer sends nothing more
 
     # The connection's side.
@@ -44,7 +44,7 @@ class Tunnel(RequestStream):
     def receive_body(self, data: bytes, end: bool) -> None:
         """Hand a part of what the peer sends on."""
         self._unread += len(data)
-        if self._state is State.OPEN:
+        if self._state is State.OPEN and not self._session.is_held:
             self._deliver(data)
         else:
             self._early += data
@@ -96,8 +96,7 @@ class Tunnel(RequestStream):
 
     def resume_reading(self) -> None:
         if self._state is State.OPEN:
-            self._give_back()
-            self._look_for_end()
+            self._go_on()
 
     # The session.
 
@@ -108,14 +107,18 @@ class Tunnel(RequestStream):
 
     def _begin(self) -> None:
         self._state = State.OPEN
+        if self.cycle is not None and not self.closed:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Hand on what has come while the session did not take it."""
         early = bytes(self._early)
         self._early.clear()
-        if self.cycle is not None and not self.closed:
-            self._deliver(early)
-            self._look_for_end()
+        self._deliver(early)
+        self._look_for_end()
 
     def _deliver(self, data: bytes) -> None:
-        if data and not self._session.deliver_body(data, False):
+        if not data or not self._session.deliver_body(data, False):
             self._give_back()
 
     def _look_for_end(self) -> None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from serverd.asgi import builtin
@@ -13,7 +13,7 @@ from serverd.asgi.router import Route, Router
 from serverd.asgi.scope import Endpoint
 from serverd.asgi.types import Scope
 from serverd.generation import AppTarget, Generation, Listener, Mount, RedirectTarget, RespondTarget
-from serverd.protocol.head import normalise_host
+from serverd.protocol.head import Fields, normalise_host
 
 __all__ = ["make_router"]
 
@@ -22,7 +22,7 @@ def make_router(generation: Generation, listener: Listener, endpoints: Mapping[s
     """Return the routes of `listener`; `endpoints` holds the applications by name."""
     timeouts = {app.name: app.request_timeout for app in generation.apps}
     routes = [
-        Route(mount.hosts, mount.path, _endpoint(mount, endpoints, timeouts))
+        Route(mount.hosts, mount.path, replace(_endpoint(mount, endpoints, timeouts), fields=_fields(mount.headers)))
         for mount in generation.mounts
         if listener.name in mount.listeners
     ]
@@ -46,9 +46,13 @@ def _endpoint(mount: Mount, endpoints: Mapping[str, Endpoint], timeouts: Mapping
             request_timeout=timeouts[target.app],
         )
     if isinstance(target, RespondTarget):
-        fields = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in target.headers]
+        fields = _fields(target.headers)
         return Endpoint(builtin.respond(target.status, target.body.encode(), fields), "serverd")
     return Endpoint(builtin.redirect(_location(target)), "serverd")
+
+
+def _fields(headers: Iterable[tuple[str, str]]) -> Fields:
+    return [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in headers]
 
 
 def _location(target: RedirectTarget) -> Callable[[Scope], bytes]:

@@ -1,0 +1,53 @@
+"""The standard streams of a command: what is shown, and what happens when that cannot be written."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from typing import TextIO
+
+import click
+
+__all__ = ["OutputError", "abandon", "prepare_streams", "say", "show"]
+
+
+def prepare_streams() -> None:
+    """Open /dev/null in the place of a standard stream that is closed: the next file would take its number."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an application may have a name that the locale cannot write
+            stream.reconfigure(errors="backslashreplace")
+
+
+class OutputError(OSError):
+    """What was to be shown could not be written; with the arguments of the error that said so."""
+
+
+def show(text: str) -> None:
+    """Write to standard output; raises OutputError when that fails."""
+    try:
+        click.echo(text, nl=False)
+    except OSError as error:
+        raise OutputError(*error.args) from error
+
+
+def say(text: str) -> None:
+    """Write to standard error; when that fails there is nowhere to say so, and the exit code has to do."""
+    try:
+        click.echo(text, nl=False, err=True)
+    except OSError:
+        abandon(sys.stderr)
+
+
+def abandon(stream: TextIO) -> None:
+    """Let what `stream` still holds go nowhere: Python would fail once more when it writes it at the very end."""
+    with contextlib.suppress(OSError, ValueError):  # it may have no descriptor, or be closed
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)

@@ -1,0 +1,83 @@
+"""What only development needs: certificates of an authority of one's own, for `serverd dev-cert`.
+
+Needs the extra `dev-cert` (the library trustme). Never imported by a server.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from serverd.errors import OperatorError
+
+if TYPE_CHECKING:
+    import trustme
+
+__all__ = ["make_certificate"]
+
+DEFAULT_NAMES = ("localhost", "127.0.0.1", "::1")
+# Days; Apple's systems believe no certificate for longer than 398.
+_VALIDITY = 397
+
+_ADVICE = """\
+wrote {cert} and {key}, for {names}
+the authority is {ca}: let browsers and clients trust it, on this machine only
+  curl --cacert {ca} https://localhost:8443/
+
+[listeners.secure]
+bind = "127.0.0.1:8443"
+tls = "dev"
+
+[tls.dev]
+certificates = [{{ cert = "{cert}", key = "{key}" }}]
+"""
+
+
+def make_certificate(directory: str, names: Sequence[str]) -> str:
+    """Write a certificate for `names` into `directory`, and its authority if there is none; return how to use them.
+
+    Raises OperatorError when the library is missing or a file cannot be written.
+    """
+    folder = Path(directory)
+    names = names or DEFAULT_NAMES
+    ca_file, ca_key_file = folder / "dev-ca.pem", folder / "dev-ca-key.pem"
+    cert_file, key_file = folder / "dev-cert.pem", folder / "dev-key.pem"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        authority = _authority(ca_file, ca_key_file)
+        now = datetime.now(UTC)
+        leaf = authority.issue_cert(*names, not_before=now, not_after=now + timedelta(days=_VALIDITY))
+        _write(key_file, leaf.private_key_pem.bytes(), 0o600)
+        _write(cert_file, b"".join(blob.bytes() for blob in leaf.cert_chain_pems), 0o644)
+    except OSError as error:
+        raise OperatorError(f"cannot write {error.filename or folder}: {error.strerror}") from error
+    except ValueError as error:  # a name that is none, or an authority that cannot be read
+        raise OperatorError(f"no certificate for {', '.join(names)}: {error}") from error
+    return _ADVICE.format(cert=cert_file, key=key_file, ca=ca_file, names=", ".join(names))
+
+
+def _authority(cert_file: Path, key_file: Path) -> trustme.CA:
+    """Return the authority that these files hold, or a new one that they hold then."""
+    try:
+        import trustme
+    except ImportError:
+        raise OperatorError("dev-cert needs the library trustme (pip install 'asgi-serverd[dev-cert]')") from None
+    if cert_file.exists() and key_file.exists():
+        return trustme.CA.from_pem(cert_file.read_bytes(), key_file.read_bytes())
+    authority = trustme.CA(organization_name="serverd dev-cert")
+    _write(key_file, authority.private_key_pem.bytes(), 0o600)
+    _write(cert_file, authority.cert_pem.bytes(), 0o644)
+    return authority
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    """Write a file that nobody sees half-written, nor with another mode than `mode`."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with open(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
+        file.write(data)
+    os.replace(fresh, path)

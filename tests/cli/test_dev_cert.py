@@ -1,0 +1,79 @@
+"""`serverd dev-cert`: certificates for development that clients take and a server can use."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+import stat
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("trustme")
+
+from tests.cli.test_command import run
+
+
+def shake_hands(folder: Path, name: str) -> None:
+    """Let a client that trusts the authority connect to `name`, in memory; raises ssl.SSLError."""
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_side.load_cert_chain(folder / "dev-cert.pem", folder / "dev-key.pem")
+    client_side = ssl.create_default_context(cafile=folder / "dev-ca.pem")
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = server_side.wrap_bio(to_server, to_client, server_side=True)
+    client = client_side.wrap_bio(to_client, to_server, server_hostname=name)
+    for side in (client, server, client, server):
+        try:
+            side.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "::1"])
+def test_a_client_that_trusts_the_authority_takes_the_certificate(tmp_path: Path, name: str) -> None:
+    done = run("dev-cert", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    shake_hands(tmp_path, name)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(tmp_path, "example.com")
+
+
+def test_keys_are_for_their_owner_only(tmp_path: Path) -> None:
+    os.umask(os.umask(0o022))
+    assert run("dev-cert", "--directory", str(tmp_path / "certificates")).returncode == 0
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "certificates").iterdir()}
+    assert modes == {"dev-ca.pem": 0o644, "dev-ca-key.pem": 0o600, "dev-cert.pem": 0o644, "dev-key.pem": 0o600}
+
+
+def test_another_certificate_comes_from_the_same_authority(tmp_path: Path) -> None:
+    assert run("dev-cert", cwd=tmp_path).returncode == 0
+    authority = (tmp_path / "dev-ca.pem").read_bytes()
+    assert run("dev-cert", "shop.test", "*.shop.test", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "dev-ca.pem").read_bytes() == authority
+    shake_hands(tmp_path, "shop.test")
+    shake_hands(tmp_path, "www.shop.test")
+
+
+def test_what_it_says_is_a_configuration(tmp_path: Path) -> None:
+    said = run("dev-cert", cwd=tmp_path).stdout
+    (tmp_path / "server.toml").write_text(said[said.index("[listeners") :])
+    done = run("-c", "server.toml", cwd=tmp_path)
+    # Nothing is mounted, which is the only thing that is wrong with it.
+    assert done.returncode == 3
+    assert "mount" in done.stderr
+    assert not re.search("tls|certificate", done.stderr)
+
+
+@pytest.mark.parametrize("name", ["not a name", "a..b"])
+def test_a_name_that_is_none_is_said_to_be_none(tmp_path: Path, name: str) -> None:
+    done = run("dev-cert", name, cwd=tmp_path)
+    assert done.returncode == 3
+    assert re.fullmatch(r"serverd: no certificate for .*\n", done.stderr)
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run("dev-cert", "--directory", "file/below", cwd=tmp_path)
+    assert done.returncode == 3
+    assert re.fullmatch(r"serverd: cannot write file/below: .*\n", done.stderr)
