@@ -391,10 +391,22 @@ class TestBody:
 
     def test_a_client_that_goes_on_sending_behind_the_response_is_stopped(self) -> None:
         with Http2Wire(hello) as wire:
-            answer = wire.request("POST", fields=[(b"content-length", b"10000000")], end=False)
+            answer = wire.request("POST", end=False)
             assert answer.outcome == (200, b"ok", True)
+            assert answer.reset is None
+            wire.hear(wire.send_raw(frame(0, 0, answer.id, bytes(10_000)) * 100))  # the library sends none
+            wire.advance(5)
             assert answer.reset == ErrorCode.NO_ERROR
             assert wire.request().ended
+
+    def test_what_the_application_has_left_unread_does_not_shut_the_window(self) -> None:
+        with ManualWire() as wire:
+            answer = wire.request("POST", end=False)
+            wire.hear(wire.send_raw(frame(0, 0, answer.id, bytes(16_000)) * 4))
+            assert answer.granted == 0
+            wire.run(wire.call.respond())
+            assert answer.granted == 64_000
+            wire.finish()
 
 
 class TestErrors:

@@ -387,6 +387,14 @@ class TestSettings:
         [only] = peer.take()
         assert only.flags == END_STREAM | END_HEADERS
 
+    def test_of_several_table_sizes_in_one_frame_the_least_is_announced(self) -> None:
+        """RFC 7541 §4.2; nghttp -c 50 -c 4096 sends them."""
+        peer = Peer()
+        peer.send(settings((1, 100), (1, 50), (1, 4096)))
+        peer.open(1)
+        peer.respond(1)
+        assert peer.take()[0].payload.startswith(b"\x3f\x13\x3f\xe1\x1f")  # 50, 4096
+
     def test_a_table_size_of_ours_holds_from_the_acknowledgement_on(self) -> None:
         peer = Peer(Http2Bounds(table_size=0), greet=False)
         first = peer.send(PREFACE + settings())

@@ -99,7 +99,29 @@ class TestFloods:
         peer.send(settings((4, 0)))
         peer.open(1)
         peer.respond(1, bytes(100_000))
-        assert endure(peer, lambda number: window_update(1, 1), 3000) <= Http2Bounds().idle_frames
+        assert endure(peer, lambda number: window_update(1, 1), 3000) <= Http2Bounds().idle_frames + 1
+
+    def test_the_remainder_of_a_small_window_is_none(self) -> None:
+        """h2load -w10 -W12 -m10: of 4095 bytes for streams of 1023, three are left."""
+        peer = Peer()
+        peer.send(settings((4, 1023)))
+        for stream_id in range(1, 20, 2):
+            peer.open(stream_id)
+        for stream_id in range(1, 20, 2):
+            peer.respond(stream_id, bytes(600_000))
+        window = 65_535  # of the connection: 4095 from the first update on
+        sizes = []
+        while peer.core.streams:
+            sent = [item for item in peer.take() if item.kind == DATA]
+            assert sent, "nothing is sent although the windows are open"
+            sizes += [len(item.payload) for item in sent]
+            updates = [window_update(item.stream_id, len(item.payload)) for item in sent]
+            window -= sum(len(item.payload) for item in sent)
+            if window < 2048:
+                updates.append(window_update(0, 4095 - window))
+                window = 4095
+            peer.core.feed(b"".join(updates))
+        assert sum(size < 64 for size in sizes) > 1000
 
     @pytest.mark.parametrize("question", ["PING", "SETTINGS", "malformed request"])
     def test_answers_are_not_piled_up_for_who_does_not_read(self, question: str) -> None:

@@ -130,21 +130,31 @@ class TestHalfClosedLocal:
         assert (answer.kind, answer.stream_id, answer.code) == (RST_STREAM, 1, 0)
         peer.is_ignored(data(1, b"was on the way"), data(1, b"", end=True))
 
-    def test_a_request_that_is_far_too_long_is_stopped_at_once(self) -> None:
+    @pytest.mark.parametrize("is_refused", [False, True])
+    def test_a_request_that_is_far_too_long_is_not_stopped_at_once(self, is_refused: bool) -> None:
+        """curl 7.88 takes a reset beside the response for a failure."""
         peer = Peer()
-        peer.open(1, [*POST, (b"content-length", b"1000000")], end=False)
+        stream = peer.open(1, [*POST, (b"content-length", b"1000000")], end=False)
+        stream.is_refused = is_refused
         peer.respond(1)
-        assert [(answer.kind, answer.flags) for answer in peer.take()][1:] == [(DATA, END_STREAM), (RST_STREAM, 0)]
+        assert [(answer.kind, answer.flags) for answer in peer.take()][1:] == [(DATA, END_STREAM)]
+        for _ in range(3):
+            peer.core.tick()
+        [answer] = peer.take()
+        assert (answer.kind, answer.stream_id, answer.code) == (RST_STREAM, 1, 0)
         assert not peer.request(1).is_reset
 
-    def test_the_window_is_not_opened_for_what_nobody_reads(self) -> None:
+    def test_the_window_is_opened_for_what_nobody_reads(self) -> None:
+        """httpx does not look at the response before it has sent the whole body."""
         peer = Peer()
         peer.open(1, POST, end=False)
         peer.respond(1)
         peer.take()
-        for _ in range(4):
-            peer.is_ignored(data(1, bytes(16_000)))
-        peer.breaks_stream(1, data(1, bytes(16_000)), code=ErrorCode.FLOW_CONTROL_ERROR)
+        for _ in range(40):
+            assert not [answer for answer in peer.send(data(1, bytes(16_000))) if answer.kind == RST_STREAM]
+        assert peer.request(1).parts == 0
+        peer.send(data(1, b"", end=True))
+        assert 1 not in peer.core.streams
 
     def test_the_two_halves_of_a_tunnel_end_on_their_own(self) -> None:
         peer = Peer()

@@ -41,8 +41,10 @@ Fields = list[tuple[bytes, bytes]]
 
 # The library takes the first GOAWAY for the end of everything (its issue 1181); a client goes on with what is open (RFC
 # 9113 §6.8).
-_GOAWAY = (ConnectionState.CLIENT_OPEN, ConnectionInputs.RECV_GOAWAY)
-_TRANSITIONS = {**H2ConnectionStateMachine._transitions, _GOAWAY: (None, ConnectionState.CLIENT_OPEN)}
+_STATES = ConnectionState.IDLE, ConnectionState.CLIENT_OPEN
+_TRANSITIONS = H2ConnectionStateMachine._transitions | {
+    (state, ConnectionInputs.RECV_GOAWAY): (None, state) for state in _STATES
+}
 
 
 @dataclass

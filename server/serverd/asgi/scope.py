@@ -38,11 +38,17 @@ class Peer:
     server: tuple[str, int | None] | None  # (path, None) for a unix socket
     scheme: str = "http"
     tls: Mapping[str, object] | None = None  # what the ASGI extension of that name says; None: it is in the clear
+    names: frozenset[str] = frozenset()  # in the certificate that the client was shown, "*.example.com" among them
 
     @property
     def is_local(self) -> bool:
         """Whether the connection is one on a unix socket."""
         return self.server is not None and self.server[1] is None
+
+    def is_called(self, host: str) -> bool:
+        """Return whether the certificate that the client was shown is for this host, as `normalise_host` has it."""
+        name = host.strip("[]")
+        return name in self.names or f"*.{name.partition('.')[2]}" in self.names
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,7 @@ class Handshake(asyncio.Protocol):
         service, connection = self._service, self._object
         assert self._peer is not None  # since the connection was made
         extension = tls_extension(connection, self._identity.certificate_of(connection))
-        peer = replace(self._peer, scheme="https", tls=extension)
+        peer = replace(self._peer, scheme="https", tls=extension, names=self._identity.names_of(connection))
         service.connections.discard(self)  # its place is taken at once: nobody has left
         transport = TlsTransport(service.loop, self._transport, connection, self._incoming, self._outgoing)
         # Without ALPN it is HTTP/1, which notices by itself when a client speaks HTTP/2 (RFC 9113 §3.2, §3.3).

@@ -47,13 +47,14 @@ _TICK = 1.0  # s; what the core counts in
 class Http2Connection(Connection):
     """One HTTP/2 connection; also the StreamSink of its core."""
 
-    __slots__ = ("_amid_since", "_begun", "_eof", "_flushes", "_ticked", "core")
+    __slots__ = ("_amid_since", "_begun", "_eof", "_flushes", "_host", "_ticked", "core")
 
     def __init__(self, service: Service, peer: Peer | None = None, trusted: bool | None = None) -> None:
         """Prepare; `peer` and `trusted` are known before, or None, as for every `Connection`."""
         super().__init__(service, peer, trusted)
         self.core = Http2Core(self, service.http2_bounds, service.defaults)
         self._flushes = False  # what there is to send is sent in the next turn
+        self._host: str | None = None  # of the first request
         self._eof = False  # the peer has said that it sends nothing more
         self._ticked = 0.0  # loop's time of the core's last tick
         self._begun = 0  # which frame has come in part, as the core counts them
@@ -148,6 +149,17 @@ class Http2Connection(Connection):
             self.core.drain()
             self.flush_soon()
 
+    def _check_host(self, host: str | None) -> None:
+        """Refuse what a client asks on the connection that it has opened for another name, if that is none of ours.
+
+        Clients use one for every host that the certificate is for (RFC 9113 §9.1.1), and some for more. Raises
+        PeerError 421.
+        """
+        if self._host is None:
+            self._host = host
+        elif host is not None and host != self._host and self.peer.tls is not None and not self.peer.is_called(host):
+            raise PeerError(421, "the certificate of this connection is not for this host")
+
     # Called by the core.
 
     def on_request(self, stream: Http2Stream, head: RequestHead, end: bool) -> None:
@@ -155,6 +167,7 @@ class Http2Connection(Connection):
         self._await_nothing()
         stream.owner = request = Tunnel(self, stream) if stream.is_tunnel else RequestStream(self, stream)
         try:
+            self._check_host(head.host)
             cycle = begin(request, head, self.peer, self._origins, self.service)
         except PeerError as error:
             stream.is_refused = True

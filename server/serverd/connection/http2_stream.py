@@ -81,8 +81,8 @@ class RequestStream:
     def receive_body(self, data: bytes, end: bool) -> None:
         """Hand a part of the request body on."""
         cycle = self.cycle
-        if cycle is None:
-            self._consume(len(data))
+        if cycle is None or self._has_ended:
+            self._consume(len(data))  # nobody will read it
             return
         self._unread += len(data)
         cycle.deliver_body(data, end)
@@ -219,6 +219,7 @@ class RequestStream:
     def _note_end(self) -> None:
         self._has_ended = True
         self.deadline = NEVER
+        self._give_back()  # nobody will read it
         self.release_writers()
 
     def _give_back(self) -> None:

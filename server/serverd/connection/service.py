@@ -54,6 +54,9 @@ class Identity(Protocol):
     def certificate_of(self, connection: ssl.SSLObject) -> str | None:
         """Return the certificate, in PEM, that the client was shown; None when that cannot be told."""
 
+    def names_of(self, connection: ssl.SSLObject) -> frozenset[str]:
+        """Return the names, in lower case, that the certificates for this connection are for."""
+
 
 @dataclass(slots=True, eq=False)
 class Service:

@@ -98,6 +98,10 @@ class Contexts:
             shown = tuple(one for one in shown if "DHE-" in suite[0] and one.key_type in kinds)
         return _first_block(shown[0].cert) if len(shown) == 1 else None
 
+    def names_of(self, connection: ssl.SSLObject) -> frozenset[str]:
+        """Return the names, in lower case, that the certificates for this connection are for."""
+        return frozenset(name for certificate in self._shown[connection.context] for name in certificate.names)
+
     def _on_server_name(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
         """Choose by what the client asks for (RFC 6066 §3): an exact name, then a wildcard, else the default."""
         if name is None:

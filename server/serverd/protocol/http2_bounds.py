@@ -49,8 +49,8 @@ class Http2Bounds(NamedTuple):
     resets: int = 500
     resets_regained: int = 33
     # Frames a second that carry nothing or only ask for an answer, and answers that were not taken (CVE-2019-9511 to
-    # 9518): nghttp2 and Envoy keep at most 1,000 answers unsent, Go 10,000. DATA frames that the peer's windows make
-    # tiny count, too.
+    # 9518): nghttp2 and Envoy keep at most 1,000 answers unsent, Go 10,000. As many DATA frames may be made tiny by the
+    # peer's windows, beyond those that are not: a small window for many streams has a remainder.
     idle_frames: int = 1000
     # WINDOW_UPDATE frames for each DATA frame that was sent, beyond `idle_frames`: Envoy's default.
     window_updates: int = 10
@@ -61,17 +61,19 @@ class Http2Bounds(NamedTuple):
 class Patience:
     """Counts what a peer does for nothing, and ends the connection when it is too much (RFC 9113 §10.5)."""
 
-    __slots__ = ("_bounds", "_idle_frames", "_resets", "_window_updates")
+    __slots__ = ("_bounds", "_dribbles", "_idle_frames", "_resets", "_window_updates")
 
     def __init__(self, bounds: Http2Bounds) -> None:
         self._bounds = bounds
         self._resets = 0
+        self._dribbles = 0
         self._idle_frames = 0
         self._window_updates = 0
 
     def tick(self) -> None:
         """Take note that a second has passed."""
         self._resets = max(0, self._resets - self._bounds.resets_regained)
+        self._dribbles = 0
         self._idle_frames = 0
         self._window_updates = 0
 
@@ -90,13 +92,13 @@ class Patience:
     def count_window_update(self) -> None:
         """Count a WINDOW_UPDATE, to which DATA may be the answer that is counted; raises ConnectionFault."""
         self._window_updates += 1
-        if max(self._window_updates, self._idle_frames) > self._bounds.idle_frames:
+        if max(self._window_updates, self._dribbles) > self._bounds.idle_frames:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many WINDOW_UPDATE frames for what was sent")
 
     def note_data_sent(self) -> None:
         """Take note of a DATA frame, for which the peer may open its windows again."""
         self._window_updates -= self._bounds.window_updates
 
-    def note_dribble(self) -> None:
-        """Count a DATA frame that the peer's window made tiny; it is the next frame from the peer that raises."""
-        self._idle_frames += 1
+    def note_dribble(self, is_tiny: bool) -> None:
+        """Count a DATA frame that the peer's window made small; it is the WINDOW_UPDATE after it that raises."""
+        self._dribbles = self._dribbles + 1 if is_tiny else max(0, self._dribbles - 1)

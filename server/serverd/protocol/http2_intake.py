@@ -96,9 +96,7 @@ class Intake:
             if stream.expected < 0 or (end and stream.expected):
                 raise StreamFault(ErrorCode.PROTOCOL_ERROR, "body is not as long as its Content-Length")
         if stream.is_refused or (stream.state is LOCAL_ENDED and not stream.is_tunnel):
-            # Not given back to the stream: what is on the way may still come, more need not.
-            window.unread -= size
-            self.discard(size)
+            self.consume(stream, size)  # nobody will read it
             return
         if size > count:
             self.consume(stream, size - count)

@@ -187,8 +187,8 @@ class Output:
         if not stream.queue_size:
             stream.queue = None
             return
-        if size < DRIBBLE_SIZE:
-            self._patience.note_dribble()
+        if size < DEFAULT_FRAME_SIZE:
+            self._patience.note_dribble(size < DRIBBLE_SIZE)
         self._join_round(stream)
 
     def _emit(self, stream: Http2Stream, data: bytes, end: bool) -> None:

@@ -292,9 +292,9 @@ class Http2Receiver:
         self._patience.count_idle_frame()
         settings = check_settings(values)
         output = self._output
-        table_size = settings.get(Setting.HEADER_TABLE_SIZE)
-        if table_size is not None:
-            self._encoder.limit_table(table_size)
+        for key, value in values:
+            if key == Setting.HEADER_TABLE_SIZE:
+                self._encoder.limit_table(value)  # each: the least of them has to be announced (RFC 7541 §4.2)
         output.frame_size = settings.get(Setting.MAX_FRAME_SIZE, output.frame_size)
         window = settings.get(Setting.INITIAL_WINDOW_SIZE)
         if window is not None:

@@ -104,8 +104,8 @@ class StreamRegistry:
     def end_response(self, stream: Http2Stream) -> None:
         """Take note of our END_STREAM.
 
-        A peer that has not sent all of its request is asked to stop (RFC 9113 §8.1), unless the rest fits into what it
-        may send anyway: some clients take even a reset without an error for one.
+        A peer that has not sent all of its request is asked to stop (RFC 9113 §8.1), but not at once: some clients take
+        even a reset without an error for one, or send the whole body before they look at the response.
         """
         state = stream.state.after[SEND_END]
         if state is None:
@@ -114,11 +114,7 @@ class StreamRegistry:
         if state is ENDED:
             self._leave(stream, state)
         elif not stream.is_tunnel:
-            window = stream.window
-            if stream.is_refused or window is None or stream.expected > window.left:
-                self.reset(stream, ErrorCode.NO_ERROR)
-            else:
-                stream.linger = LINGER
+            stream.linger = LINGER
 
     def reset(self, stream: Http2Stream, code: ErrorCode) -> None:
         """Give a stream up of which the application is done or was never told."""
