@@ -426,7 +426,7 @@ class TestPings:
             wire.accept()
             wire.send(texts(2))
             assert not wire.transport.reading
-            assert wire.advance(1000) == b""
+            assert set(frames_of(wire.advance(1000))) == {(0x89, b"")}  # whose way the kernel finds closed, if it is
             assert read_all(wire) == ["0", "1"]
             assert frames_of(wire.advance(7)) == [(0x89, b"")]
 

@@ -97,9 +97,11 @@ class TestAccepted:
             wire.send(handshake() + frame(TEXT, b"hi") + close(1000))
             wire.receive()
             answer = wire.tell("accept")
-            assert frames_of(answer.partition(b"\r\n\r\n")[2]) == [(0x88, b"\x03\xe8")]
+            assert frames_of(answer.partition(b"\r\n\r\n")[2]) == []
             assert wire.receive()["text"] == "hi"
+            assert frames_of(wire.tell("send", text="hi, too")) == [(0x81, b"hi, too")]
             assert wire.receive() == {"type": "websocket.disconnect", "code": 1000, "reason": ""}
+            assert frames_of(wire.received()) == [(0x88, b"\x03\xe8")]
 
     def test_it_waits_for_the_response_to_the_request_before_it(self, parser: str) -> None:
         with SessionWire(parser) as wire:

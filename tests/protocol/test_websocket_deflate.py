@@ -20,6 +20,7 @@ from tests.support.frames import (
     RSV1,
     TEXT,
     Received,
+    close,
     cut,
     decode,
     decode_every_way,
@@ -158,6 +159,32 @@ class TestBombs:
         assert code == 1002
         events, code = decode([compressed(b"\x03\x00" * 16 + b"\x00", BINARY)] * 2, MessageBounds(MIB, MIB), TERMS)
         assert (len(events), code) == (2, None)
+
+
+class TestTurns:
+    """What is inflated costs the others no more than a moment at a time."""
+
+    def test_a_large_message_is_inflated_in_several_turns(self) -> None:
+        sink = Received()
+        decoder = decoder_of(sink, MessageBounds(16 * MIB, 16 * MIB), TERMS)
+        turns = 1
+        waits = decoder.feed(compressed(deflated(bytes(12 * MIB)), BINARY))
+        while waits and not sink.events:
+            turns += 1
+            waits = decoder.go_on()
+        assert turns >= 3
+        assert len(sink.events) == 1
+
+    def test_after_our_close_nothing_is_inflated(self) -> None:
+        sink = Received()
+        decoder = decoder_of(sink, MessageBounds(MIB, MIB), TERMS)
+        decoder.skip()
+        # Neither of them could be: the first is too large, the second is none.
+        for payload in (deflated(bytes(2 * MIB)), b"\xff" * 100):
+            assert not decoder.feed(compressed(payload, BINARY))
+        assert sink.events == []
+        decoder.feed(close(1000))
+        assert len(sink.events) == 1
 
 
 class TestDeflater:

@@ -138,6 +138,7 @@ class Exchange(Cycle):
             if self.state is not COMPLETE and (self._body or (self._body_end and not self._body_read)):
                 return self._take_body()
             if self.state is COMPLETE or self._disconnected:
+                await asyncio.sleep(0)  # one that asks again and again must not hold the loop
                 return {"type": "http.disconnect"}
             if not self._asked:
                 self._ask()

@@ -198,9 +198,10 @@ class Session(Cycle):
             if websocket.messages:
                 message = websocket.take()
                 return {"type": "websocket.receive", "text" if type(message) is str else "bytes": message}
-            if websocket.fault is not None:
+            if websocket.ending is not None:
                 websocket.settle()
             if self._disconnected or (self.state is not OPEN and self.is_complete):
+                await asyncio.sleep(0)  # one that asks again and again must not hold the loop
                 return {"type": "websocket.disconnect", "code": int(websocket.code), "reason": websocket.reason}
             await self._wait()
 

@@ -33,8 +33,8 @@ log = logging.getLogger("serverd.session")
 
 # How long the peer has for its Close after ours; the close_timeout of the websockets library.
 CLOSE_TIMEOUT = 10.0
-# How long an application that does not ask for the next message may go on with those before a fault of the peer.
-FAULT_TIMEOUT = 1.0
+# How long an application that does not ask for the next message may go on with those before the end.
+ENDING_TIMEOUT = 1.0
 # Above this a payload leaves beside its header instead of being copied behind it.
 JOIN_LIMIT = 16 * 1024
 # Bytes of messages kept for an application that does not read, beyond which no further one is decoded: one read of
@@ -46,13 +46,13 @@ class State(Enum):
     """How far the closing handshake has come (RFC 6455 §7.1)."""
 
     OPEN = "messages go both ways"
-    FAILING = "the peer has broken the protocol, and the application answers what came before"
+    ENDING = "the peer has closed it, or broken the protocol, and the application answers what came before"
     CLOSING = "we have sent a Close and wait for the peer's"
     CLOSED = "nothing is sent any more, nor taken"
 
 
 # Hot path: members looked up once; benchmarks/ "WebSocket 64 B".
-OPEN, FAILING, CLOSING, CLOSED = State
+OPEN, ENDING, CLOSING, CLOSED = State
 
 
 class Reader(Protocol):
@@ -84,7 +84,7 @@ class WebSocket:
         "_size",
         "_stream",
         "code",
-        "fault",
+        "ending",
         "is_held",
         "messages",
         "reason",
@@ -106,7 +106,7 @@ class WebSocket:
         )
         self._deflater = Deflater(terms) if terms is not None else None
         self._size = 0  # of the messages
-        self.fault: SessionError | None = None  # what the peer has done when it is FAILING
+        self.ending: tuple[int, str, bytes] | None = None  # code, reason and our Close when it is ENDING
         self.is_held = False  # the decoder waits until they are read
         self._since = 0.0  # loop's time since when nothing has come, or our Ping or Close is unanswered
         self._heard = True  # something has come after that, or the time is to be noted
@@ -169,9 +169,7 @@ class WebSocket:
     def on_close(self, code: int, reason: str) -> None:
         """End as the peer wants it (RFC 6455 §5.5.1)."""
         answer = encode_close(code, "") if self.state is OPEN else b""
-        self.code, self.reason = code, reason
-        self._end()
-        self._stream.send_body(answer, True)
+        self._finish(code, reason, answer, at_once=not self.messages)
 
     def _hold(self) -> None:
         """Let the decoder wait until all is read; where that is so, or nobody will, for a turn of the others."""
@@ -183,6 +181,7 @@ class WebSocket:
         if not self.is_held:
             return
         self.is_held = False
+        self._heard = True  # it is, from now on
         try:
             held = self._decoder.go_on()
         except SessionError as error:
@@ -213,6 +212,7 @@ class WebSocket:
         if self.state is not OPEN:
             return
         self.state = CLOSING
+        self._decoder.skip()
         self.code, self.reason = code, reason
         self._since = asyncio.get_running_loop().time()
         self._pong = None
@@ -233,12 +233,17 @@ class WebSocket:
             if now - self._since >= CLOSE_TIMEOUT:
                 self._end()
                 self._stream.abort()
-        elif self.state is FAILING:
-            if now - self._since >= FAULT_TIMEOUT:
+        elif self.state is ENDING:
+            if now - self._since >= ENDING_TIMEOUT:
                 self.settle()
-        elif self._heard or self.is_held:
+        elif self._heard:
             self._heard = self._pinged = False
             self._since = now
+        elif self.is_held:
+            # The answer would not be read. That nobody takes the ping is for the kernel to find out.
+            if 0 < self._limits.ping_interval <= now - self._since:
+                self._stream.send_body(encode_control(PING, b""), False)
+                self._since = now
         elif not self._pinged:
             if 0 < self._limits.ping_interval <= now - self._since:
                 self._stream.send_body(encode_control(PING, b""), False)
@@ -246,32 +251,36 @@ class WebSocket:
                 self._since = now
         elif 0 < self._limits.ping_timeout <= now - self._since:
             # The code that the websockets library sends; what the application sees is that no Close has come.
-            self._fail(SessionError(CloseCode.INTERNAL_ERROR, "no answer to a ping"), CloseCode.ABNORMAL)
+            reason = "no answer to a ping"
+            log.debug("closed a session: %s", reason)
+            answer = encode_close(CloseCode.INTERNAL_ERROR, reason)
+            self._finish(CloseCode.ABNORMAL, reason, answer, at_once=True)
 
     # The end.
 
     def _on_fault(self, error: SessionError) -> None:
-        """Fail the session; what came before is answered first, as if the fault were the next message."""
-        if self.state is not OPEN or (self._reader.is_waiting and not self.messages):
-            self._fail(error)
-            return
-        self.state = FAILING
-        self.fault = error
-        self._decoder.refuse()
-        self._since = asyncio.get_running_loop().time()
-
-    def settle(self) -> None:
-        """Take note that the application has answered all it will: a fault has its turn."""
-        if self.fault is not None and self.state is FAILING:
-            self._fail(self.fault)
-
-    def _fail(self, error: SessionError, code: int | None = None) -> None:
-        """End because of what the peer has done (RFC 6455 §7.1.7); `code` is why, else that of the error."""
+        """Fail the session (RFC 6455 §7.1.7), as if the fault were the next message for the application."""
         log.debug("closed a session: %d %s", error.code, error.reason)
-        answer = encode_close(error.code, error.reason) if self.state in (OPEN, FAILING) else b""
-        self.code, self.reason = code or error.code, error.reason
+        self._decoder.refuse()
+        answer = encode_close(error.code, error.reason) if self.state is OPEN else b""
+        is_asked_for = self._reader.is_waiting and not self.messages
+        self._finish(error.code, error.reason, answer, at_once=is_asked_for)
+
+    def _finish(self, code: int, reason: str, answer: bytes, *, at_once: bool) -> None:
+        """End with `answer`; if not `at_once`, when the application has answered what came before, and soon."""
+        if self.state is OPEN and not at_once:
+            self.state = ENDING
+            self.ending = code, reason, answer
+            self._since = asyncio.get_running_loop().time()
+            return
+        self.code, self.reason = code, reason
         self._end()
         self._stream.send_body(answer, True)
+
+    def settle(self) -> None:
+        """Take note that the application has answered all it will: what the peer ended with has its turn."""
+        if self.ending is not None and self.state is ENDING:
+            self._finish(*self.ending, at_once=True)
 
     def _end(self) -> None:
         self.state = CLOSED

@@ -6,7 +6,7 @@ It takes the place of the `Http1Connection` and is the stream of the session: by
 from __future__ import annotations
 
 from serverd.asgi.session import Session
-from serverd.connection.base import Connection
+from serverd.connection.base import NEVER, Connection
 from serverd.connection.departure import Departure, look_for_departure
 
 __all__ = ["WebSocketConnection"]
@@ -15,12 +15,13 @@ __all__ = ["WebSocketConnection"]
 class WebSocketConnection(Connection):
     """One connection that carries one session; also the stream of the session."""
 
-    __slots__ = ("_session",)
+    __slots__ = ("_gone_since", "_session")
 
     def __init__(self, predecessor: Connection, session: Session) -> None:
         """Take the place of a connection that has sent the 101."""
         super().__init__(predecessor.service, predecessor.peer)
         self._session = session
+        self._gone_since = NEVER  # loop's time since when the peer has been known to send nothing more
         self._take_over(predecessor)
 
     def begin(self, rest: bytes) -> None:
@@ -56,8 +57,16 @@ class WebSocketConnection(Connection):
         super().sweep(now)
         if self.closed:
             return
-        if not self._reading and look_for_departure(self.fileno()) is Departure.WHOLE:
-            self.cut()  # of half an end it is told when it has read what was sent before
+        departure = Departure.NONE if self._reading else look_for_departure(self.fileno())
+        if departure is Departure.HALF:
+            # It may have sent messages before, which the application has some time to read.
+            self._gone_since = min(self._gone_since, now)
+            if now - self._gone_since >= self.service.limits.send_timeout:
+                departure = Departure.WHOLE
+        else:
+            self._gone_since = NEVER
+        if departure is Departure.WHOLE:
+            self.cut()
         else:
             self._session.sweep(now)
 

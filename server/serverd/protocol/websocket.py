@@ -36,7 +36,7 @@ from serverd.protocol.websocket_frames import (
     read_size,
 )
 
-__all__ = ["FRAMES_AT_ONCE", "MessageBounds", "MessageDecoder", "MessageSink"]
+__all__ = ["FRAMES_AT_ONCE", "INFLATED_AT_ONCE", "MessageBounds", "MessageDecoder", "MessageSink"]
 
 _WHOLE_TEXT = FIN | TEXT
 _WHOLE = (_WHOLE_TEXT, FIN | BINARY)
@@ -45,6 +45,10 @@ _TOO_BIG = "message larger than limits.websocket.message_size"
 
 # Frames decoded before others get their turn: they cost 1 to 2 us each, and one read may hold forty thousand.
 FRAMES_AT_ONCE = 256
+
+# Compressed bytes that are inflated at a time, which become a thousand times as many at most; and how many in one turn.
+_SLICE = 4096
+INFLATED_AT_ONCE = 1024 * 1024
 
 _new_utf8_decoder = codecs.getincrementaldecoder("utf-8")
 
@@ -79,9 +83,11 @@ class MessageDecoder:
         "_bounds",
         "_buffer",
         "_fin",
+        "_inflated",
         "_inflater",
         "_is_closed",
         "_is_compressed",
+        "_is_skipping",
         "_left",
         "_mask",
         "_message",
@@ -103,6 +109,8 @@ class MessageDecoder:
         self._position = 0  # in the buffer: what comes before has been decoded
         self._stops = False  # the sink has enough
         self._is_closed = False  # nothing that follows counts
+        self._is_skipping = False  # of what follows only control frames count
+        self._inflated = 0  # bytes that compressed frames have become in this turn
         # The data frame that has begun and is not complete.
         self._left = 0  # bytes of its payload that have not arrived
         self._mask = b""  # turned to the next of them
@@ -132,10 +140,16 @@ class MessageDecoder:
         Raises SessionError like `feed`.
         """
         self._stops = False
+        self._inflated = 0
         for _ in range(FRAMES_AT_ONCE):
             if not (self._receive_payload() if self._left else self._receive_frame()):
                 return self._stops
         return True
+
+    def skip(self) -> None:
+        """Look for the peer's Close only; its messages are taken off the wire without being made."""
+        self._is_skipping = True
+        self._message = bytearray()
 
     def refuse(self) -> None:
         """Take nothing more from this peer."""
@@ -188,6 +202,8 @@ class MessageDecoder:
             self._buffer = b""
             end = 0
         self._position = end
+        if self._is_skipping:
+            return True
         self._stops = self._sink.on_message(decode_utf8(payload) if first == _WHOLE_TEXT else payload)
         return not self._stops
 
@@ -244,7 +260,7 @@ class MessageDecoder:
         """Take what has arrived of the payload of a data frame; return whether to go on."""
         data = self._buffer
         start = self._position
-        end = start + self._left
+        end = start + (min(self._left, _SLICE) if self._is_compressed else self._left)
         if end < len(data):
             self._position = end
         else:
@@ -259,22 +275,29 @@ class MessageDecoder:
         is_last = self._fin and not self._left
         self._extend_message(piece, is_last)
         if not is_last:
-            return not self._left
-        message = self._message.decode() if self._opcode == TEXT else bytes(self._message)
+            self._stops = self._inflated > INFLATED_AT_ONCE
+            return not self._stops and (not self._left or self._position < len(self._buffer))
+        opcode, payload = self._opcode, self._message
         self._opcode = CONTINUATION
         self._message = bytearray()
         self._utf8 = None
+        if self._is_skipping:
+            return True
+        message = payload.decode() if opcode == TEXT else bytes(payload)
         self._stops = self._sink.on_message(message)
         return not self._stops
 
     def _extend_message(self, piece: bytes, is_last: bool) -> None:
         """Add a part of the payload to the message, which is complete when it `is_last`."""
+        if self._is_skipping:
+            return
         if self._is_compressed:
             assert self._inflater is not None  # _check_frame has refused the bit
             room = self._bounds.message_size - len(self._message)
             piece = self._inflater.inflate(piece, room, is_last)
             if len(piece) > room:
                 raise SessionError(CloseCode.TOO_BIG, _TOO_BIG)
+            self._inflated += len(piece)
         if self._utf8 is not None:
             try:
                 self._utf8.decode(piece, is_last)
