@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from serverd.asgi import builtin
+from serverd.asgi.router import Route, Router
 from serverd.asgi.scope import Endpoint
 from serverd.generation import Limits, Listener
 from tests.support.wire import Wire
@@ -44,6 +46,21 @@ class TestConcurrency:
             for _ in range(5):
                 assert wire.send(GET).startswith(b"HTTP/1.1 200 ")
                 wire.connect()
+            assert wire.send(GET).startswith(b"HTTP/1.1 200 ")
+
+    def test_what_the_server_answers_itself_takes_no_place_however_slowly_it_is_read(self) -> None:
+        large = Endpoint(builtin.respond(200, bytes(1_000_000), []), "serverd", is_ours=True)
+        routes = [Route((), "/large", large), Route((), "/", Endpoint(answers, "test"))]
+        ours = [
+            Endpoint(app, "serverd", is_ours=True) for app in (builtin.not_found, builtin.misdirected, builtin.options)
+        ]
+        with Wire(Router(routes, *ours), limits=Limits(concurrency=1)) as wire:
+            wire.transport.room = 1000
+            assert wire.send(GET.replace(b"/", b"/large", 1) + GET.replace(b"/", b"/large", 1)).startswith(
+                b"HTTP/1.1 200 "
+            )
+            assert wire.service.answers
+            wire.connect()
             assert wire.send(GET).startswith(b"HTTP/1.1 200 ")
 
 

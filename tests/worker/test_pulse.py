@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,7 @@ from serverd.asgi import builtin
 from serverd.generation import Generation, Limits, Listener, Logging, Server
 from serverd.messages import Beat
 from serverd.worker.in_flight import InFlight
-from serverd.worker.pulse import Pulse, resident_memory
+from serverd.worker.pulse import Pulse, ResidentMemory
 from serverd.worker.serving import Serving
 from tests.support.processes import resident_bytes
 from tests.support.wire import StillLoop, Wire
@@ -86,13 +87,25 @@ def test_a_beat_that_fails_is_told_and_the_next_one_comes(
 
 
 def test_memory_is_known_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = resident_memory()
+    known = ResidentMemory().read()
 
     def nowhere(*args: object) -> None:
         raise FileNotFoundError("/proc/self/statm")
 
-    monkeypatch.setattr("builtins.open", nowhere)
-    assert resident_memory() >= known * 0.9  # the peak is never less
+    monkeypatch.setattr("os.open", nowhere)
+    assert ResidentMemory().read() >= known * 0.9  # the peak is never less
+
+
+def test_memory_is_read_when_there_is_no_descriptor_left() -> None:
+    memory = ResidentMemory()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open(os.devnull, os.O_RDONLY)
+        assert memory.read() > 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_requests_are_counted_as_they_begin() -> None:

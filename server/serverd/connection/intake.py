@@ -21,15 +21,18 @@ from serverd.protocol.websocket_handshake import offers_websocket, read_handshak
 
 __all__ = ["begin"]
 
-_OVERLOADED = Endpoint(builtin.overloaded, "serverd")
-_NO_TRACE = Endpoint(builtin.no_trace, "serverd")
+_ONLY_HTTP2 = ("h2",)  # of a listener's protocols
+_OVERLOADED = Endpoint(builtin.overloaded, "serverd", is_ours=True)
+_NO_TRACE = Endpoint(builtin.no_trace, "serverd", is_ours=True)
 
 
 def begin(stream: Stream, head: RequestHead, peer: Peer, origins: OriginReader, service: Service) -> Cycle:
     """Return the cycle of the request, which is not started yet; `origins` tells where it comes from.
 
-    Raises PeerError for a WebSocket handshake that is none.
+    Raises PeerError for a WebSocket handshake that is none, and for a protocol that the listener does not speak.
     """
+    if service.protocols == _ONLY_HTTP2 and head.version != "2":
+        raise PeerError(505, "only HTTP/2 is spoken here")  # RFC 9110 §15.6.6
     service.requests += 1
     # Hot path: most heads say nothing of where they come from; benchmarks/ "no two requests alike".
     origin = origins.read(head.fields) if head.notable else None
@@ -54,4 +57,5 @@ def begin(stream: Stream, head: RequestHead, peer: Peer, origins: OriginReader, 
             return Session(stream, head, endpoint, scope, service.exchanges, handshake, sessions)
         if isinstance(head, TunnelHead) and not wants_session:
             raise PeerError(501, "nothing here speaks the protocol of the tunnel")  # RFC 9220 §3
-    return Exchange(stream, head, endpoint, scope, service.exchanges)
+    # What costs no application anything takes no place of its requests, however slowly the answer is read.
+    return Exchange(stream, head, endpoint, scope, service.answers if endpoint.is_ours else service.exchanges)

@@ -69,6 +69,7 @@ class Service:
     make_parser: Callable[[], FieldParser]
     connections: set[OpenConnection] = field(default_factory=set)  # open ones
     exchanges: set[Cycle] = field(default_factory=set)  # requests in flight, background work included
+    answers: set[Cycle] = field(default_factory=set)  # requests that the server answers by itself
     sessions: Sessions = field(init=False)  # WebSockets that have been accepted
     draining: bool = False  # no further request is invited
     requests: int = 0  # that have begun

@@ -87,6 +87,8 @@ _PORT = re.compile(rb"[1-9][0-9]{0,4}")
 _LARGEST_PORT = 65535
 # An absolute path of plain segments: no "//", no dot segments, no escapes that would be decoded into them.
 _PREFIX = re.compile(rb"(?:/(?!\.{1,2}(?:/|$))[0-9A-Za-z._~!$&'()*+;=:@-]+)*/?")
+# Fields of a head whose origin is remembered; what more says is read anew, so that idle connections keep little.
+_REMEMBERED_FIELDS = 32
 _LONGEST_PREFIX = 256  # bytes; a prefix is something that an operator types
 
 
@@ -143,8 +145,9 @@ class OriginReader:
             origin = Origin(self._client, self._scheme, strip(fields))
         else:
             origin = resolve(fields, self._client, self._scheme, self._trust)
-        self._fields = fields
-        self._origin = origin
+        if len(fields) <= _REMEMBERED_FIELDS:
+            self._fields = fields
+            self._origin = origin
         return origin
 
 

@@ -96,7 +96,8 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00")
 
 # uri-host [ ":" port ] (RFC 9112 §3.2), the registered name without sub-delims and percent escapes: no
 # name in use has them, and they are where Host parsers disagree.
-_HOST = re.compile(rb"([0-9a-z._~-]*|\[[0-9a-f:.]+\])(?::[0-9]*)?")
+_HOST = re.compile(rb"((?:[0-9a-z_~-]+(?:\.[0-9a-z_~-]+)*\.?)|\[[0-9a-f:.]+\])(?::([0-9]{0,5}))?")
+_LARGEST_PORT = 65535
 
 # Fields that decide framing and persistence, and those of them that may stand once only.
 _FRAMING_NAMES = (b"host", b"content-length", b"transfer-encoding", b"connection", b"expect")
@@ -236,6 +237,8 @@ def _parse_other_form(method: bytes, target: bytes) -> Target:
     return authority, *parse_target(method, rest)[1:]
 
 
+# RFC 9112 §3.2: an empty Host is one without a name, and nothing but that.
+_NO_HOST = re.compile(rb"()()").fullmatch(b"")
 _hosts: dict[bytes, str] = {}
 _HOSTS_KEPT = 1024  # normalised names are remembered up to this many; a peer cannot make it more
 _HOST_SIZE = 300  # nor longer: a name has at most 253 bytes (RFC 1035 §2.3.4), and a port
@@ -248,8 +251,8 @@ def normalise_host(value: bytes) -> str:
     """
     host = _hosts.get(value)
     if host is None:
-        match = _HOST.fullmatch(value.lower())
-        if match is None:
+        match = _HOST.fullmatch(value.lower()) if value else _NO_HOST
+        if match is None or int(match[2] or b"0") > _LARGEST_PORT:
             raise PeerError(400, "invalid Host")
         name = match[1].decode("ascii")
         host = _compress(name) if name.startswith("[") else name.removesuffix(".")

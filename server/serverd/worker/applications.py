@@ -159,7 +159,7 @@ class Applications:
         self._next_try[app.name] = loop.time() + wait
         if app.name not in self.endpoints:
             answer = builtin.unavailable(lambda: self._next_try[app.name] - loop.time())
-            self.endpoints[app.name] = Endpoint(answer, "serverd")
+            self.endpoints[app.name] = Endpoint(answer, "serverd", is_ours=True)
         self._tell(AppDown(app.name, *told(summary, detail), wait))
 
     def _set_up(self, name: str, endpoint: Endpoint) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import sys
 from collections.abc import Callable
 
@@ -15,7 +16,7 @@ from serverd.messages import BEAT_INTERVAL, Beat
 from serverd.worker.in_flight import InFlight
 from serverd.worker.serving import Serving
 
-__all__ = ["Pulse", "resident_memory"]
+__all__ = ["Pulse", "ResidentMemory"]
 
 log = logging.getLogger("serverd.worker")
 
@@ -32,6 +33,7 @@ class Pulse:
         self._on_beat = on_beat
         self._lag = 0.0  # seconds, the most since the last beat
         self._due = 0.0
+        self._memory = ResidentMemory()
 
     def start(self) -> None:
         """Beat from now on, as long as the event loop turns."""
@@ -54,7 +56,7 @@ class Pulse:
                     requests=self._serving.requests,
                     in_flight=in_flight,
                     connections=self._serving.connections,
-                    rss=resident_memory(),
+                    rss=self._memory.read(),
                     lag=round(lag, 6),
                     oldest=self._in_flight.shown(),
                 )
@@ -74,13 +76,19 @@ class Pulse:
             exchange.expire()
 
 
-def resident_memory() -> int:
-    """Return the resident memory of this process in bytes; where there is no /proc, the most that it ever was."""
-    try:
-        with open("/proc/self/statm", "rb") as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        import resource  # only where it is needed
+class ResidentMemory:
+    """What this process holds in memory; its file stays open, as a worker may run out of descriptors."""
 
-        # getrusage(2): bytes on macOS, kilobytes elsewhere.
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    def __init__(self) -> None:
+        try:
+            self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._statm = -1  # there is no /proc
+
+    def read(self) -> int:
+        """Return the resident memory in bytes; where there is no /proc, the most that it ever was."""
+        try:
+            return int(os.pread(self._statm, 256, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, ValueError, IndexError):
+            # getrusage(2): bytes on macOS, kilobytes elsewhere.
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -28,9 +28,9 @@ def make_router(generation: Generation, listener: Listener, endpoints: Mapping[s
     ]
     return Router(
         routes,
-        unmounted=Endpoint(builtin.not_found, "serverd"),
-        unserved=Endpoint(builtin.misdirected, "serverd"),
-        options=Endpoint(builtin.options, "serverd"),
+        unmounted=Endpoint(builtin.not_found, "serverd", is_ours=True),
+        unserved=Endpoint(builtin.misdirected, "serverd", is_ours=True),
+        options=Endpoint(builtin.options, "serverd", is_ours=True),
     )
 
 
@@ -47,8 +47,8 @@ def _endpoint(mount: Mount, endpoints: Mapping[str, Endpoint], timeouts: Mapping
         )
     if isinstance(target, RespondTarget):
         fields = _fields(target.headers)
-        return Endpoint(builtin.respond(target.status, target.body.encode(), fields), "serverd")
-    return Endpoint(builtin.redirect(_location(target)), "serverd")
+        return Endpoint(builtin.respond(target.status, target.body.encode(), fields), "serverd", is_ours=True)
+    return Endpoint(builtin.redirect(_location(target)), "serverd", is_ours=True)
 
 
 def _fields(headers: Iterable[tuple[str, str]]) -> Fields:

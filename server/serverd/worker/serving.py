@@ -253,7 +253,7 @@ class Serving:
 
 def _is_used(service: Service) -> bool:
     """Return whether anybody is connected, or an application works for somebody who was."""
-    return bool(service.connections or service.exchanges or service.sessions.open)
+    return bool(service.connections or service.exchanges or service.answers or service.sessions.open)
 
 
 def _drain(services: Iterable[Service]) -> None:
