@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serverd.errors import PeerError
-from serverd.protocol.chunked import ChunkedDecoder
+from serverd.protocol.chunked import LINES_AT_ONCE, ChunkedDecoder
 from tests.support.wire import pieces_of
 
 SIZE, COUNT = 1000, 10
@@ -21,6 +21,9 @@ def decode(
     for number, piece in enumerate(pieces):
         try:
             part, rest = decoder.feed(piece)
+            while decoder.is_held:
+                body += part
+                part, rest = decoder.go_on()
         except PeerError as error:
             return error.status
         body += part
@@ -202,3 +205,83 @@ class TestLimits:
     @pytest.mark.timeout(5)
     def test_a_hostile_chunk_line_costs_no_more_than_its_length(self, line: bytes) -> None:
         assert decode(line + b"\r\n") == 400
+
+    def test_extensions_may_add_so_much_and_no_more(self) -> None:
+        # 1016 bytes and CRLF, of which 16 and twice the byte of data are free: 1000 bytes in excess for each chunk.
+        chunk = b"1;" + b"a" * 1014 + b"\r\nx\r\n"
+        assert decode(chunk * 16 + b"0\r\n\r\n") == (b"x" * 16, b"")
+        assert decode(chunk * 17 + b"0\r\n\r\n") == 400
+        for step in (1, 7, 500, 1000, 4096):
+            assert decode(chunk * 17, range(0, 20_000, step)) == 400
+
+    def test_data_makes_up_for_extensions(self) -> None:
+        chunk = b"200;" + b"a" * 1000 + b"\r\n" + b"x" * 512 + b"\r\n"
+        assert decode(chunk * 100 + b"0\r\n\r\n") == (b"x" * 51_200, b"")
+
+    def test_lines_without_extensions_are_never_in_excess(self) -> None:
+        assert decode(b"0000000000000001\r\nx\r\n" * 20_000 + b"0\r\n\r\n") == (b"x" * 20_000, b"")
+
+
+TINY = b"1\r\nx\r\n"
+END = b"0\r\n\r\n"
+MANY, BODY = (TINY * 20 + b"5;a=b\r\nhello\r\n") * 100, (b"x" * 20 + b"hello") * 100
+
+
+class TestTurns:
+    """A body of many small chunks is decoded a part at a time."""
+
+    def test_so_many_lines_are_decoded_and_the_rest_is_held(self) -> None:
+        decoder = ChunkedDecoder(0, SIZE, COUNT)
+        assert decoder.feed(TINY * (2 * LINES_AT_ONCE + 10) + END + b"rest") == (b"x" * LINES_AT_ONCE, None)
+        assert decoder.is_held
+        assert decoder.go_on() == (b"x" * LINES_AT_ONCE, None)
+        assert decoder.is_held
+        assert decoder.go_on() == (b"x" * 10, b"rest")
+        assert not decoder.is_held
+
+    def test_nothing_is_held_when_nothing_is_left(self) -> None:
+        decoder = ChunkedDecoder(0, SIZE, COUNT)
+        assert decoder.feed(TINY * LINES_AT_ONCE) == (b"x" * LINES_AT_ONCE, None)
+        assert not decoder.is_held
+        assert decoder.feed(TINY + END) == (b"x", b"")
+
+    def test_what_comes_while_it_is_held_is_kept_for_later(self) -> None:
+        decoder = ChunkedDecoder(0, SIZE, COUNT)
+        decoder.feed(TINY * LINES_AT_ONCE + b"2\r")
+        assert decoder.feed(b"\ny") == (b"", None)
+        assert decoder.feed(b"z\r\n" + END) == (b"", None)
+        assert decoder.is_held
+        assert decoder.go_on() == (b"yz", b"")
+
+    def test_what_is_wrong_behind_a_part_is_refused_in_its_turn(self) -> None:
+        decoder = ChunkedDecoder(0, SIZE, COUNT)
+        assert decoder.feed(TINY * LINES_AT_ONCE + b"broken\r\n") == (b"x" * LINES_AT_ONCE, None)
+        with pytest.raises(PeerError) as caught:
+            decoder.go_on()
+        assert caught.value.status == 400
+
+    def test_long_lines_count_for_more(self) -> None:
+        decoder = ChunkedDecoder(0, SIZE, COUNT)
+        body, _ = decoder.feed((b"800;" + b"a" * 4000 + b"\r\n" + b"x" * 2048 + b"\r\n") * 40)
+        assert decoder.is_held
+        assert len(body) <= 2048 * 8
+
+    def test_large_chunks_are_decoded_at_once(self) -> None:
+        decoder = ChunkedDecoder(0, SIZE, COUNT)
+        body, _ = decoder.feed((b"400\r\n" + b"x" * 1024 + b"\r\n") * 256)
+        assert len(body) == 256 * 1024
+        assert not decoder.is_held
+
+    @pytest.mark.parametrize(
+        ("end", "result"),
+        [
+            pytest.param(END, (BODY, b""), id="whole"),
+            pytest.param(b"", None, id="unfinished"),
+            pytest.param(b"broken\r\n", 400, id="broken"),
+            pytest.param(b"fffff\r\n", 413, id="too large"),
+        ],
+    )
+    def test_the_result_does_not_depend_on_the_cuts(self, end: bytes, result: object) -> None:
+        data = MANY + end
+        for step in (1, 2, 5, 6, 7, 1000, 3072, 3073, 5000, len(data)):
+            assert decode(data, range(0, len(data), step), limit=1_000_000) == result

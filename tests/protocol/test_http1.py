@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serverd.errors import PeerError
+from serverd.protocol.chunked import LINES_AT_ONCE
 from serverd.protocol.http1 import CHUNKS, DONE, HEAD, LENGTH, REFUSED, Http1Decoder
 from serverd.protocol.http1_head import Bounds
 from tests.support.wire import PARSERS, Outcome, bounds, decode
@@ -83,11 +84,67 @@ class TestRequests:
 
     def test_empty_lines_keep_nothing(self, parser: str) -> None:
         decoder, _ = decoder_for(parser)
-        for _ in range(1000):
+        for _ in range(16):
             decoder.feed(b"\r\n")
-        assert decoder.idle
+            assert decoder.idle
         decoder.feed(b"\r")
         assert not decoder.idle
+
+    def test_only_so_many_empty_lines_come_before_a_request(self, parser: str) -> None:
+        assert decode_every_way(b"\r\n" * 16 + GET, parser).bodies == [b""]
+        assert decode_every_way(b"\r\n" * 17, parser).status == 400
+        outcome = decode_every_way(b"\r\n" * 17 + GET, parser)
+        assert (outcome.status, outcome.bodies) == (400, [])
+
+    def test_empty_lines_are_counted_for_each_request(self, parser: str) -> None:
+        lines = b"\r\n" * 16
+        assert decode_every_way(lines + GET + lines + POST + lines + GET, parser).bodies == [b"", b"hello", b""]
+        outcome = decode_every_way(lines + GET + lines + b"\r\n" + POST, parser)
+        assert (outcome.status, outcome.bodies) == (400, [b""])
+
+
+@both_parsers
+class TestTurns:
+    """RFC 9112 §7.1: a body of many small chunks is decoded a part at a time."""
+
+    HEAD = CHUNKED[: CHUNKED.index(b"\r\n\r\n") + 4]
+    TINY = b"1\r\nx\r\n"
+
+    def test_a_part_is_decoded_and_the_rest_on_go_on(self, parser: str) -> None:
+        decoder, outcome = decoder_for(parser)
+        decoder.feed(self.HEAD + self.TINY * (LINES_AT_ONCE + 1) + b"0\r\n\r\n" + GET)
+        assert decoder.is_held
+        assert decoder.buffered
+        assert decoder.body_unfinished
+        assert outcome.requests[0].body == b"x" * LINES_AT_ONCE
+        decoder.go_on()
+        assert outcome.bodies == [b"x" * (LINES_AT_ONCE + 1)]
+        assert decoder.state is DONE
+        assert not decoder.is_held
+        assert decoder.buffered, "the next request waits"
+
+    def test_a_fault_is_found_in_its_turn_and_ends_it(self, parser: str) -> None:
+        decoder, _ = decoder_for(parser)
+        decoder.feed(self.HEAD + self.TINY * LINES_AT_ONCE + b"x\r\n")
+        with pytest.raises(PeerError):
+            decoder.go_on()
+        assert decoder.state is REFUSED
+        assert not decoder.is_held
+        assert not decoder.buffered
+
+    def test_a_refusal_keeps_nothing_of_it(self, parser: str) -> None:
+        decoder, _ = decoder_for(parser)
+        decoder.feed(self.HEAD + self.TINY * (LINES_AT_ONCE + 1))
+        decoder.refuse()
+        assert not decoder.is_held
+        assert not decoder.buffered
+
+    @pytest.mark.parametrize("step", [1, 7, 1000, 3001])
+    def test_the_requests_do_not_depend_on_the_cuts(self, step: int, parser: str) -> None:
+        data = (self.HEAD + self.TINY * (2 * LINES_AT_ONCE) + b"0\r\nX: y\r\n\r\n") * 2 + GET + b"broken\r\n\r\n"
+        outcome = decode(data, parser, cuts=range(0, len(data), step))
+        assert outcome.bodies == [b"x" * (2 * LINES_AT_ONCE)] * 2 + [b""]
+        assert outcome.status == 400
 
 
 @both_parsers

@@ -112,8 +112,11 @@ def decode(
         for piece in pieces_of(data, cuts):
             decoder.feed(piece)
             # A connection never looks at what follows its last request.
-            while decoder.state is DONE and outcome.requests[-1].head.keep_alive:
-                decoder.next_request()
+            while decoder.is_held or (decoder.state is DONE and outcome.requests[-1].head.keep_alive):
+                if decoder.is_held:
+                    decoder.go_on()
+                else:
+                    decoder.next_request()
         if eof:
             decoder.feed_eof()
     except PeerError as error:

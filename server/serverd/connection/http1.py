@@ -2,6 +2,7 @@
 
 HTTP/1 has one exchange at a time, so the connection itself is the `Stream`. It routes each head to an
 endpoint, starts the exchange, and when the response is complete goes on with what arrived meanwhile.
+`http1_stream` is the side of it that writes.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from serverd.connection.base import (
     WAIT_LINGER,
     WAIT_NOTHING,
     WAIT_REQUEST,
-    Connection,
     Wait,
 )
 from serverd.connection.departure import Departure, look_for_departure
+from serverd.connection.http1_stream import Http1Stream
 from serverd.connection.http2 import Http2Connection
 from serverd.connection.intake import begin
 from serverd.connection.service import Service
@@ -31,7 +32,6 @@ from serverd.connection.websocket import WebSocketConnection
 from serverd.errors import PeerError
 from serverd.protocol.head import Fields, RequestHead
 from serverd.protocol.http1 import DONE, HEAD, Http1Decoder, Http2Expected
-from serverd.protocol.http1_response import ResponseEncoder, encode_informational
 from serverd.protocol.websocket_handshake import offers_websocket
 
 __all__ = ["Http1Connection"]
@@ -41,31 +41,20 @@ log = logging.getLogger("serverd.connection")
 # An unread request body up to this size is read and thrown away to keep the connection; Go's net/http
 # does the same with 256 KiB. Beyond it closing is cheaper than reading.
 DISCARD_LIMIT = 256 * 1024
-# Above this a body leaves beside its head instead of being copied behind it.
-JOIN_LIMIT = 16 * 1024
 
 
-class Http1Connection(Connection):
+class Http1Connection(Http1Stream):
     """One HTTP/1.x connection; also the RequestSink of its decoder and the Stream of its exchange."""
 
-    __slots__ = (
-        "_decoder",
-        "_discarded",
-        "_encoder",
-        "_eof",
-        "_exchange",
-        "_held",
-        "_started",
-    )
+    __slots__ = ("_decoder", "_discarded", "_eof", "_exchange", "_goes_on", "_is_full")
 
     def __init__(self, service: Service, peer: Peer | None = None, trusted: bool | None = None) -> None:
         """Prepare; `peer` and `trusted` are what a PROXY header says, None: what the socket says."""
         super().__init__(service, peer, trusted)
         self._decoder = Http1Decoder(service.make_parser(), self, service.bounds)
-        self._encoder = ResponseEncoder(service.defaults)
         self._exchange: Cycle | None = None  # the one whose response is not complete
-        self._held: bytes | None = None  # the response head that waits for the first body bytes
-        self._started = False  # something of the final response is on the wire
+        self._is_full = False  # the exchange has enough of the body for now
+        self._goes_on = False  # more of a body that is held is decoded in the next turn of the loop
         self._discarded = 0  # bytes of an unread request body thrown away after the response
         self._eof = False  # the peer has said that it sends nothing more
 
@@ -86,12 +75,45 @@ class Http1Connection(Connection):
                 self._pause_reading()  # a pipelined request waits for the response before it
         elif decoder.state is HEAD and self._wait is WAIT_REQUEST and not decoder.idle:
             self._await(WAIT_HEAD, self.service.limits.header_timeout)
+        elif decoder.is_held:
+            self._hold()
+
+    def _hold(self) -> None:
+        """Let others have their turn before more of the body is decoded."""
+        self._pause_reading()
+        if not self._goes_on:
+            self._goes_on = True
+            self.service.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        decoder = self._decoder
+        if self.closed or not decoder.is_held:
+            return
+        try:
+            decoder.go_on()
+        except PeerError as error:
+            self._refuse(error)
+            return
+        if decoder.is_held:
+            self._hold()
+            return
+        if self._exchange is None:
+            self._resume_reading()  # what is left is thrown away, in the time that it has
+        elif not self._is_full:
+            self.resume_reading()
+        if self._eof and not self.closed and not self._take_eof():
+            self._end(linger=False)
 
     def eof_received(self) -> bool:
         """Take the peer's half-close; return True to go on writing (RFC 9112 §9.6)."""
         self._eof = True
         if self.closed:
             return False
+        return self._decoder.is_held or self._take_eof()
+
+    def _take_eof(self) -> bool:
+        """Take the end after all that came before it; return whether to go on writing."""
         try:
             self._decoder.feed_eof()
         except PeerError as error:
@@ -126,7 +148,8 @@ class Http1Connection(Connection):
         departure = look_for_departure(self.fileno())
         if departure is Departure.WHOLE:
             self.cut()
-        elif departure is Departure.HALF:
+        elif departure is Departure.HALF and not self._decoder.body_unfinished:
+            # Else it has sent more of the body, and is told when that has been read.
             exchange.deliver_disconnect()
 
     # Called by the decoder.
@@ -149,7 +172,8 @@ class Http1Connection(Connection):
         """Hand a part of the body on, or throw it away after the response."""
         exchange = self._exchange
         if exchange is not None:
-            if exchange.deliver_body(data, False):
+            self._is_full = exchange.deliver_body(data, False)
+            if self._is_full:
                 self._pause_reading()
             if self._wait is WAIT_BODY:
                 self._await(WAIT_BODY, self.service.limits.body_timeout)
@@ -172,15 +196,6 @@ class Http1Connection(Connection):
 
     # The stream of the exchange.
 
-    @property
-    def takes_trailers(self) -> bool:
-        """Whether the response can carry trailers."""
-        return self._encoder.takes_trailers
-
-    def send_informational(self, status: int, headers: Fields) -> None:
-        if not self.closed:
-            self._transport.write(encode_informational(status, headers))
-
     def send_upgrade(self, headers: Fields) -> ByteStream:
         session = self._exchange
         assert isinstance(session, Session)  # nobody else asks for it
@@ -192,58 +207,20 @@ class Http1Connection(Connection):
         self.service.loop.call_soon(connection.begin, self._decoder.take_rest())
         return connection
 
-    def send_headers(self, status: int, headers: Fields, end: bool) -> None:
-        if self.closed:
-            return
-        encoder = self._encoder
+    def _is_last(self) -> bool:
         exchange = self._exchange
-        if (
+        return (
             self.service.draining
             or (self._eof and not self._decoder.buffered)
-            or (exchange is not None and exchange.owes_continue)
-        ):
             # A peer that still waits for a 100 may send the body or not: what follows cannot be told apart.
-            encoder.keep_alive = False
-        head = encoder.encode_head(status, headers, end)
-        if not end:
-            self._held = head
-            return
-        self._started = True
-        self._transport.write(head)
-        self._finish_response()
-
-    def send_body(self, data: bytes, end: bool) -> None:
-        if self.closed:
-            return
-        pieces = self._encoder.encode_body(data, end)
-        head = self._held
-        if head is not None:
-            # Hot path: head and body leave in one write; benchmarks/ "plain GET".
-            self._held = None
-            self._started = True
-            pieces = (head, *pieces)
-        if len(data) > JOIN_LIMIT:
-            self._transport.writelines(pieces)
-        else:
-            self._transport.write(b"".join(pieces))
-        if end:
-            self._finish_response()
-
-    def send_trailers(self, headers: Fields) -> None:
-        if self.closed:
-            return
-        self._send_held()
-        self._transport.write(self._encoder.encode_trailers(headers))
-        self._finish_response()
-
-    async def send_file(self, fd: int, count: int) -> None:
-        self._send_held()
-        await self._send_from(fd, count)
+            or (exchange is not None and exchange.owes_continue)
+        )
 
     def resume_reading(self) -> None:
+        self._is_full = False
         decoder = self._decoder
         if self.closed or decoder.buffered:
-            return  # behind a pipelined request nothing is read
+            return  # behind a pipelined request nothing is read, nor behind a body that is held
         self._resume_reading()
         if decoder.body_unfinished:
             self._await(WAIT_BODY, self.service.limits.body_timeout)
@@ -264,15 +241,9 @@ class Http1Connection(Connection):
 
     # The end of a request.
 
-    def _send_held(self) -> None:
-        head = self._held
-        if head is not None:
-            self._held = None
-            self._started = True
-            self._transport.write(head)
-
     def _finish_response(self) -> None:
         self._exchange = None
+        self._is_full = False
         decoder = self._decoder
         if not self._encoder.keep_alive:
             unread = decoder.body_unfinished or decoder.buffered
@@ -281,7 +252,8 @@ class Http1Connection(Connection):
         elif decoder.state is DONE:
             self._next_request()
         else:
-            self._resume_reading()
+            if not decoder.is_held:
+                self._resume_reading()
             self._await(WAIT_BODY, self.service.limits.body_timeout)
 
     def _next_request(self) -> None:
@@ -303,7 +275,9 @@ class Http1Connection(Connection):
             self._await(WAIT_HEAD, limits.header_timeout)
         elif self._eof and self._exchange is not None:
             self._exchange.deliver_disconnect()  # as to the exchange during which the end came
-        if not self._reading and not (decoder.state is DONE and decoder.buffered):
+        if decoder.is_held:
+            self._hold()
+        elif not self._reading and not (decoder.state is DONE and decoder.buffered):
             self._resume_reading()
 
     def _refuse(self, error: PeerError) -> None:
@@ -342,7 +316,7 @@ class Http1Connection(Connection):
 
     def _on_body_deadline(self) -> None:
         exchange = self._exchange
-        if exchange is not None and not exchange.waits_for_body:
-            self._await(WAIT_BODY, self.service.limits.body_timeout)  # nobody misses it yet
+        if self._decoder.is_held or (exchange is not None and not exchange.waits_for_body):
+            self._await(WAIT_BODY, self.service.limits.body_timeout)  # it has arrived, or nobody misses it yet
         else:
             self._refuse(PeerError(408, "the body of the request did not arrive in time"))

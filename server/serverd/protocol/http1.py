@@ -4,7 +4,9 @@ The decoder finds where each head and each body ends and refuses everything that
 differently; `http1_head` reads the head between. What it refuses, and with which status, depends neither on
 the parser nor on how the bytes are cut. It pushes into a sink: `on_head`, and for a request with a body
 `on_body` and `on_end`. After a request it stops until `next_request`, so that a pipelined request waits for
-the response before it (RFC 9112 §9.3.2). The connection drives it; the other direction is `http1_response`.
+the response before it (RFC 9112 §9.3.2). Of a body of many small chunks it decodes a part, and the rest on
+`go_on`, so that no connection keeps the loop from the others. The connection drives it; the other direction is
+`http1_response`.
 """
 
 from __future__ import annotations
@@ -51,6 +53,9 @@ _END_OF_HEAD = b"\r\n\r\n"
 # What an HTTP/2 client begins with, who knows whom it talks to; for others it is a request (RFC 9113 §3.4).
 _HTTP2_LINE = b"PRI * HTTP/2.0\r\n"
 _UNKNOWN_VERSION = 505
+# RFC 9112 §2.2 wants one ignored, for clients that end a body with a CRLF that is not a part of it; any number of them
+# would be a request that never begins. Sixteen are more than any such client sends, and cost nothing.
+_EMPTY_LINES = 16
 
 
 class Http2Expected(PeerError):
@@ -70,6 +75,7 @@ class Http1Decoder:
         "_buffer",
         "_checked",
         "_chunks",
+        "_empty_lines",
         "_heads",
         "_is_first",
         "_sink",
@@ -84,6 +90,7 @@ class Http1Decoder:
         self._is_first = True  # no request has come before
         self._buffer = b""  # an incomplete head, or what follows a complete request
         self._checked = 0  # bytes of the incomplete head that are known to be good lines
+        self._empty_lines = 0  # before the request that is to come
         self._body_left = 0
         self._chunks: ChunkedDecoder | None = None
 
@@ -94,8 +101,13 @@ class Http1Decoder:
 
     @property
     def buffered(self) -> bool:
-        """True when bytes of a later request have arrived."""
-        return bool(self._buffer)
+        """True when bytes have arrived that wait: of a later request, or behind the chunks of this turn."""
+        return bool(self._buffer) or self.is_held
+
+    @property
+    def is_held(self) -> bool:
+        """True while a part of the body has arrived and waits for `go_on`, in a later turn of the loop."""
+        return self._chunks is not None and self._chunks.is_held
 
     @property
     def body_unfinished(self) -> bool:
@@ -124,8 +136,20 @@ class Http1Decoder:
                 raise Http2Expected(data) from None
             raise
 
+    def go_on(self) -> None:
+        """Decode more of a body that is held, and push it into the sink.
+
+        Raises PeerError like `feed`.
+        """
+        assert self._chunks is not None  # it is held
+        try:
+            self._push_chunks(*self._chunks.go_on())
+        except PeerError:
+            self.refuse()
+            raise
+
     def feed_eof(self) -> None:
-        """Take the end of the peer's bytes.
+        """Take the end of the peer's bytes; not while a body is held.
 
         Raises PeerError 400 when it stands inside a request (RFC 9112 §8).
         """
@@ -143,6 +167,7 @@ class Http1Decoder:
         """
         self.state = HEAD
         self._is_first = False
+        self._empty_lines = 0
         if not self._buffer:
             return True
         data = self._buffer
@@ -160,6 +185,7 @@ class Http1Decoder:
         """Take nothing more from this peer."""
         self.state = REFUSED
         self._buffer = b""
+        self._chunks = None
 
     def _receive_head(self, data: bytes) -> None:
         head = self._heads.recall(data)
@@ -206,8 +232,12 @@ class Http1Decoder:
             # RFC 9112 §2.2: empty lines before the request line are ignored.
             stripped = data.lstrip(b"\r\n")
             half = b"\r" if not stripped and data.endswith(b"\r") else b""  # of an empty line: its LF may come
-            if data[: len(data) - len(stripped)].replace(b"\r\n", b"") != half:
+            lines = data[: len(data) - len(stripped)]
+            if lines.replace(b"\r\n", b"") != half:
                 raise PeerError(400, "bare CR or LF before a request")
+            self._empty_lines += lines.count(b"\r\n")
+            if self._empty_lines > _EMPTY_LINES:
+                raise PeerError(400, "too many empty lines before a request")
             self._buffer = half
             if stripped:
                 self._receive_head(stripped)
@@ -232,7 +262,9 @@ class Http1Decoder:
 
     def _receive_chunked(self, data: bytes) -> None:
         assert self._chunks is not None  # _begin_body made it
-        body, rest = self._chunks.feed(data)
+        self._push_chunks(*self._chunks.feed(data))
+
+    def _push_chunks(self, body: bytes, rest: bytes | None) -> None:
         if rest is not None:
             self._chunks = None
             self._finish_body(body, rest)
