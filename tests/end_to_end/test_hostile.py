@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -247,6 +248,20 @@ def test_a_thousand_slow_clients_are_gone_after_their_limit_and_nobody_else_noti
         assert get(address, "/trim").status == 200
         report(request, f"{loop}: {kept / MEGABYTE:.1f} MB, {watch.now / MEGABYTE:.1f} when free memory is given back")
         assert watch.now - watch.before < (GROWTH if LONG else 2 * GROWTH)
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_response_that_is_given_up_and_not_read_does_not_stay_with_the_kernel(serve: Serve, loop: str) -> None:
+    server = serve(configuration(limits='send_timeout = "1s"', app='request_timeout = "0.5s"', loop=loop))
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(10)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall(b"GET /half HTTP/1.1\r\nHost: a\r\n\r\n")
+        poll = select.poll()
+        poll.register(client, 0)  # errors and hang-ups are told in any case
+        # request_timeout and two beats, then send_timeout and a sweep, or lingering and a sweep.
+        assert poll.poll((0.5 + 1 + 2 + 1 + BUSY) * 1000), "no reset: the kernel goes on offering what is not read"
 
 
 # Large

@@ -15,10 +15,11 @@ from enum import Enum
 from typing import cast
 
 from serverd.asgi.scope import Peer
+from serverd.connection.departure import unacknowledged
+from serverd.connection.peers import is_believed, peer_of
 from serverd.connection.service import Service
 from serverd.errors import ClientDisconnected, ResponseError
 from serverd.protocol.forwarded import OriginReader
-from serverd.protocol.trust import Trust
 
 __all__ = [
     "DRAIN_IDLE_TIMEOUT",
@@ -30,8 +31,6 @@ __all__ = [
     "WAIT_REQUEST",
     "Connection",
     "Wait",
-    "is_believed",
-    "peer_of",
 ]
 
 NEVER = float("inf")
@@ -222,8 +221,10 @@ class Connection(asyncio.Protocol):
             self.cut()
 
     def _unsent(self) -> int:
-        """Return how many bytes wait for the peer to read."""
-        return self._transport.get_write_buffer_size() + self._file_left
+        """Return how many bytes wait for the peer to read; after our end those that the kernel has count, too."""
+        unsent = self._transport.get_write_buffer_size() + self._file_left
+        # Closed with something in its queue, a socket stays with the kernel, and the queue, for minutes.
+        return unsent + unacknowledged(self.fileno()) if self._wait is WAIT_LINGER else unsent
 
     def _check_progress(self, now: float) -> None:
         """Cut a peer that has not taken a byte for send_timeout."""
@@ -321,28 +322,3 @@ class Connection(asyncio.Protocol):
             writer = self.service.loop.create_future()
             self._writers.append(writer)
             await writer
-
-
-def is_believed(peer: Peer, trust: Trust) -> bool:
-    """Return whether the peer is one of the trusted proxies; one whose address nobody knows is none.
-
-    uvloop asks for the address after it has accepted, and a client that has reset its connection by then has none,
-    although what it sent is still read.
-    """
-    if peer.client is None:
-        return peer.is_local and trust.is_trusted(None)
-    return trust.is_trusted(peer.client[0])
-
-
-def peer_of(transport: asyncio.BaseTransport) -> Peer:
-    """Return both ends as ASGI wants them: (host, port), or (path, None) for a unix socket."""
-    client = transport.get_extra_info("peername")
-    server = transport.get_extra_info("sockname")
-    if isinstance(server, tuple):
-        return Peer((_plain(client[0]), client[1]) if client else None, (_plain(server[0]), server[1]))
-    return Peer(None, (server, None) if server else None)
-
-
-def _plain(host: str) -> str:
-    """Return an IPv4 address that a dual-stack socket shows as an IPv6 one in its own form (RFC 4291 §2.5.5.2)."""
-    return host.removeprefix("::ffff:") if "." in host else host

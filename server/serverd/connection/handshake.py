@@ -18,9 +18,10 @@ from functools import partial
 from typing import cast
 
 from serverd.asgi.scope import Peer
-from serverd.connection.base import DRAIN_IDLE_TIMEOUT, LINGER_TIMEOUT, NEVER, peer_of
+from serverd.connection.base import DRAIN_IDLE_TIMEOUT, LINGER_TIMEOUT, NEVER
 from serverd.connection.http1 import Http1Connection
 from serverd.connection.http2 import Http2Connection
+from serverd.connection.peers import peer_of
 from serverd.connection.service import Identity, Service
 from serverd.connection.tls import TlsTransport
 from serverd.connection.tls_extension import tls_extension

@@ -11,9 +11,10 @@ import logging
 from typing import cast
 
 from serverd.asgi.scope import Peer
-from serverd.connection.base import DRAIN_IDLE_TIMEOUT, NEVER, is_believed, peer_of
+from serverd.connection.base import DRAIN_IDLE_TIMEOUT, NEVER
 from serverd.connection.handshake import Handshake
 from serverd.connection.http1 import Http1Connection
+from serverd.connection.peers import is_believed, peer_of
 from serverd.connection.service import Service
 from serverd.errors import PeerError
 from serverd.protocol.proxy import Proxied, ProxyHeader, Speaker

@@ -71,6 +71,14 @@ async def pour(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.body", "body": PIECE, "more_body": number < pieces - 1})
 
 
+async def half(scope: Any, receive: Any, send: Any) -> None:
+    """Send one megabyte of two, which the kernel takes at once, and nothing more."""
+    headers = [(b"content-length", str(2 * MEGABYTE).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": PIECE * 16, "more_body": True})
+    await asyncio.Event().wait()
+
+
 async def trim(scope: Any, receive: Any, send: Any) -> None:
     """Give back the memory that is free but kept by the allocator, so that what is left is in use (malloc_trim(3))."""
     with contextlib.suppress(AttributeError):  # only glibc has it
@@ -78,7 +86,7 @@ async def trim(scope: Any, receive: Any, send: Any) -> None:
     await respond(send, b"trimmed")
 
 
-PAGES = {f"/{page.__name__}": page for page in (hello, who, seen, slow, swallow, pour, trim)}
+PAGES = {f"/{page.__name__}": page for page in (hello, who, seen, slow, swallow, pour, half, trim)}
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
