@@ -1,7 +1,7 @@
 """Compare serverd with its peers: the same application, one worker each, in turns, on one core.
 
-Started by `make bench`; benchmarks/README.md says how to read and report the result. It needs wrk and two cores, uses
-only the standard library itself, and keeps the servers in an environment of their own, benchmarks/.venv.
+Started by `make bench`; benchmarks/README.md says how to read and report the result. It needs wrk, h2load and two
+cores, uses only the standard library itself, and keeps the servers in an environment of their own, benchmarks/.venv.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ UVICORN = (
 )
 
 PEERS = (
-    Peer("serverd", f"-e{HERE.parent}", "serverd -c {here}/serverd.toml", ("http", "websocket", "deflate")),
+    Peer("serverd", f"-e{HERE.parent}", "serverd -c {here}/serverd.toml", ("http", "http2", "websocket", "deflate")),
     Peer("uvicorn", "uvicorn[standard]", UVICORN % "none", ("http",)),
     Peer("uvicorn websockets-sansio", "websockets", UVICORN % "websockets-sansio", ("websocket", "deflate")),
     Peer("uvicorn websockets", "websockets", UVICORN % "websockets", ("websocket", "deflate")),
@@ -60,13 +60,14 @@ PEERS = (
         "granian[uvloop]",
         "granian --interface asgi --port {port} --workers 1 --working-dir {here}"
         " --no-access-log --log-level warning hello:app",
-        ("http", "websocket"),  # it does not compress messages
+        ("http", "http2", "websocket"),  # it does not compress messages
     ),
     Peer(
         "hypercorn",
         "hypercorn[uvloop]",
-        "hypercorn --bind 127.0.0.1:{port} --worker-class uvloop --log-level WARNING {here}/hello:app",
-        ("http",),
+        "hypercorn --config {here}/hypercorn.toml --bind 127.0.0.1:{port} --worker-class uvloop --log-level WARNING"
+        " {here}/hello:app",
+        ("http", "http2"),
     ),
 )
 
@@ -95,6 +96,32 @@ class Requests:
 
 
 @dataclass(frozen=True)
+class Streams:
+    """HTTP/2 requests by h2load, so many at a time on each connection; prior knowledge instead of TLS."""
+
+    paths: int = 1
+    fields: tuple[str, ...] = ()
+    subject: str = "http2"
+    connections: int = 8
+    streams: int = 32
+
+    def command(self, port: int, seconds: int) -> list[str | Path]:
+        """Return the command that makes the load."""
+        options = [f"--clients={self.connections}", f"--max-concurrent-streams={self.streams}"]
+        fields = [f"--header={field}" for field in self.fields]
+        urls = [f"http://127.0.0.1:{port}/shop/items/{number}?page=2" for number in range(self.paths)]
+        return ["h2load", f"--duration={seconds}", *options, *fields, *urls]
+
+    def read(self, output: str) -> tuple[int, float]:
+        """Return how many requests the command has made, and how many per second; exit if one has failed."""
+        count = re.search(r"(\d+) succeeded, 0 failed, 0 errored, 0 timeout", output)
+        rate = re.search(r"([\d.]+) req/s", output)
+        if count is None or rate is None or int(count[1]) == 0:
+            sys.exit(f"requests failed:\n{output}")
+        return int(count[1]), float(rate[1])
+
+
+@dataclass(frozen=True)
 class Echoes:
     """WebSocket messages that come back, by websocket_load.py, which fails unless each is right."""
 
@@ -116,17 +143,34 @@ class Echoes:
         return result["messages"], result["rate"]
 
 
-SCENARIOS: dict[str, Requests | Echoes] = {
+# Those of browser.lua, as far as they are the same for every page.
+BROWSER = (
+    "user-agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
+    "accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+    "accept-language: en-GB,en;q=0.7,de;q=0.3",
+    "accept-encoding: gzip, deflate, br, zstd",
+    "cookie: session=0f8fad5bd9cb469fa16570867728950e; theme=dark; consent=1",
+    "upgrade-insecure-requests: 1",
+    "sec-fetch-dest: document",
+    "sec-fetch-mode: navigate",
+    "sec-fetch-site: same-origin",
+    "priority: u=0, i",
+)
+
+SCENARIOS: dict[str, Requests | Streams | Echoes] = {
     "plain GET": Requests("plain.lua"),
     "GET with 11 browser headers": Requests("browser.lua"),
     "the same, no two requests alike": Requests("varied.lua"),
+    "HTTP/2, 32 GETs at a time": Streams(),
+    "the same, browser headers, 500 paths": Streams(500, BROWSER),
     "WebSocket echo, 64 B": Echoes(64, "websocket"),
     "WebSocket echo, 64 KB": Echoes(65536, "websocket"),
     "WebSocket echo, 64 B, compressed": Echoes(64, "deflate"),
     "WebSocket echo, 64 KB, compressed": Echoes(65536, "deflate"),
 }
 
-SUBJECTS = ("http", "websocket", "deflate")
+SUBJECTS = ("http", "http2", "websocket", "deflate")
+TOOLS = {"http": ("wrk", "wrk"), "http2": ("h2load", "nghttp2-client")}  # the program, and Debian's package
 
 
 @dataclass(frozen=True)
@@ -140,8 +184,9 @@ class Result:
 def main() -> None:
     """Run the comparison and print it."""
     options = parse_options()
-    if shutil.which("wrk") is None:
-        sys.exit("wrk is not installed: it generates the load (Debian: apt-get install wrk)")
+    for program, package in [TOOLS[subject] for subject in options.subjects if subject in TOOLS]:
+        if shutil.which(program) is None:
+            sys.exit(f"{program} is not installed: it generates the load (Debian: apt-get install {package})")
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         sys.exit("two cores are needed: one for the server, one for the load")
@@ -223,7 +268,7 @@ def wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
         time.sleep(0.05)
 
 
-def measure(pid: int, port: int, scenario: Requests | Echoes, seconds: int, core: int) -> Result:
+def measure(pid: int, port: int, scenario: Requests | Streams | Echoes, seconds: int, core: int) -> Result:
     """Load the server from another core; a failed request makes the whole comparison worthless and ends it."""
     before = cpu_time(pid)
     command = ["taskset", "--cpu-list", str(core), *scenario.command(port, seconds)]

@@ -73,6 +73,20 @@ class TestStart:
             assert b"HTTP/2 is not spoken here" in answer
             assert wire.closed
 
+    @pytest.mark.parametrize("request_line", [b"GET / HTTP/1.1", b"GET / HTTP/1.0"])
+    def test_a_listener_of_http_2_answers_505(self, request_line: bytes) -> None:
+        recorder = Recorder()
+        with Http2Wire(recorder) as wire:
+            wire.service.protocols = ("h2",)
+            wire.connect()
+            assert wire.request().status == 200
+            Wire.connect(wire)
+            answer = wire.send_raw(request_line + b"\r\nHost: a\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 505 ")
+            assert b"only HTTP/2 is spoken here" in answer
+            assert wire.closed
+        assert len(recorder.scopes) == 1
+
     def test_what_does_not_go_on_as_a_preface_ends_the_connection(self) -> None:
         with Wire(hello) as wire:
             sent = frames_of(wire.send(b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"))

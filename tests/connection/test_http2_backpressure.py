@@ -277,6 +277,19 @@ class TestUploads:
             assert answer.granted >= 65_535
             wire.finish()
 
+    def test_what_comes_while_a_complete_response_waits_is_thrown_away(self) -> None:
+        with ManualWire(PATIENT, reads=False) as wire:
+            answer = wire.request("POST", end=False)
+            wire.run(wire.call.start())
+            wire.run(wire.call.body(bytes(200_000)))
+            wire.finish()
+            for _ in range(20):
+                wire.upload(answer, bytes(16_000), end=False)
+            assert answer.granted >= 200_000
+            while not answer.ended:
+                wire.read(answer, 50_000)
+            assert len(answer.body) == 200_000
+
     def test_more_than_the_window_ends_the_stream(self) -> None:
         with ManualWire() as wire:
             answer = wire.request("POST", end=False)

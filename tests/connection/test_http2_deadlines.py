@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from serverd.connection.base import LINGER_TIMEOUT
@@ -15,6 +17,7 @@ from tests.support.wire import Wire
 LIMITS = Limits(header_timeout=5, body_timeout=8, send_timeout=6, keep_alive_timeout=20)
 HEADERS, SETTINGS, PING, CONTINUATION = 1, 4, 6, 9
 END_STREAM, END_HEADERS = 1, 4
+GET = b"\x82\x86\x84\x01\x01a"
 
 
 class TestGreeting:
@@ -182,15 +185,24 @@ class TestHalfFrames:
                 wire.finish(call)
 
     def test_it_does_not_count_while_we_do_not_read(self) -> None:
-        limits = Limits(header_timeout=5, body_timeout=8, send_timeout=60)
-        with ManualWire(limits) as wire:
-            wire.request()
+        with Http2Wire(hello, Limits(header_timeout=5, send_timeout=1000, keep_alive_timeout=1000)) as wire:
             wire.transport.room = 0
-            wire.run(wire.call.respond(b"x" * 60_000))
-            wire.run(wire.call.respond(b"x" * 60_000)) if False else None
-            wire.finish()
-            wire.send_raw(b"\0\0")
-            wire.advance(4)
+            stream_id, rest = 1, b""
+            while wire.transport.reading:
+                requests = [frame(HEADERS, END_HEADERS | END_STREAM, stream_id + 2 * n, GET) for n in range(20)]
+                stream_id += 40
+                wire.send_raw(rest + b"".join(requests) + frame(PING, payload=bytes(8))[:5])
+                rest = frame(PING, payload=bytes(8))[5:]
+            wire.advance(20)
+            assert not wire.closed
+            wire.transport.room = float("inf")
+            wire.transport.take(float("inf"))
+            wire.settle()
+            assert wire.transport.reading
+            Wire.advance(wire, 4)
+            assert not wire.closed
+            wire.send_raw(rest)
+            Wire.advance(wire, 20)
             assert not wire.closed
 
 
@@ -262,6 +274,42 @@ class TestBody:
             wire.run(wire.call.respond())
             assert waiting.result() == {"type": "http.disconnect"}
             wire.finish()
+
+    def test_one_that_cannot_come_is_not_late(self) -> None:
+        """The client does not read, so that nothing of it is read either."""
+        limits = Limits(body_timeout=8, header_timeout=8, send_timeout=1000, keep_alive_timeout=1000)
+        with ManualWire(limits) as wire:
+            upload = wire.request("POST", end=False)
+            call = wire.call
+            waiting = wire.run(call.receive())
+            wire.transport.room = 0
+            hint = {"type": "http.response.early_hint", "links": [b"</%d>" % number for number in range(100)]}
+
+            async def fill() -> None:
+                while wire.transport.room == 0:
+                    await call.send(hint)
+                    await asyncio.sleep(0)
+
+            filling = wire.run(fill())
+            stream_id = 3
+            while wire.transport.reading:
+                wire.send_raw(frame(HEADERS, END_HEADERS | END_STREAM, stream_id, GET))
+                stream_id += 2
+            Wire.advance(wire, 30)
+            assert not waiting.done()
+            wire.transport.room = float("inf")
+            wire.transport.take(float("inf"))
+            wire.settle()
+            assert wire.transport.reading
+            Wire.advance(wire, 6)
+            assert not waiting.done()
+            Wire.advance(wire, 10)
+            assert waiting.result() == {"type": "http.disconnect"}
+            assert filling.done()
+            assert not upload.status
+            for one in wire.manual.calls:
+                one.finish()
+            wire.lose()
 
 
 class TestSend:

@@ -430,6 +430,20 @@ class TestClose:
             assert not wire.streams
             wire.finish()
 
+    def test_a_client_that_has_not_read_all_has_the_time_that_it_has_for_a_response(self) -> None:
+        with TunnelWire(quiet(send_timeout=20), reads=False) as wire:
+            tunnel = wire.accept()
+            sending = wire.run(wire.call.send({"type": "websocket.send", "bytes": bytes(100_000)}))
+            tunnel.close()
+            wire.advance(10)
+            assert tunnel.answer.reset is None
+            while not tunnel.answer.ended:
+                wire.read(tunnel.answer, 50_000)
+            assert sending.done()
+            assert tunnel.close_code == 1000
+            assert len(tunnel.received[0].data) == 100_000
+            wire.finish()
+
     def test_one_that_does_not_answer_our_close_is_reset(self) -> None:
         with TunnelWire() as wire:
             tunnel = wire.accept()

@@ -136,9 +136,9 @@ class Peer:
     def __init__(self, bounds: Http2Bounds | None = None, greet: bool = True) -> None:
         """Connect; `greet` sends preface and SETTINGS, takes the server's and acknowledges them."""
         self.sink = Recorder()
-        defaults = DefaultFields(b"serverd")
-        defaults.set_date(DATE)
-        self.core = Http2Core(self.sink, bounds or Http2Bounds(), defaults)
+        self.defaults = DefaultFields(b"serverd")
+        self.defaults.set_date(DATE)
+        self.core = Http2Core(self.sink, bounds or Http2Bounds(), self.defaults)
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder(max_header_list_size=1 << 24)
         self.first: list[Frame] = []

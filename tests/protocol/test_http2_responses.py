@@ -129,6 +129,60 @@ class TestBodies:
         assert [(item.kind, item.flags) for item in peer.take()] == [(3, 0)]
 
 
+class TestRepetition:
+    """A head that was sent before is not encoded again; what the client reads is the same."""
+
+    def test_whatever_comes_between_the_client_reads_what_was_said(self) -> None:
+        peer = Peer()
+        heads = [
+            (200, [(b"content-type", b"text/plain"), (b"content-length", b"13")]),
+            (200, [(b"content-type", b"text/plain"), (b"content-length", b"14")]),
+            (404, [(b"content-type", b"text/plain"), (b"content-length", b"13")]),
+            (200, [(b"set-cookie", b"a=b"), (b"content-length", b"0")]),
+            (200, [(b"x-long", b"y" * 1000)]),
+            (200, []),
+        ]
+        # Each several times, and behind each other; the table is filled, emptied and made smaller.
+        order = [
+            number for first in range(len(heads)) for second in range(len(heads)) for number in (first, first, second)
+        ]
+        for turn, number in enumerate(order * 3):
+            stream_id = 2 * turn + 1
+            if turn % 50 == 40:
+                size = (0, 4096, 100, 4096)[turn // 50 % 4]
+                peer.decoder.max_allowed_table_size = size
+                peer.send(settings((1, size)))
+            if turn % 13 == 0:
+                peer.defaults.set_date(b"Thu, 01 Jan 1970 00:00:%02d GMT" % (turn % 60))
+            peer.open(stream_id)
+            stream = peer.request(stream_id).stream
+            status, fields = heads[number]
+            if turn % 7 == 0:
+                peer.core.send_informational(stream, 103, [(b"link", b"</%d>" % (turn % 3))])
+            peer.core.send_headers(stream, status, list(fields), False)
+            peer.core.send_body(stream, b"x", False)
+            peer.core.send_trailers(stream, [(b"x-sum", b"%d" % (turn % 4))])
+            read = [peer.fields(item) for item in peer.take() if item.kind == HEADERS]
+            assert read[-1] == [(b"x-sum", b"%d" % (turn % 4))]
+            assert read[-2][:1] == [(b":status", b"%d" % status)]
+            assert read[-2][1:-2] == fields
+            assert read[-2][-2][1] == peer.defaults.date[6:-2]
+
+    @pytest.mark.parametrize(("size", "announced"), [(100, b"\x3f\x45"), (4000, b"\x3f\x81\x1f")])
+    def test_the_size_of_the_table_is_announced_once(self, size: int, announced: bytes) -> None:
+        peer = Peer()
+        blocks = []
+        for number in range(8):
+            if number == 5:
+                peer.decoder.max_allowed_table_size = size
+                peer.send(settings((1, size)))
+            peer.open(2 * number + 1)
+            peer.respond(2 * number + 1)
+            blocks.append(peer.take()[0].payload)
+        assert blocks[3] == blocks[4]
+        assert [block.startswith(announced) for block in blocks] == [False] * 5 + [True, False, False]
+
+
 class TestInformational:
     """RFC 9113 §8.1, RFC 8297."""
 

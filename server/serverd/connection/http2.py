@@ -132,7 +132,7 @@ class Http2Connection(Connection):
         super().sweep(now)
         if self.closed:
             return
-        if self._reading and now - self._amid_since >= self._frame_timeout():
+        if self._amid_since != NEVER and self._reading and now - self._amid_since >= self._frame_timeout():
             self._give_up()
             return
         if now - self._ticked < _TICK:
@@ -141,7 +141,8 @@ class Http2Connection(Connection):
         self.core.tick()
         for stream in self._streams():
             stream.sweep(now)
-        self._flush()
+        if self.core.is_waiting or self.core.is_finished:
+            self._flush()
 
     def drain(self) -> None:
         """Invite no further request: GOAWAY in two steps, of which the core takes care (RFC 9113 §6.8)."""
@@ -197,8 +198,7 @@ class Http2Connection(Connection):
 
     def on_writable(self, stream: Http2Stream) -> None:
         """Let the application of a stream go on."""
-        if not self.is_full:
-            cast(RequestStream, stream.owner).release_writers()
+        cast(RequestStream, stream.owner).release_writers()
 
     # For the streams.
 

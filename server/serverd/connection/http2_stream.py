@@ -31,6 +31,7 @@ class Carrier(Protocol):
 
     core: Http2Core
     service: Service
+    blocked: bool  # the transport takes no more
 
     @property
     def is_full(self) -> bool:
@@ -118,18 +119,19 @@ class RequestStream:
             self.send_body(body, True)
         if cycle is not None:
             self.closed = True
-            self.release_writers()
             cycle.deliver_disconnect()
 
     def sweep(self, now: float) -> None:
         """End what is overdue; `now` is the loop's time in seconds."""
         cycle = self.cycle
-        if now < self.deadline or cycle is None:
+        if self.deadline == NEVER or cycle is None:
             return
-        if not cycle.waits_for_body:
-            self.deadline = NEVER  # nobody misses it yet
-        elif not self._connection.reads:
+        if not self._connection.reads:
             self.deadline = self._connection.body_deadline()  # it cannot come
+        elif now < self.deadline:
+            return
+        elif not cycle.waits_for_body:
+            self.deadline = NEVER  # nobody misses it yet
         else:
             self.refuse(PeerError(408, "the body of the request did not arrive in time"))
 
@@ -145,7 +147,9 @@ class RequestStream:
     @property
     def blocked(self) -> bool:
         """Whether the peer reads too slowly, this stream or all of them; who has sent all need not wait for it."""
-        return (self._stream.blocked or self._connection.is_full) and not self._has_ended
+        # Hot path: asked for each message; benchmarks/ "HTTP/2".
+        connection = self._connection
+        return (self._stream.blocked or (connection.blocked and connection.is_full)) and not self._has_ended
 
     def send_informational(self, status: int, headers: Fields) -> None:
         if not self.closed:
@@ -157,8 +161,8 @@ class RequestStream:
             return
         self._has_head = True
         self._connection.core.send_headers(self._stream, status, headers, end)
-        self._connection.flush_soon()
-        if end:
+        if end:  # else it leaves with the beginning of the body
+            self._connection.flush_soon()
             self._note_end()
 
     def send_body(self, data: bytes, end: bool) -> None:
@@ -219,8 +223,10 @@ class RequestStream:
     def _note_end(self) -> None:
         self._has_ended = True
         self.deadline = NEVER
-        self._give_back()  # nobody will read it
-        self.release_writers()
+        if self._unread:
+            self._give_back()  # nobody will read it
+        if self._writers:
+            self.release_writers()
 
     def _give_back(self) -> None:
         unread, self._unread = self._unread, 0

@@ -91,7 +91,7 @@ _PREFIXES_KEPT = 1024
 class HpackEncoder:
     """The encoder of one connection, all of whose header blocks have to be sent in the order of encoding."""
 
-    __slots__ = ("_added", "_entries", "_numbers", "_seen", "_size", "_size_limit", "_updates")
+    __slots__ = ("_added", "_entries", "_numbers", "_seen", "_size", "_size_limit", "_updates", "changes")
 
     def __init__(self) -> None:
         """Begin with an empty table of the default size."""
@@ -103,6 +103,7 @@ class HpackEncoder:
         self._size_limit = DEFAULT_TABLE_SIZE
         self._updates: list[int] = []  # sizes that the next block has to announce
         self._seen: dict[_Field, None] = {}
+        self.changes = 0  # as long as it stays, the same fields are the same block
 
     @property
     def table_size(self) -> int:
@@ -118,6 +119,7 @@ class HpackEncoder:
         if size == self._size_limit and not self._updates:
             return
         least = min(size, *self._updates) if self._updates else size
+        self.changes += 1
         self._updates = [size] if least == size else [least, size]
         self._size_limit = size
         self._evict(least)
@@ -128,6 +130,7 @@ class HpackEncoder:
         if self._updates:
             parts += [encode_integer(size, 5, 0x20) for size in self._updates]
             self._updates = []
+            self.changes += 1
         # Hot path: one look-up for a field that came before; benchmarks/ "HTTP/2".
         newest = _STATIC_COUNT + self._added
         numbers = self._numbers
@@ -151,6 +154,7 @@ class HpackEncoder:
         size = len(name) + len(value) + ENTRY_OVERHEAD
         # One that would drive out most of the others is left out, as in nghttp2.
         if name not in _CHANGING_NAMES and size <= self._size_limit * 3 // 4:
+            self.changes += 1
             if field in self._seen:
                 del self._seen[field]
                 self._insert(field, size)

@@ -12,6 +12,9 @@ from serverd.protocol.http2_fields import CONNECTION_NAMES
 
 __all__ = ["ResponseHeads", "without_connection_fields"]
 
+# A larger block is not kept: ten thousand idle connections should not keep much (`http2_head`).
+_BLOCK_SIZE = 512
+
 _STATUS_FIELDS = {status: (b":status", b"%d" % status) for status in range(100, 600)}
 
 _DATE, _SERVER, _LENGTH = b"date", b"server", b"content-length"
@@ -22,7 +25,7 @@ _NOTED = CONNECTION_NAMES | {_DATE, _SERVER, _LENGTH}
 class ResponseHeads:
     """Encodes the response heads of one connection."""
 
-    __slots__ = ("_both", "_date", "_defaults", "_encoder", "_server")
+    __slots__ = ("_block", "_both", "_changes", "_date", "_defaults", "_encoder", "_fields", "_server", "_status")
 
     def __init__(self, encoder: HpackEncoder, defaults: DefaultFields) -> None:
         self._encoder = encoder
@@ -30,14 +33,23 @@ class ResponseHeads:
         self._both = b""  # what `defaults` was when the fields were made
         self._date: Fields = []
         self._server: Fields = []
+        # The last block, and what it says.
+        self._status = 0
+        self._fields: Fields = []
+        self._block = b""
+        self._changes = 0  # of the encoder until then
 
     def encode(self, status: int, fields: Fields) -> bytes:
         """Return the header block of a final response; Date and Server are added where they are missing."""
         defaults = self._defaults
+        encoder = self._encoder
         if defaults.both is not self._both:
             self._both = defaults.both
             self._date = _parse_line(defaults.date)
             self._server = _parse_line(defaults.server)
+        elif status == self._status and encoder.changes == self._changes and fields == self._fields:
+            # Hot path: most applications say the same again and again; benchmarks/ "HTTP/2".
+            return self._block
         date = self._date
         server = self._server
         # Hot path: one loop; benchmarks/ "HTTP/2".
@@ -54,7 +66,11 @@ class ResponseHeads:
             result.append(field)
         result += date
         result += server
-        return self._encoder.encode(result)
+        changes = encoder.changes
+        block = encoder.encode(result)
+        if len(block) <= _BLOCK_SIZE:
+            self._status, self._fields, self._block, self._changes = status, fields, block, changes
+        return block
 
     def encode_informational(self, status: int, fields: Fields) -> bytes:
         """Return the header block of an interim response (RFC 9110 §15.2)."""
