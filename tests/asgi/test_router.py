@@ -237,7 +237,6 @@ class TestSpellings:
             ("a.example.", "a.example/"),
             ("a.example:8000", "a.example/"),
             ("a.example.:8000", "a.example/"),
-            ("a.example..", "/"),
             ("b.example", "*.example/"),
             ("X.B.Example:1", "*.example/"),
             ("example", "/"),
