@@ -490,6 +490,19 @@ class TestReceive:
             assert wire.run(manual.call.receive()).result()["body"] == b"0123"
             assert wire.run(manual.call.receive()).result() == {"type": "http.disconnect"}
 
+    def test_a_disconnect_is_told_without_a_wait(self) -> None:
+        """As frameworks ask whether the client is there: in a scope that is cancelled already (Starlette, anyio)."""
+        manual = Manual()
+        with Wire(manual) as wire:
+            wire.send(GET)
+            wire.run(manual.call.receive())
+            wire.lose()
+            for _ in range(3):
+                asked = manual.call.receive()
+                with pytest.raises(StopIteration) as told:
+                    asked.send(None)
+                assert told.value.value == {"type": "http.disconnect"}
+
     def test_it_is_a_disconnect_once_the_response_is_complete(self) -> None:
         manual = Manual()
         with Wire(manual) as wire:

@@ -549,6 +549,17 @@ class TestClosingHandshake:
             assert (first, payload[:2]) == (0x88, (1002).to_bytes(2, "big"))
             assert wire.transport.eof
 
+    @pytest.mark.parametrize(
+        ("end", "code"), [(close(4001, b"done"), 4001), (frame(0x3), 1002)], ids=["Close", "fault"]
+    )
+    def test_an_end_that_waits_for_its_turn_is_told_although_the_peer_has_gone(self, end: bytes, code: int) -> None:
+        with session() as wire:
+            wire.accept()
+            assert wire.send(frame(TEXT, b"one") + end) == b""
+            wire.send_eof()
+            assert wire.receive()["text"] == "one"
+            assert wire.receive()["code"] == code
+
     def test_an_application_that_asks_for_nothing_more_does_not_put_a_fault_off_for_long(self) -> None:
         with session() as wire:
             wire.accept()

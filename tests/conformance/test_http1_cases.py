@@ -49,7 +49,7 @@ def final_statuses(data: bytes) -> list[int]:
 def run_case(raw: bytes, parser: str, size: int) -> tuple[list[int], Wire, Echo]:
     application = Echo()
     with Wire(application, parser) as wire:
-        wire.service.protocols = ("http/1.1",)  # these are cases of a server that speaks nothing else
+        wire.service.speaks_http2 = False  # these are cases of a server that speaks nothing else
         statuses = final_statuses(wire.send_slowly(raw, size))
         closed = wire.closed
     wire.was_closed = closed  # type: ignore[attr-defined]

@@ -49,6 +49,22 @@ def test_a_peer_that_stops_reading_is_reset_so_that_the_kernel_keeps_nothing_for
         assert wire.transport.reset
 
 
+def test_an_application_that_sends_nothing_but_hints_gives_others_their_turn() -> None:
+    order: list[str] = []
+
+    async def hints(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(100):
+            await send({"type": "http.response.early_hint", "links": []})
+            order.append(scope["path"])
+        await hello(scope, receive, send)
+
+    with Wire(hints) as wire:
+        wire.transport.deliver(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n")
+        wire.connect()
+        wire.send(b"GET /b HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert max(len(list(turns)) for _, turns in groupby(order)) <= 16
+
+
 @pytest.mark.parametrize(("size", "most"), [(1, 16), (1024, 13), (64 * 1024, 1), (1024 * 1024, 1)])
 def test_an_application_that_awaits_nothing_else_gives_others_their_turn(size: int, most: int) -> None:
     order: list[str] = []

@@ -67,7 +67,7 @@ class TestStart:
 
     def test_a_listener_of_http_1_answers_505(self) -> None:
         with Wire(hello) as wire:
-            wire.service.protocols = ("http/1.1",)
+            wire.service.speaks_http2 = False
             answer = wire.send(GREETING)
             assert answer.startswith(b"HTTP/1.1 505 ")
             assert b"HTTP/2 is not spoken here" in answer
@@ -77,7 +77,7 @@ class TestStart:
     def test_a_listener_of_http_2_answers_505(self, request_line: bytes) -> None:
         recorder = Recorder()
         with Http2Wire(recorder) as wire:
-            wire.service.protocols = ("h2",)
+            wire.service.speaks_http1 = False
             wire.connect()
             assert wire.request().status == 200
             Wire.connect(wire)

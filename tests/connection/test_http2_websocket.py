@@ -108,7 +108,7 @@ class TestHandshake:
         ],
     )
     def test_what_the_server_answers_itself_never_opens_a_tunnel(self, application: Any, status: int) -> None:
-        with Http2Wire(Endpoint(application, "serverd")) as wire:
+        with Http2Wire(Endpoint(application, "serverd", is_ours=True)) as wire:
             answer = wire.request("CONNECT", "/chat", CONNECT, end=False)
             assert (answer.status, answer.ended) == (status, True)
             wire.advance(LINGER_TIMEOUT + 2)

@@ -15,7 +15,7 @@ from serverd.asgi import builtin
 from serverd.asgi.router import Route, Router
 from serverd.asgi.scope import Endpoint
 from serverd.generation import Limits, Listener, WebSocketLimits
-from tests.support.applications import Recorder, respond
+from tests.support.applications import respond
 from tests.support.frames import TEXT, close, frame
 from tests.support.wire import ACCEPT, DATE, PARSERS, SessionWire, Wire, frames_of, handshake
 
@@ -309,7 +309,10 @@ class TestBuiltin:
         routes = [] if endpoint is None else [Route(("a",), "/chat", endpoint)]
         router = Router(
             routes,
-            *(Endpoint(app, "serverd") for app in (builtin.not_found, builtin.misdirected, builtin.options)),
+            *(
+                Endpoint(app, "serverd", is_ours=True)
+                for app in (builtin.not_found, builtin.misdirected, builtin.options)
+            ),
         )
         with Wire(router, parser) as wire:
             return wire.send(handshake(*fields))
@@ -325,15 +328,16 @@ class TestBuiltin:
         ],
     )
     def test_it_is_a_response(self, parser: str, application: Any, status: int) -> None:
-        endpoint = None if application is None else Endpoint(application, "serverd")
+        endpoint = None if application is None else Endpoint(application, "serverd", is_ours=True)
         assert status_of(self.answer(parser, endpoint)) == status
 
     def test_a_redirect_sees_the_scheme_of_http(self, parser: str) -> None:
-        redirect = Endpoint(builtin.redirect(lambda scope: scope["scheme"].encode() + b"://b"), "serverd")
+        redirect = Endpoint(builtin.redirect(lambda scope: scope["scheme"].encode() + b"://b"), "serverd", is_ours=True)
         assert fields_of(self.answer(parser, redirect))[b"location"] == b"http://b"
 
     def test_a_mount_that_takes_none_gets_a_malformed_handshake_as_a_request(self, parser: str) -> None:
-        assert status_of(self.answer(parser, Endpoint(not_websocket, "test"), b"Sec-WebSocket-Key: x")) == 200
+        endpoint = Endpoint(not_websocket, "test", is_ours=True)
+        assert status_of(self.answer(parser, endpoint, b"Sec-WebSocket-Key: x")) == 200
 
 
 @EVERY_PARSER
@@ -395,12 +399,6 @@ class TestCrowding:
             wire.settle()
             assert frames_of(bytes(first.written))[0][1][:2] == (1009).to_bytes(2, "big")
             assert waiting.result()["code"] == 1009
-
-    def test_an_application_that_takes_no_sessions_of_this_kind_sees_http(self, parser: str) -> None:
-        recorder = Recorder()
-        with Wire(recorder, parser) as wire:
-            assert status_of(wire.send(handshake())) == 200
-            assert recorder.scopes[0]["type"] == "http"
 
 
 @EVERY_PARSER

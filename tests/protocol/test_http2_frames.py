@@ -439,7 +439,6 @@ class TestGoaway:
         peer = Peer()
         peer.open(1)
         peer.is_ignored(frame(GOAWAY, payload=bytes(8) + b"bye"))
-        assert peer.core.peer_leaves
         peer.respond(1, b"hello")
         assert [answer.kind for answer in peer.take()] == [HEADERS, DATA]
 

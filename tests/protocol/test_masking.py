@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
+import sys
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serverd.protocol import masking
 from serverd.protocol.masking import unmask, unmask_slowly
 
 EVERY_WAY = pytest.mark.parametrize("way", [unmask, unmask_slowly], ids=["unmask", "unmask_slowly"])
@@ -43,3 +46,13 @@ class TestUnmask:
 
     def test_the_result_is_bytes(self, way: Way) -> None:
         assert type(way(b"abcdef", b"\x01\x02\x03\x04")) is bytes
+
+
+def test_without_the_extension_it_is_done_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "websockets.speedups", None)
+    spec = importlib.util.spec_from_file_location("masking_without_extension", masking.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.unmask is module.unmask_slowly

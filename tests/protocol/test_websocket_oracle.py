@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame as TheirFrame
@@ -23,6 +23,7 @@ from websockets.protocol import CLIENT, OPEN, SERVER, Protocol
 from serverd.protocol.websocket import MessageBounds
 from serverd.protocol.websocket_deflate import Deflater, DeflateTerms
 from serverd.protocol.websocket_frames import COMPRESSED, FIN, encode_close, encode_control, frame_header, is_sendable
+from tests.support import fuzzing
 from tests.support.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1, TEXT, Event, cut, decode, frame
 
 TERMS = DeflateTerms(server_bits=15, client_bits=15, server_takeover=True, client_takeover=True)
@@ -31,14 +32,7 @@ ROOMY = MessageBounds(1 << 20, 1 << 20)
 CLOSE_AMONG_FRAGMENTS = "incomplete fragmented message"  # what the library says then
 
 LONG = bool(os.environ.get("SERVERD_LONG"))
-# The same examples every time, as in tests/fuzz.
-examples = settings(
-    max_examples=2000 if LONG else 400,
-    derandomize=True,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-    database=None,
-)
+examples = fuzzing.examples(2000 if LONG else 400)
 
 
 def extensions(terms: DeflateTerms | None) -> list[PerMessageDeflate] | None:

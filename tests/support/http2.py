@@ -392,10 +392,6 @@ class Tunnel:
 class TunnelWire(ManualWire):
     """One HTTP/2 connection to an application that takes WebSockets, and in whose place the test acts."""
 
-    def __init__(self, limits: Limits | None = None, *, endpoint: dict[str, Any] | None = None, **more: Any) -> None:
-        """Connect, as `ManualWire` does."""
-        super().__init__(limits, endpoint={"takes_websocket": True, **(endpoint or {})}, **more)
-
     def ask(self, *fields: tuple[bytes, bytes], path: str = "/chat", protocol: bytes | None = b"websocket") -> Answer:
         """Ask for a tunnel, by an extended CONNECT when there is a `protocol`."""
         more = [(b"sec-websocket-version", b"13"), *fields]

@@ -451,7 +451,7 @@ class SessionWire(Wire):
     def __init__(self, parser: str = "httptools", limits: Limits | None = None, **endpoint: Any) -> None:
         """Connect; `endpoint`: more of what the mount leads to."""
         self.manual = Manual()
-        super().__init__(Endpoint(self.manual, "test", takes_websocket=True, **endpoint), parser, limits)
+        super().__init__(Endpoint(self.manual, "test", **endpoint), parser, limits)
 
     @property
     def call(self) -> Call:

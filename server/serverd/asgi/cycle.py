@@ -8,31 +8,60 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextvars import Context
+from enum import Enum
+from typing import Any
 
 from serverd.asgi.failure import began_with_disconnect
 from serverd.asgi.scope import Endpoint
 from serverd.asgi.stream import ByteStream
 from serverd.asgi.types import Message, Scope
+from serverd.errors import ClientDisconnected, ResponseError
 from serverd.protocol.head import RequestHead
 
-__all__ = ["Cycle"]
+__all__ = ["Cycle", "Stage"]
 
 log = logging.getLogger("serverd.exchange")
+
+# Bytes that are sent, one socket buffer's worth, after which others get their turn. Each message counts for a 16th of
+# it besides: one that sends small ones and awaits nothing would keep the loop from everybody.
+FAIR_SIZE = 64 * 1024
+_MESSAGE_WEIGHT = FAIR_SIZE // 16
+
+
+class Stage(Enum):
+    """How far a cycle has come; `actions` is what the application may send next: message type -> what is done."""
+
+    actions: dict[str, Callable[[Any, Any], Awaitable[None] | None]]
 
 
 class Cycle:
     """One call of an application."""
 
-    __slots__ = ("_active", "_cut", "_disconnected", "_head", "_stream", "_waiters", "endpoint", "scope", "task")
+    __slots__ = (
+        "_active",
+        "_cut",
+        "_disconnected",
+        "_head",
+        "_stream",
+        "_waiters",
+        "_weight",
+        "endpoint",
+        "scope",
+        "state",
+        "task",
+    )
 
     owes_continue = False  # the peer may hold the request body back for a 100 (RFC 9110 §10.1.1)
+    ends_with_peer = False  # nothing can be sent to one that sends nothing more
 
     def __init__(
-        self, stream: ByteStream, head: RequestHead, endpoint: Endpoint, scope: Scope, active: set[Cycle]
+        self, stream: ByteStream, head: RequestHead, endpoint: Endpoint, scope: Scope, active: set[Cycle], state: Stage
     ) -> None:
         """Prepare the cycle; `active` is the worker's set of requests in flight."""
         self.scope = scope
+        self.state = state
         self.endpoint = endpoint
         self.task: asyncio.Task[None] | None = None
         self._stream = stream
@@ -41,6 +70,7 @@ class Cycle:
         self._cut = False  # the worker has ended it
         self._disconnected = False  # nothing more comes from the peer
         self._waiters: list[asyncio.Future[None]] | None = None  # one for each call of `receive` that waits
+        self._weight = 0  # of what has been sent: its bytes, and something for each message
 
     # The connection's side.
 
@@ -109,7 +139,7 @@ class Cycle:
     @property
     def _is_gone(self) -> bool:
         """Whether nothing that is sent can reach the peer."""
-        return self._stream.closed
+        return self._stream.closed or (self._disconnected and self.ends_with_peer)
 
     def end_incomplete(self, status: int) -> None:
         """End what the application has not: with a response of `status` while nothing is on the wire."""
@@ -119,8 +149,9 @@ class Cycle:
         """End what the application has left open although it has returned."""
         raise NotImplementedError
 
-    def _complain(self, expected: str) -> None:
+    def _complain(self) -> None:
         """Log that the application has returned too early."""
+        expected = " or ".join(self.state.actions)
         log.error("app %s returned too early on %s: expected %s", self.endpoint.name, self.description, expected)
 
     # The application's side.
@@ -130,8 +161,30 @@ class Cycle:
         raise NotImplementedError
 
     async def send(self, message: Message) -> None:
-        """ASGI `send`."""
-        raise NotImplementedError
+        """ASGI `send`: do what `state` has for the message.
+
+        Raises ClientDisconnected when nothing can reach the peer, ResponseError for what must not be sent.
+        """
+        if self._stream.closed or (self._disconnected and self.ends_with_peer):
+            raise ClientDisconnected
+        action = self.state.actions.get(message["type"])
+        if action is None:
+            expected = " or ".join(self.state.actions) or f"nothing: {self.state.value}"
+            raise ResponseError(f"unexpected message {message['type']!r}: expected {expected}")
+        pending = action(self, message)
+        if pending is not None:
+            await pending
+        if self._stream.blocked:
+            await self._stream.writable()
+
+    def _give_way(self, size: int) -> Awaitable[None] | None:
+        """Count a message of `size` bytes; return what to await when it is the turn of others.
+
+        Else one that awaits nothing would keep the loop from everybody, and never hear that its client has gone.
+        """
+        turns = self._weight // FAIR_SIZE
+        self._weight += size + _MESSAGE_WEIGHT
+        return asyncio.sleep(0) if self._weight // FAIR_SIZE > turns else None
 
     async def _wait(self) -> None:
         """Wait for the next event: what the peer sends, its disconnect, the end of the cycle."""

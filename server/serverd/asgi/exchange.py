@@ -8,7 +8,6 @@ message type -> what is done with it.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import Awaitable
@@ -21,7 +20,7 @@ from serverd.asgi.progress import BODILESS, BODY, COMPLETE, FILE, HEAD, START, T
 from serverd.asgi.scope import Endpoint
 from serverd.asgi.stream import Stream
 from serverd.asgi.types import Message, Scope
-from serverd.errors import ClientDisconnected, ResponseError
+from serverd.errors import ResponseError
 from serverd.protocol.head import Fields, RequestHead
 
 __all__ = ["Exchange"]
@@ -30,7 +29,6 @@ log = logging.getLogger("serverd.exchange")
 
 # Request body kept for an application that does not read: one read of the event loop, as uvicorn and hypercorn do.
 BODY_HIGH_WATER = 64 * 1024
-FAIR_SIZE = 64 * 1024  # bytes of a response body, one socket buffer's worth, after which others get their turn
 
 
 class Exchange(Cycle):
@@ -47,9 +45,7 @@ class Exchange(Cycle):
         "_left",
         "_status",
         "_trailers",
-        "_weight",
         "owes_continue",
-        "state",
     )
 
     _stream: Stream
@@ -57,8 +53,7 @@ class Exchange(Cycle):
     def __init__(self, stream: Stream, head: RequestHead, endpoint: Endpoint, scope: Scope, active: set[Cycle]) -> None:
         """Prepare the cycle; `active` is the worker's set of requests in flight."""
         # Hot path: `super()` costs 0.1 us more; benchmarks/ "plain GET".
-        Cycle.__init__(self, stream, head, endpoint, scope, active)
-        self.state = START
+        Cycle.__init__(self, stream, head, endpoint, scope, active, START)
         self._body: list[bytes] = []  # received and not yet read by the application
         self._body_size = 0
         self._body_end = not head.length  # the whole request body has arrived
@@ -69,7 +64,6 @@ class Exchange(Cycle):
         self._fields: Fields = []
         self._left: int | None = None  # bytes until the announced Content-Length; None: not announced
         self._bodiless = head.method == "HEAD"  # RFC 9110 §6.4.1; 204 and 304 as well, once known
-        self._weight = 0  # of the parts of the body after the first: their bytes, and something for each
         self._trailers: Fields | None = None  # None: none are announced
 
     # The connection's side.
@@ -110,7 +104,7 @@ class Exchange(Cycle):
         if self._disconnected or self._stream.closed:
             self._stream.abort()  # it was told that the client has gone: there is nobody to answer
             return
-        self._complain(" or ".join(self.state.actions))
+        self._complain()
         self.end_incomplete(500)
 
     def end_incomplete(self, status: int) -> None:
@@ -138,7 +132,7 @@ class Exchange(Cycle):
             if self.state is not COMPLETE and (self._body or (self._body_end and not self._body_read)):
                 return self._take_body()
             if self.state is COMPLETE or self._disconnected:
-                await asyncio.sleep(0)  # one that asks again and again must not hold the loop
+                # At once: frameworks ask in a scope that is cancelled already (Starlette's `is_disconnected`).
                 return {"type": "http.disconnect"}
             if not self._asked:
                 self._ask()
@@ -163,23 +157,6 @@ class Exchange(Cycle):
             if self.state is START or self.state is HEAD:
                 self._stream.send_informational(100, [])
         self._stream.resume_reading()
-
-    async def send(self, message: Message) -> None:
-        """ASGI `send`.
-
-        Raises ClientDisconnected when the peer has gone, ResponseError for what must not be sent.
-        """
-        if self._stream.closed:
-            raise ClientDisconnected
-        action = self.state.actions.get(message["type"])
-        if action is None:
-            expected = " or ".join(self.state.actions) or f"nothing: {self.state.value}"
-            raise ResponseError(f"unexpected message {message['type']!r}: expected {expected}")
-        pending = action(self, message)
-        if pending is not None:
-            await pending
-        if self._stream.blocked:
-            await self._stream.writable()
 
     def _hold_head(self, message: Message) -> None:
         status = message["status"]
@@ -217,10 +194,7 @@ class Exchange(Cycle):
     def _send_more_body(self, message: Message) -> Awaitable[None] | None:
         data, end = self._count(message)
         self._send_part(data, end)
-        # Else one that awaits nothing would keep the loop from everybody, and never hear that its client has gone.
-        turns = self._weight // FAIR_SIZE
-        self._weight += len(data) + FAIR_SIZE // 16
-        return asyncio.sleep(0) if self._weight // FAIR_SIZE > turns else None
+        return self._give_way(len(data))
 
     def _send_part(self, data: bytes, end: bool) -> None:
         if end and self._trailers is None:
@@ -252,11 +226,12 @@ class Exchange(Cycle):
             # RFC 9110 §6.5.1: what the protocol version cannot carry is left out.
             self._stream.send_body(b"", True)
 
-    def _send_early_hint(self, message: Message) -> None:
+    def _send_early_hint(self, message: Message) -> Awaitable[None] | None:
         """`http.response.early_hint`: a 103 with Link fields (RFC 8297)."""
         fields, _ = check_fields([(b"link", link) for link in message.get("links", ())])
         if self.scope["http_version"] != "1.0":  # RFC 9110 §15.2: no 1xx to an HTTP/1.0 client
             self._stream.send_informational(103, fields)
+        return self._give_way(0)
 
     async def _send_path(self, message: Message) -> None:
         """`http.response.pathsend`: the whole file is the body."""

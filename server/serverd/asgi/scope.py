@@ -63,7 +63,6 @@ class Endpoint:
     fields: Fields = field(default_factory=list)  # of every response that has none of the name
     takes_trace: bool = False  # TRACE is the application's to answer
     is_ours: bool = False  # no application: the server answers by itself
-    takes_websocket: bool = False  # the application may know what to do with one
     request_timeout: float = 0.0  # seconds for a response to be complete; 0: it may take its time
 
 

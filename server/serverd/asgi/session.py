@@ -8,20 +8,19 @@ an application may send is a table at the end of this file: state x message type
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
-from serverd.asgi.cycle import Cycle
-from serverd.asgi.exchange import FAIR_SIZE, Exchange
+from serverd.asgi.cycle import Cycle, Stage
+from serverd.asgi.exchange import Exchange
 from serverd.asgi.failure import send_error
 from serverd.asgi.fields import check_body, check_fields
 from serverd.asgi.scope import Endpoint
 from serverd.asgi.stream import Stream
 from serverd.asgi.types import Message, Scope
 from serverd.asgi.websocket import WebSocket
-from serverd.errors import ClientDisconnected, ResponseError
+from serverd.errors import ResponseError
 from serverd.generation import WebSocketLimits
 from serverd.protocol.head import RequestHead
 from serverd.protocol.websocket_frames import BINARY, CLOSE_REASON_SIZE, FIN, TEXT, CloseCode, is_sendable
@@ -32,27 +31,23 @@ __all__ = ["Session", "Sessions"]
 # Fields of the answer that are not the application's to write, as the session itself is what they are about.
 _OWNED = frozenset((b"upgrade", b"connection", b"content-length", b"transfer-encoding"))
 
-# The cost of a message in bytes, besides its own, in the count that FAIR_SIZE bounds: that of 16 in a row.
-_MESSAGE_WEIGHT = FAIR_SIZE // 16
-
 
 @dataclass(slots=True)
 class Sessions:
-    """The open sessions of one listener, and their bounds."""
+    """The sessions of one listener, and their bounds."""
 
     limits: WebSocketLimits
+    requests: set[Cycle]  # in flight, those among them that may become sessions
     open: set[Session] = field(default_factory=set)
 
 
-class State(Enum):
-    """How far the session has come; `actions` is what the application may send next."""
+class State(Stage):
+    """How far the session has come."""
 
     CONNECTING = "the application has neither accepted nor refused the session"
     REFUSED = "the application answers with a response"
     OPEN = "messages go both ways"
     CLOSED = "the application has closed the session"
-
-    actions: dict[str, Callable[[Any, Any], Awaitable[None] | None]]
 
 
 # Hot path: members looked up once; benchmarks/ "WebSocket 64 B".
@@ -68,9 +63,8 @@ class Session(Cycle):
         "_refusal",
         "_request",
         "_sessions",
+        "_told",
         "_websocket",
-        "_weight",
-        "state",
     )
 
     def __init__(
@@ -79,20 +73,20 @@ class Session(Cycle):
         head: RequestHead,
         endpoint: Endpoint,
         scope: Scope,
-        active: set[Cycle],
         handshake: Handshake,
         sessions: Sessions,
     ) -> None:
-        """Prepare the cycle; it is one of the requests in flight, `active`, until it becomes one of the `sessions`."""
-        super().__init__(stream, head, endpoint, scope, active)
-        self.state = CONNECTING
+        """Prepare the cycle; it is one of the requests in flight until it becomes one of the open `sessions`."""
+        super().__init__(stream, head, endpoint, scope, sessions.requests, CONNECTING)
         self._request: Stream | None = stream  # what it began on; None when it has become another one
         self._handshake = handshake
         self._sessions = sessions
         self._connected = False  # the application has had websocket.connect
         self._refusal: Exchange | None = None  # what answers in the place of the session
         self._websocket = WebSocket(self, sessions.limits, handshake.terms)
-        self._weight = 0  # of the messages sent: their bytes, and something for each
+        self._told = False  # the application has had websocket.disconnect
+
+    ends_with_peer = True  # RFC 6455 §7.1.1: a session has no other half
 
     # The connection's side.
 
@@ -148,10 +142,6 @@ class Session(Cycle):
         super()._forget()
         self._sessions.open.discard(self)
 
-    @property
-    def _is_gone(self) -> bool:
-        return self._disconnected or self._stream.closed
-
     def end_incomplete(self, status: int) -> None:
         """Answer `status` in the place of a session; close an open one with 1011."""
         if self._refusal is not None:
@@ -174,7 +164,7 @@ class Session(Cycle):
             self._close(CloseCode.NORMAL, "")
         elif self.state is CONNECTING:
             if not self._is_gone:
-                self._complain(" or ".join(self.state.actions))
+                self._complain()
             self.end_incomplete(500)
 
     def _send_error(self, status: int) -> None:
@@ -201,26 +191,11 @@ class Session(Cycle):
             if websocket.ending is not None:
                 websocket.settle()
             if self._disconnected or (self.state is not OPEN and self.is_complete):
-                await asyncio.sleep(0)  # one that asks again and again must not hold the loop
+                if self._told:
+                    await asyncio.sleep(0)  # one that asks again and again must not hold the loop
+                self._told = True
                 return {"type": "websocket.disconnect", "code": int(websocket.code), "reason": websocket.reason}
             await self._wait()
-
-    async def send(self, message: Message) -> None:
-        """ASGI `send`.
-
-        Raises ClientDisconnected when the session has ended, ResponseError for what must not be sent.
-        """
-        if self._disconnected or self._stream.closed:
-            raise ClientDisconnected
-        action = self.state.actions.get(message["type"])
-        if action is None:
-            expected = " or ".join(self.state.actions) or f"nothing: {self.state.value}"
-            raise ResponseError(f"unexpected message {message['type']!r}: expected {expected}")
-        pending = action(self, message)
-        if pending is not None:
-            await pending
-        if self._stream.blocked:
-            await self._stream.writable()
 
     def _accept(self, message: Message) -> None:
         """`websocket.accept`: the stream becomes one of messages."""
@@ -272,10 +247,7 @@ class Session(Cycle):
         else:
             data = check_body(data)
             self._websocket.send(FIN | BINARY, data)
-        # As in `exchange`: one that awaits nothing would keep the loop from everybody.
-        turns = self._weight // FAIR_SIZE
-        self._weight += len(data) + _MESSAGE_WEIGHT
-        return asyncio.sleep(0) if self._weight // FAIR_SIZE > turns else None
+        return self._give_way(len(data))
 
     def _send_close(self, message: Message) -> None:
         code, reason = message.get("code", CloseCode.NORMAL), message.get("reason") or ""

@@ -132,7 +132,9 @@ class WebSocket:
         return held
 
     def feed_eof(self) -> None:
-        """Take note that the peer has gone without a Close."""
+        """Take note that the peer has gone: without a Close, or behind one that waits for its turn."""
+        if self.state is ENDING and self.ending is not None:
+            self.code, self.reason, _ = self.ending
         self._end()
 
     def take(self) -> str | bytes:
@@ -146,8 +148,6 @@ class WebSocket:
 
     def on_message(self, message: str | bytes) -> bool:
         """Keep a message; return whether that is enough for now."""
-        if self.state is not OPEN:
-            return False  # RFC 6455 §1.4: what crosses our Close is thrown away
         messages = self.messages
         messages.append(message)
         self._size += len(message)

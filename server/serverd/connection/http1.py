@@ -65,7 +65,7 @@ class Http1Connection(Http1Stream):
         try:
             decoder.feed(data)
         except PeerError as error:
-            if isinstance(error, Http2Expected) and "h2" in self.service.protocols:
+            if isinstance(error, Http2Expected) and self.service.speaks_http2:
                 Http2Connection(self.service, self.peer).take_over(self, error.data)
             else:
                 self._refuse(error)

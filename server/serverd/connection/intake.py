@@ -21,7 +21,6 @@ from serverd.protocol.websocket_handshake import offers_websocket, read_handshak
 
 __all__ = ["begin"]
 
-_ONLY_HTTP2 = ("h2",)  # of a listener's protocols
 _OVERLOADED = Endpoint(builtin.overloaded, "serverd", is_ours=True)
 _NO_TRACE = Endpoint(builtin.no_trace, "serverd", is_ours=True)
 
@@ -31,7 +30,7 @@ def begin(stream: Stream, head: RequestHead, peer: Peer, origins: OriginReader, 
 
     Raises PeerError for a WebSocket handshake that is none, and for a protocol that the listener does not speak.
     """
-    if service.protocols == _ONLY_HTTP2 and head.version != "2":
+    if not service.speaks_http1 and head.version != "2":
         raise PeerError(505, "only HTTP/2 is spoken here")  # RFC 9110 §15.6.6
     service.requests += 1
     # Hot path: most heads say nothing of where they come from; benchmarks/ "no two requests alike".
@@ -50,11 +49,11 @@ def begin(stream: Stream, head: RequestHead, peer: Peer, origins: OriginReader, 
         apply_origin(scope, origin)
     if head.notable:
         wants_session = offers_websocket(head)
-        if wants_session and endpoint.takes_websocket:
+        if wants_session and not endpoint.is_ours:
             sessions = service.sessions
             handshake = read_handshake(head, sessions.limits.compression)
             make_websocket_scope(scope, handshake.subprotocols)
-            return Session(stream, head, endpoint, scope, service.exchanges, handshake, sessions)
+            return Session(stream, head, endpoint, scope, handshake, sessions)
         if isinstance(head, TunnelHead) and not wants_session:
             raise PeerError(501, "nothing here speaks the protocol of the tunnel")  # RFC 9220 §3
     # What costs no application anything takes no place of its requests, however slowly the answer is read.

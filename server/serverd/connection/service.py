@@ -76,7 +76,8 @@ class Service:
     backlog: int = 0  # length of the queue of its listening sockets, for who makes them listen
     bounds: Bounds = field(init=False)
     http2_bounds: Http2Bounds = field(init=False)
-    protocols: tuple[str, ...] = ("http/1.1", "h2")
+    speaks_http1: bool = True
+    speaks_http2: bool = True
     trust: Trust = NOBODY  # whom connections that are opened from now on believe
     demands_proxy: bool = False  # each begins with a PROXY header
     identity: Identity | None = None  # by which each speaks TLS; None: in the clear
@@ -87,7 +88,7 @@ class Service:
     on_crowd: Callable[[], None] | None = None  # called when `is_crowded` changes
 
     def __post_init__(self) -> None:
-        self.sessions = Sessions(self.limits.websocket)
+        self.sessions = Sessions(self.limits.websocket, self.exchanges)
         self._set_bounds()
 
     def enter(self, connection: OpenConnection) -> bool:
@@ -137,7 +138,7 @@ class Service:
         self.demands_proxy = listener.proxy_protocol
         self.ambiguous_names = listener.ambiguous_headers
         self.make_parser = make_parser
-        self.protocols = listener.protocols
+        self.speaks_http1, self.speaks_http2 = ("http/1.1" in listener.protocols), ("h2" in listener.protocols)
         self._set_bounds()
         self._watch_crowd()
 

@@ -114,11 +114,6 @@ class Http2Core:
         return self._drain.has_begun
 
     @property
-    def peer_leaves(self) -> bool:
-        """Whether the peer has said that it begins no further streams."""
-        return self._receiver.peer_leaves
-
-    @property
     def is_finished(self) -> bool:
         """Whether nothing more is to come or to be sent: a last GOAWAY was sent, and no stream is open."""
         return self._drain.is_final and not self._streams.open

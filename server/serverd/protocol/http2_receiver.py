@@ -61,7 +61,6 @@ class Http2Receiver:
         "_patience",
         "_sink",
         "_streams",
-        "peer_leaves",
     )
 
     def __init__(
@@ -78,7 +77,6 @@ class Http2Receiver:
         self._streams = StreamRegistry(sink, self._intake, output, bounds.concurrent_streams)
         self._drain = Drain(output, self._streams)
         self._is_settled = False  # the peer has acknowledged our SETTINGS
-        self.peer_leaves = False  # it has sent GOAWAY
 
     @property
     def intake(self) -> Intake:
@@ -327,9 +325,8 @@ class Http2Receiver:
         self._check_answers()
 
     def on_goaway(self, _code: int) -> None:
-        """Take note that the peer begins no further streams; those that are open go on."""
+        """Do nothing: the peer begins no further streams, and those that are open go on (RFC 9113 §6.8)."""
         self._patience.count_idle_frame()
-        self.peer_leaves = True
 
     def on_unknown(self) -> None:
         """Ignore what we do not know (RFC 9113 §5.5)."""

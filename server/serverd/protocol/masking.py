@@ -17,5 +17,5 @@ def unmask_slowly(data: bytes, mask: bytes) -> bytes:
 
 try:
     from websockets.speedups import apply_mask as unmask
-except ImportError:  # pragma: no cover - PyPy and platforms without a wheel
+except ImportError:  # PyPy, and platforms without a wheel
     unmask = unmask_slowly  # type: ignore[assignment]  # it takes fewer kinds of buffers

@@ -195,7 +195,7 @@ class Applications:
         except AppError:
             self._lifespans.remove(lifespan)  # it has ended, and the next try makes its own
             raise
-        return Endpoint(application, app.name, state=lifespan.state, takes_websocket=True)
+        return Endpoint(application, app.name, state=lifespan.state)
 
 
 def told(summary: str, detail: str) -> tuple[str, str]:
