@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from serverd.asgi.observer import UNOBSERVED, Observer
 from serverd.asgi.types import Application, Scope, State
 from serverd.protocol.forwarded import Origin
 from serverd.protocol.head import Fields, RequestHead
@@ -64,6 +65,7 @@ class Endpoint:
     takes_trace: bool = False  # TRACE is the application's to answer
     is_ours: bool = False  # no application: the server answers by itself
     request_timeout: float = 0.0  # seconds for a response to be complete; 0: it may take its time
+    observer: Observer = UNOBSERVED  # of the mount
 
 
 def http_scope(head: RequestHead, endpoint: Endpoint, peer: Peer, path: str) -> Scope:

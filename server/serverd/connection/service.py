@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from serverd.asgi.cycle import Cycle
+from serverd.asgi.observer import UNOBSERVED, RefusalObserver
 from serverd.asgi.router import Router
 from serverd.asgi.session import Sessions
 from serverd.generation import Limits, Listener
@@ -73,6 +74,7 @@ class Service:
     sessions: Sessions = field(init=False)  # WebSockets that have been accepted
     draining: bool = False  # no further request is invited
     requests: int = 0  # that have begun
+    observer: RefusalObserver = UNOBSERVED  # of what is answered before it has a cycle
     backlog: int = 0  # length of the queue of its listening sockets, for who makes them listen
     bounds: Bounds = field(init=False)
     http2_bounds: Http2Bounds = field(init=False)
