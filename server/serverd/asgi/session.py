@@ -199,7 +199,7 @@ class Session(Cycle):
     def _send_error(self, status: int) -> None:
         assert self._request is not None  # there is no session yet
         self.status = status
-        send_error(self._request, status, self.endpoint.fields, bodiless=False)
+        send_error(self._request, status, self.more_fields(), bodiless=False)
 
     def _close(self, code: int, reason: str) -> None:
         self.state = CLOSED
