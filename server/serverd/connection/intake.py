@@ -5,6 +5,8 @@ A connection calls it when a head has arrived. Whether there is room for the req
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from serverd.asgi import builtin
 from serverd.asgi.cycle import Cycle
 from serverd.asgi.exchange import Exchange
@@ -17,6 +19,7 @@ from serverd.errors import PeerError
 from serverd.protocol.forwarded import OriginReader
 from serverd.protocol.head import RequestHead, normalise_host
 from serverd.protocol.http2_head import TunnelHead
+from serverd.protocol.request_id import read_identifiers
 from serverd.protocol.websocket_handshake import offers_websocket, read_handshake
 
 __all__ = ["begin"]
@@ -30,6 +33,17 @@ def begin(stream: Stream, head: RequestHead, peer: Peer, origins: OriginReader, 
 
     Raises PeerError for a WebSocket handshake that is none, and for a protocol that the listener does not speak.
     """
+    cycle = _make(stream, head, peer, origins, service)
+    given = ""
+    if head.notable:
+        given, cycle.trace_id = read_identifiers(head.fields)
+        given = (given or cycle.trace_id) if origins.is_trusted else ""
+    cycle.request_id = name = given or next(service.request_ids)
+    cycle.scope["state"].setdefault("request_id", name)
+    return cycle
+
+
+def _make(stream: Stream, head: RequestHead, peer: Peer, origins: OriginReader, service: Service) -> Cycle:
     if not service.speaks_http1 and head.version != "2":
         raise PeerError(505, "only HTTP/2 is spoken here")  # RFC 9110 §15.6.6
     service.requests += 1
@@ -41,9 +55,9 @@ def begin(stream: Stream, head: RequestHead, peer: Peer, origins: OriginReader, 
     path = normalise_path(head.path)
     endpoint = service.router.find(host, path)
     if service.most_exchanges and len(service.exchanges) >= service.most_exchanges:
-        endpoint = _OVERLOADED
+        endpoint = replace(_OVERLOADED, observer=endpoint.observer)
     elif head.method == "TRACE" and not endpoint.takes_trace:
-        endpoint = _NO_TRACE
+        endpoint = replace(_NO_TRACE, observer=endpoint.observer)
     scope = http_scope(head, endpoint, peer, path)
     if origin is not None:
         apply_origin(scope, origin)
