@@ -49,6 +49,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "config.changes",
         "config.expiry",
         "net.bindings",
+        "net.trial",
         "control",
         "observe",
     ),

@@ -5,6 +5,7 @@ and `--version` answer at once.
 
     command       the group: `serverd -c FILE`, what is wrong usage
     control       status, reload, stop, scale, upgrade: they ask a running server
+    inspection    check, routes, explain, schema: they look at a configuration
     setup         dev-cert
     options       what several commands have         ending    exit codes, and that failures are sentences
 
@@ -13,10 +14,10 @@ A further command is a `click.command` in a module of its kind, named in the mod
 
 from __future__ import annotations
 
-from serverd.cli import control, setup
+from serverd.cli import control, inspection, setup
 from serverd.cli.command import main
 
 __all__ = ["main"]
 
-for _command in (*control.COMMANDS, *setup.COMMANDS):
+for _command in (*control.COMMANDS, *inspection.COMMANDS, *setup.COMMANDS):
     main.add_command(_command)
