@@ -6,6 +6,7 @@ and `--version` answer at once.
     command       the group: `serverd -c FILE`, what is wrong usage
     control       status, reload, stop, scale, upgrade: they ask a running server
     inspection    check, routes, explain, schema: they look at a configuration
+                  (check, mount_table, explain and what these use are what the commands find out)
     setup         dev-cert
     options       what several commands have         ending    exit codes, and that failures are sentences
 

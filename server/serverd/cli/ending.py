@@ -26,11 +26,14 @@ EXIT_INTERRUPTED = 130
 
 def finish(command: Callable[[], int], interrupted: str = "interrupted") -> NoReturn:
     """Run a command and end the process with its exit code; Ctrl-C is answered with `interrupted`."""
-    from serverd.errors import OperatorError
+    from serverd.errors import ConfigError, OperatorError
     from serverd.observe.logs import escape
 
     try:
         code = command()
+    except ConfigError as error:
+        say("".join(f"{escape(line)}\n" for line in str(error).split("\n")))
+        code = error.exit_code
     except OperatorError as error:
         say(f"serverd: {escape(str(error))}\n")
         code = error.exit_code

@@ -15,17 +15,33 @@ from serverd.asgi.types import Scope
 from serverd.generation import AppTarget, Generation, Listener, Mount, RedirectTarget, RespondTarget
 from serverd.protocol.head import Fields, normalise_host
 
-__all__ = ["make_router"]
+__all__ = ["build_router", "make_router", "make_routes"]
 
 
 def make_router(generation: Generation, listener: Listener, endpoints: Mapping[str, Endpoint]) -> Router:
-    """Return the routes of `listener`; `endpoints` holds the applications by name."""
+    """Return the router of `listener`; `endpoints` holds the applications by name."""
+    return build_router(route for _, route in make_routes(generation, listener, endpoints))
+
+
+def make_routes(
+    generation: Generation, listener: Listener, endpoints: Mapping[str, Endpoint]
+) -> list[tuple[Mount, Route]]:
+    """Return the mounts of `listener`, each with its route, whose endpoint is no other mount's."""
     timeouts = {app.name: app.request_timeout for app in generation.apps}
-    routes = [
-        Route(mount.hosts, mount.path, replace(_endpoint(mount, endpoints, timeouts), fields=_fields(mount.headers)))
+    return [
+        (
+            mount,
+            Route(
+                mount.hosts, mount.path, replace(_endpoint(mount, endpoints, timeouts), fields=_fields(mount.headers))
+            ),
+        )
         for mount in generation.mounts
         if listener.name in mount.listeners
     ]
+
+
+def build_router(routes: Iterable[Route]) -> Router:
+    """Return the router of these routes, with what answers for none of them."""
     return Router(
         routes,
         unmounted=Endpoint(builtin.not_found, "serverd", is_ours=True),
