@@ -7,7 +7,7 @@ and `--version` answer at once.
     control       status, reload, stop, scale, upgrade: they ask a running server
     inspection    check, routes, explain, schema: they look at a configuration
                   (check, mount_table, explain and what these use are what the commands find out)
-    setup         dev-cert
+    setup         init, dev-cert, completion: they prepare something
     options       what several commands have         ending    exit codes, and that failures are sentences
 
 A further command is a `click.command` in a module of its kind, named in the module's COMMANDS, which are added here.
