@@ -78,13 +78,14 @@ class _Group(click.Group):
 def main(context: click.Context, path: str, take_over: int | None) -> None:
     """Serve the applications that FILE names, in the foreground, until told to stop.
 
-    The commands ask a server that runs already, and are for the user it runs as, and for root.
+    reload, scale, status, stop and upgrade ask a server that runs already, and are for the user it runs as, and for
+    root. init, check, routes and explain need none.
 
     HUP reloads the configuration and the applications, TERM and INT stop gracefully (a second one at
     once), QUIT stops at once, USR2 lets a new supervisor take over.
 
     Exit codes: 0 stopped, or done, as asked, 2 wrong usage, 3 the configuration, a listener's address or an
-    application does not allow it, or no server answers, 1 standard output fails, or a bug of serverd.
+    application does not allow it, or no server, or no mount, answers, 1 standard output fails, or a bug of serverd.
     """
     prepare_streams()
     if context.invoked_subcommand is None:

@@ -7,10 +7,10 @@ from http import HTTPStatus
 from typing import Any
 
 from serverd.cli.explain import Answer, Candidate
-from serverd.cli.mount_table import describe_target, target_of
 from serverd.cli.question import Question
 from serverd.generation import Address, AddressKind, AppTarget, Generation, Listener, Mount
 from serverd.observe.logs import escape
+from serverd.supervisor.wording import describe_target, target_of
 
 __all__ = ["describe_answers", "describe_unreached", "document"]
 

@@ -6,14 +6,14 @@ host, the longer path before the shorter one.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from serverd.generation import AppTarget, Generation, Mount
 from serverd.observe.logs import escape
+from serverd.supervisor.wording import describe_target, target_of
 
-__all__ = ["ANY_HOST", "describe_table", "describe_target", "table", "target_of"]
+__all__ = ["ANY_HOST", "describe_table", "table"]
 
 ANY_HOST = "*"  # in the place of a host; nothing else of that name can be configured
 _HEADINGS = ("HOST", "PATH", "LISTENERS", "TARGET", "ROOT_PATH", "STRIP_PREFIX", "SOURCE")
@@ -48,20 +48,6 @@ def _row(host: str, mount: Mount) -> dict[str, Any]:
         "trace": mount.trace if is_app else None,
         "source": mount.source,
     }
-
-
-def target_of(mount: Mount) -> dict[str, Any]:
-    """Return the target of a mount: its kind, as the configuration has it, and what that is given."""
-    target = mount.target
-    kind = type(target).__name__.removesuffix("Target").lower()
-    values = {item.name: getattr(target, item.name) for item in dataclasses.fields(target)}
-    return {"kind": kind} | {name: value for name, value in values.items() if name not in ("root_path", "strip_prefix")}
-
-
-def describe_target(mount: Mount) -> str:
-    """Return the target of a mount in words, such as "app shop" and "redirect https://{host}{uri}"."""
-    kind, value, *_ = target_of(mount).values()
-    return f"{kind} {value}"
 
 
 def describe_table(generation: Generation) -> str:
