@@ -6,11 +6,12 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterator
 from typing import TextIO
 
 import click
 
-__all__ = ["OutputError", "abandon", "prepare_streams", "say", "show"]
+__all__ = ["OutputError", "abandon", "output_reserved", "prepare_streams", "say", "show"]
 
 
 def prepare_streams() -> None:
@@ -27,6 +28,19 @@ def prepare_streams() -> None:
 
 class OutputError(OSError):
     """What was to be shown could not be written; with the arguments of the error that said so."""
+
+
+@contextlib.contextmanager
+def output_reserved() -> Iterator[None]:
+    """Lead what anybody else writes to standard output, as a process that is started here, to standard error."""
+    sys.stdout.flush()
+    ours = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(ours, 1)
+        os.close(ours)
 
 
 def show(text: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 import tomli
 
 from serverd import cli
+from serverd.cli.ending import EXIT_BUG
 from serverd.errors import AppError, OperatorError
 from serverd.generation import Server
 from serverd.supervisor import signals
@@ -78,7 +79,7 @@ def test_the_parser_is_strict(text: str) -> None:
 def test_a_start_that_would_fail_again_is_not_repeated_and_a_bug_is() -> None:
     final = {int(code) for code in SERVICE["Service"]["RestartPreventExitStatus"].split()}
     assert final == {click.UsageError.exit_code, OperatorError.exit_code, AppError.exit_code}
-    assert cli.EXIT_BUG not in final
+    assert EXIT_BUG not in final
     assert SERVICE["Service"]["Restart"] == "on-failure"
 
 

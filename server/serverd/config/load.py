@@ -21,7 +21,7 @@ from serverd.config.models import App, File, Fragment, Listener, Tls
 from serverd.config.modules import foreign_modules
 from serverd.config.mounts import Names, equal_mounts, resolve_mount
 from serverd.config.process import resolve_access_log, resolve_control, resolve_logging, resolve_server, taken_files
-from serverd.config.report import Problem, Problems, render, render_warning
+from serverd.config.report import Problem, Problems, in_order, render, render_warning
 from serverd.config.tls import (
     aging_certificates,
     attach_tls,
@@ -140,7 +140,10 @@ def _assemble(
         warnings=()
         if problems
         else tuple(
-            map(render_warning, [*_warnings(listeners, apps, mounts), *doubts, *_doubts(fragments, listeners, tables)])
+            map(
+                render_warning,
+                in_order([*_warnings(listeners, apps, mounts), *doubts, *_doubts(fragments, listeners, tables)]),
+            )
         ),
     )
 

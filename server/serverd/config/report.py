@@ -17,7 +17,7 @@ from typing import Self
 
 from serverd.errors import ConfigError
 
-__all__ = ["Problem", "Problems", "render", "render_warning"]
+__all__ = ["Problem", "Problems", "in_order", "render", "render_warning"]
 
 MOST_PROBLEMS = 200  # more than anybody reads; what has more is probably not a configuration of serverd at all
 LINE_WIDTH = 160  # of a quoted line; a minified file must not flood the log
@@ -57,11 +57,16 @@ class Problems(list[Problem]):
         return self
 
 
-def render(problems: Iterable[Problem]) -> str:
-    """Return the complete report, sorted by file and line, ending in the count."""
-    found = sorted(
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Return the problems, each once, in the order in which their places are read."""
+    return sorted(
         set(problems), key=lambda problem: (problem.order, problem.line or 0, problem.subject, problem.message)
     )
+
+
+def render(problems: Iterable[Problem]) -> str:
+    """Return the complete report, sorted by file and line, ending in the count."""
+    found = in_order(problems)
     lines: list[str] = []
     for problem in found:
         lines.append(_headline(problem))

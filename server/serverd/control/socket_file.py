@@ -62,6 +62,23 @@ class SocketFile:
         except (OSError, BindError) as error:
             raise BindError(f"cannot open the control socket {path}: {_reason(error)}") from error
 
+    @staticmethod
+    def examine(path: str) -> None:
+        """Raise BindError when `open` would, as far as is seen without changing anything."""
+        folder = os.path.dirname(path)
+        try:
+            try:
+                os.close(_hold_directory(folder))
+            except FileNotFoundError:
+                folder = os.path.dirname(folder)  # `open` makes the one below
+            if not os.path.isdir(folder):
+                raise FileNotFoundError
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise BindError(f"nothing can be put into {folder}: permission denied")
+            _check_way(path, replace=False)
+        except (OSError, BindError) as error:
+            raise BindError(f"cannot open the control socket {path}: {_reason(error)}") from error
+
     @property
     def is_ours(self) -> bool:
         """Whether the path still leads to this socket: nobody has removed or replaced it."""
@@ -81,6 +98,11 @@ def _open_directory(path: str) -> int:
     """Return a descriptor of the directory, which is safe to put a socket into; make it if only it is missing."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, _PRIVATE)
+    return _hold_directory(path)
+
+
+def _hold_directory(path: str) -> int:
+    """Return a descriptor of the directory, which is safe to put a socket into; raises OSError or BindError."""
     try:
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except NotADirectoryError:  # Linux says so of a symbolic link, too

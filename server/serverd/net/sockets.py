@@ -31,6 +31,7 @@ __all__ = [
     "SPREADS",
     "adopt",
     "describe",
+    "examine_unix",
     "is_listening",
     "open_guard",
     "open_tcp",
@@ -154,6 +155,16 @@ def open_unix(path: str, access: Access, backlog: int) -> tuple[socket.socket, I
     return sock, identity
 
 
+def examine_unix(path: str) -> None:
+    """Raise OSError or BindError when `open_unix` would, as far as is seen without changing anything."""
+    _find_stale(path)
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise BindError("nothing can be put into its directory: permission denied")
+
+
 def adopt(fd: int) -> socket.socket:
     """Return a socket of our own for the listening descriptor `fd` that the supervisor inherited.
 
@@ -246,10 +257,16 @@ def _turn(port: int) -> Iterator[None]:
 
 def _clear_way(path: str) -> None:
     """Remove a stale socket file; BindError when what is at `path` is somebody's."""
+    if _find_stale(path):
+        os.unlink(path)
+
+
+def _find_stale(path: str) -> bool:
+    """Return whether a socket file is left at `path` that nobody serves; BindError when it is somebody's."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
-        return
+        return False
     if not stat.S_ISSOCK(found.st_mode):
         raise BindError("a file that is not a socket is in the way")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
@@ -257,10 +274,9 @@ def _clear_way(path: str) -> None:
         try:
             sock.connect(path)
         except FileNotFoundError:
-            return
+            return False
         except ConnectionRefusedError:
-            os.unlink(path)
-            return
+            return True
         except BlockingIOError:  # its queue is full: somebody does listen
             pass
     raise BindError("address already in use (another process listens on it)")

@@ -64,12 +64,10 @@ class Contexts:
     def __init__(self, tls: Tls, protocols: Sequence[str] = ("http/1.1",)) -> None:
         """Load everything; `protocols` are offered by ALPN, the best first.
 
-        Raises ConfigError with the line of what cannot be used.
+        Raises ConfigError that lists everything that cannot be used, with its line.
         """
         self._shown: dict[ssl.SSLContext, tuple[Certificate, ...]] = {}
-        for certificate in tls.certificates:
-            # Each by itself: in a context that has a certificate for a key already, one that has none goes unnoticed.
-            _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), tls, certificate)
+        _try_each(tls)
         made: dict[tuple[int, ...], ssl.SSLContext] = {}
         by_name = _by_name(tls.certificates)
         for group in [_default(tls.certificates), *by_name.values()]:
@@ -145,6 +143,21 @@ def _context(tls: Tls, certificates: Sequence[Certificate], protocols: Sequence[
         with _blaming(tls.source, "client_ca of tls.{}", tls.name):
             _believe(context, tls)
     return context
+
+
+def _try_each(tls: Tls) -> None:
+    """Load each certificate by itself: in a context that has one for a key already, one that has none goes unnoticed.
+
+    Raises ConfigError that lists all that cannot be used.
+    """
+    problems = []
+    for certificate in tls.certificates:
+        try:
+            _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), tls, certificate)
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def _load(context: ssl.SSLContext, tls: Tls, certificate: Certificate) -> None:

@@ -73,6 +73,20 @@ class LogFile:
         self.path = path
         self._descriptor, _ = _open_file(path)
 
+    @staticmethod
+    def examine(path: str) -> None:
+        """Raise OperatorError when the file could not be opened, as far as is seen without creating it."""
+        try:
+            descriptor, _ = _open_file(path, create=False)
+        except FileNotFoundError:
+            folder = os.path.dirname(path)
+            if not os.path.isdir(folder):
+                raise OperatorError(f"cannot open the log file {path}: its directory must exist") from None
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise OperatorError(f"cannot open the log file {path}: no file can be made in its directory") from None
+        else:
+            os.close(descriptor)
+
     def fileno(self) -> int:
         """Return the descriptor that is written to; a worker inherits it as its standard error."""
         return self._descriptor
@@ -104,12 +118,12 @@ class LogFile:
         os.close(self._descriptor)
 
 
-def _open_file(path: str) -> tuple[int, bool]:
+def _open_file(path: str, *, create: bool = True) -> tuple[int, bool]:
     """Return a descriptor that appends to the file at `path`, and whether the file is new.
 
     No link is followed at the end of the path: in a directory that a worker's user can write to, root
     would else be made to write, and to give away, any file of the machine (CVE-2016-1247).
-    Raises OperatorError with the sentence for the operator.
+    Raises OperatorError with the sentence for the operator, and FileNotFoundError unless it is to `create` the file.
     """
     # O_NONBLOCK: a fifo would keep us waiting for its reader, instead of being refused.
     flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -117,8 +131,12 @@ def _open_file(path: str) -> tuple[int, bool]:
         try:
             descriptor, is_new = os.open(path, flags), False
         except FileNotFoundError:
+            if not create:
+                raise
             descriptor, is_new = os.open(path, flags | os.O_CREAT | os.O_EXCL, _FILE_MODE), True
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not create:
+            raise
         raise OperatorError(f"cannot open the log file {path}: {_reason(error)}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -25,6 +25,7 @@ __all__ = [
     "Notice",
     "Notify",
     "OpenSockets",
+    "Rehearsed",
     "ReopenLogs",
     "Reply",
     "ReplyPlan",
@@ -201,6 +202,11 @@ class Complain:
 
 
 @dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """Note that everything has succeeded that a start does before its commit (`rehearsal`)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """Answer a client of the control socket; without `end`, it waits on until the supervisor is gone."""
 
@@ -280,6 +286,7 @@ Action = (
     | StopSuccessor
     | Log
     | Complain
+    | Rehearsed
     | Reply
     | ReplyStatus
     | ReplyPlan

@@ -77,6 +77,7 @@ class Fleet:
     slots_served: int = 0  # slots whose sockets have ever been accepted on: connections may come to them
     growing: int = 0  # slots that sockets are being opened for; 0: none
     preloaders: set[int] = field(default_factory=set)  # generations that have one
+    is_rehearsal: bool = False  # the start ends where it would commit
     is_succeeded: bool = False  # another supervisor has taken over
     reload_wanted: bool = False  # begins when the step is IDLE
     renewal_wanted: bool = False  # as well, unless a reload is wanted, which reads everything

@@ -11,16 +11,17 @@ import logging
 import os
 import selectors
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from serverd.control.requests import Request
 from serverd.control.server import ControlServer
 from serverd.errors import BindError, OperatorError
 from serverd.generation import AccessLog, Generation, Logging
-from serverd.net.bindings import Bindings
+from serverd.net.bindings import Bindings, Place
 from serverd.observe import logs
 from serverd.observe.logs import LogFile
+from serverd.supervisor import banner
 from serverd.supervisor.pid_file import PidFile
 
 __all__ = ["Holdings"]
@@ -36,6 +37,7 @@ class Holdings:
     def __init__(self, selector: selectors.BaseSelector, on_request: Callable[[int, Request], None]) -> None:
         self.bindings = Bindings()
         self.control = ControlServer(selector, on_request)
+        self._is_new = True  # nothing has been committed yet
         self._takes_over = False  # the files are another supervisor's until the first commit
         self._prepared: Generation | None = None
         self._pid_file: PidFile | None = None
@@ -129,8 +131,11 @@ class Holdings:
             if file not in self._log_files:
                 file.close()
         opened, closed = self.bindings.commit()
-        for place in opened:
-            log.info("listener %s: listening on %s", place.listener, place.url)
+        if not self._is_new or self._takes_over or not banner.is_for_a_terminal(generation):
+            self._log_opened(opened)
+        else:
+            self._welcome(generation, opened)
+        self._is_new = False
         for place in closed:
             log.info("listener %s: closed %s", place.listener, place.url)
         if self._pid_file is not None and self._pid_file is not self._next_pid_file:
@@ -141,6 +146,16 @@ class Holdings:
         if self._takes_over:
             self._take_files(generation)
         return changed
+
+    def _welcome(self, generation: Generation, opened: Sequence[Place]) -> None:
+        with contextlib.suppress(OSError):  # the terminal has gone
+            print(banner.banner(generation, opened), end="", file=sys.stderr, flush=True)
+        if generation.logging.file:
+            self._log_opened(opened)
+
+    def _log_opened(self, opened: Sequence[Place]) -> None:
+        for place in opened:
+            log.info("listener %s: listening on %s", place.listener, place.url)
 
     def _take_files(self, generation: Generation) -> None:
         """Put ours in the place of the files of the supervisor before, which serves no longer."""

@@ -52,6 +52,21 @@ class PidFile:
             raise self._refusal((error.strerror or str(error)).lower()) from error
         self._content = content
 
+    def examine(self) -> None:
+        """Raise BindError when `write` would, as far as is seen without changing anything."""
+        try:
+            with self._opened(create=False):
+                place = self._directory
+        except FileNotFoundError:
+            place = os.path.dirname(self._directory)
+            if not os.path.isdir(place):
+                reason = f"there is no directory {place} ({self._directory} would be made in it)"
+                raise self._refusal(reason) from None
+        except OSError as error:
+            raise self._refusal((error.strerror or str(error)).lower()) from error
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise self._refusal(f"nothing can be put into {place}: permission denied")
+
     def remove(self) -> None:
         """Remove the file if it still holds what `write` put there; not that of a successor."""
         if not self._content:

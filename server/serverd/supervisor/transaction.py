@@ -24,6 +24,7 @@ from serverd.supervisor.actions import (
     ConfigureLogging,
     Log,
     OpenSockets,
+    Rehearsed,
     Reply,
     RollbackSockets,
     Send,
@@ -161,7 +162,15 @@ def go_on(fleet: Fleet, now: float) -> list[Action]:
     if fleet.step is not Step.PREPARING or fleet.candidate is None:
         return []
     ready = sum(fleet.is_candidate(one) and one.serves for one in fleet.workers.values())
-    return _replace(fleet, now) if ready == fleet.candidate_slots else []
+    if ready < fleet.candidate_slots:
+        return []
+    return _end_rehearsal(fleet, now) if fleet.is_rehearsal else _replace(fleet, now)
+
+
+def _end_rehearsal(fleet: Fleet, now: float) -> list[Action]:
+    """Stop where a start would commit the candidate, which its workers never learn."""
+    fleet.move(PhaseEvent.STOP)
+    return [Rehearsed(), *stop(fleet, now)]
 
 
 def _adopt(fleet: Fleet, now: float) -> list[Action]:

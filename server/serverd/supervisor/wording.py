@@ -1,10 +1,14 @@
-"""Numbers and outcomes as log lines say them."""
+"""Numbers, targets and outcomes as log lines say them."""
 
 from __future__ import annotations
 
+import dataclasses
 import signal
+from typing import Any
 
-__all__ = ["describe_exit", "duration", "size", "workers"]
+from serverd.generation import Mount
+
+__all__ = ["describe_exit", "describe_target", "duration", "size", "target_of", "workers"]
 
 
 def duration(seconds: float) -> str:
@@ -21,6 +25,20 @@ def size(count: int) -> str:
 def workers(count: int) -> str:
     """Return a number of workers as people write it."""
     return "1 worker" if count == 1 else f"{count} workers"
+
+
+def target_of(mount: Mount) -> dict[str, Any]:
+    """Return the target of a mount: its kind, as the configuration calls it, and what that is given."""
+    target = mount.target
+    kind = type(target).__name__.removesuffix("Target").lower()
+    values = {item.name: getattr(target, item.name) for item in dataclasses.fields(target)}
+    return {"kind": kind} | {name: value for name, value in values.items() if name not in ("root_path", "strip_prefix")}
+
+
+def describe_target(mount: Mount) -> str:
+    """Return the target of a mount in words, such as "app shop" and "redirect https://{host}{uri}"."""
+    kind, value, *_ = target_of(mount).values()
+    return f"{kind} {value}"
 
 
 def describe_exit(status: int) -> str:

@@ -226,6 +226,8 @@ def _on_gone(fleet: Fleet, worker: Worker, how: str, now: float, *, expected: bo
     if fleet.is_candidate(worker):
         if worker.pid:
             how += " before it was ready" if worker.ready_at is None else " before all workers were ready"
+            if worker.ready_at is None and worker.brings_up:
+                how += f" (bringing up {worker.brings_up})"
         return transaction.rollback(fleet, how, "", now)
     if fleet.is_committed(worker) and fleet.is_serving and not had_left:
         return staffing.lose(fleet, worker, how, now)

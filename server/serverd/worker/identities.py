@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from serverd.errors import ConfigError
 from serverd.generation import Generation, Listener, Tls
 from serverd.net.tls import Contexts
 
@@ -20,11 +21,20 @@ Identities = Mapping[tuple[Tls, tuple[str, ...]], Contexts]
 def make_identities(generation: Generation, before: Identities | None = None) -> Identities:
     """Return the contexts of every table that a listener uses; of a table that was there `before`, the same.
 
-    Raises ConfigError with the line of what cannot be used.
+    Raises ConfigError that lists everything that cannot be used, with its line.
     """
     known = before or {}
     keys = [(one.tls, _offered(one)) for one in generation.listeners if one.tls is not None]
-    return {key: known.get(key) or Contexts(*key) for key in dict.fromkeys(keys)}
+    made: dict[tuple[Tls, tuple[str, ...]], Contexts] = {}
+    problems: list[str] = []
+    for key in dict.fromkeys(keys):
+        try:
+            made[key] = known.get(key) or Contexts(*key)
+        except ConfigError as error:
+            problems += str(error).split("\n")
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))  # a table may be used with other protocols, too
+    return made
 
 
 def identity_of(listener: Listener, identities: Identities) -> Contexts | None:

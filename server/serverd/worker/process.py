@@ -157,7 +157,8 @@ class _Worker:
         try:
             self._identities = make_identities(self._generation)
         except ConfigError as error:
-            self._channel.send(Failed(str(error)))
+            summary, _, others = str(error).partition("\n")
+            self._channel.send(Failed(summary, others))
             return False
         server = self._generation.server
         # One slot after the other, all of them within one margin.

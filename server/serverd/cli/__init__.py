@@ -1,0 +1,24 @@
+"""The command `serverd`: reads the command line, runs what it asks for, ends the process.
+
+It knows no configuration and no processes. What a command needs is imported when it runs, so that `--help`
+and `--version` answer at once.
+
+    command       the group: `serverd -c FILE`, what is wrong usage
+    control       status, reload, stop, scale, upgrade: they ask a running server
+    inspection    check, routes, explain, schema: they look at a configuration
+                  (check, mount_table, explain and what these use are what the commands find out)
+    setup         init, dev-cert, completion: they prepare something
+    options       what several commands have         ending    exit codes, and that failures are sentences
+
+A further command is a `click.command` in a module of its kind, named in the module's COMMANDS, which are added here.
+"""
+
+from __future__ import annotations
+
+from serverd.cli import control, inspection, setup
+from serverd.cli.command import main
+
+__all__ = ["main"]
+
+for _command in (*control.COMMANDS, *inspection.COMMANDS, *setup.COMMANDS):
+    main.add_command(_command)

@@ -1,0 +1,103 @@
+"""What `serverd check` finds out, as text and as a document: the rehearsal of a start, told finding by finding."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from serverd.console import output_reserved
+from serverd.errors import ConfigError
+from serverd.generation import Generation
+from serverd.observe.logs import escape
+from serverd.supervisor.rehearsal import Finding, Rehearsal, Report
+from serverd.worker.identities import make_identities
+
+__all__ = ["describe", "document", "rehearse"]
+
+# How every message begins that has a place: "server.toml:17: ", "/etc/serverd/apps.d/shop.toml:3: ".
+_PLACE = re.compile(r"(?P<file>[^\s:][^:\n]*):(?P<line>\d+): (?P<message>.*)")
+_INDENT = "    "
+
+
+def rehearse(path: str, *, lifespan: bool = True) -> Report:
+    """Return what a start with the configuration at `path` would meet; what applications print goes to stderr."""
+    with output_reserved():
+        return Rehearsal(os.path.abspath(path), _tls_problems, lifespan=lifespan).run()
+
+
+def _tls_problems(generation: Generation) -> Iterable[str]:
+    try:
+        make_identities(generation)
+    except ConfigError as error:
+        return str(error).split("\n")
+    return ()
+
+
+def describe(report: Report, name: str) -> str:
+    """Return the report for people; `name` is what they call the configuration."""
+    lines = report.invalid.split("\n") if report.invalid else []
+    lines += _lines(report.problems, "")
+    lines += _lines(report.warnings, "warning: ")
+    lines += _lines(report.notes, "note: ")
+    if not report.invalid:
+        lines.append(f"{name}: {_verdict(report)}")
+    return "".join(f"{escape(line)}\n" for line in lines)
+
+
+def _lines(findings: Iterable[Finding], severity: str) -> Iterator[str]:
+    for finding in findings:
+        placed = _PLACE.fullmatch(finding.text)
+        if placed is None:
+            yield severity + finding.text
+        else:
+            yield f"{placed['file']}:{placed['line']}: {severity}{placed['message']}"
+        yield from (_INDENT + line for line in finding.detail.split("\n") if finding.detail)
+
+
+def _verdict(report: Report) -> str:
+    counted = [_count(len(report.problems), "problem")] if report.problems else []
+    counted += [_count(len(report.warnings), "warning")] if report.warnings else []
+    if report.problems:
+        return f"{', '.join(counted)}: a server would not start with it"
+    assert report.generation is not None  # else it is not valid
+    what = ", ".join(_count(number, noun) for noun, number in _sizes(report.generation).items())
+    return f"good: {', '.join([what, *counted])}"
+
+
+def _sizes(generation: Generation) -> dict[str, int]:
+    return {"listener": len(generation.listeners), "app": len(generation.apps), "mount": len(generation.mounts)}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def document(report: Report, path: str) -> dict[str, Any]:
+    """Return the report for programs, as JSON takes it."""
+    findings = [
+        *(_item("problem", finding) for finding in [*_parse(report.invalid), *report.problems]),
+        *(_item("warning", finding) for finding in report.warnings),
+        *(_item("note", finding) for finding in report.notes),
+    ]
+    return {"ok": report.is_good, "source": os.path.abspath(path), "findings": findings}
+
+
+def _item(severity: str, finding: Finding) -> dict[str, Any]:
+    placed = _PLACE.fullmatch(finding.text)
+    return {
+        "severity": severity,
+        "file": placed["file"] if placed else None,
+        "line": int(placed["line"]) if placed else None,
+        "message": placed["message"] if placed else finding.text,
+        "detail": finding.detail or None,
+    }
+
+
+def _parse(report: str) -> Iterator[Finding]:
+    """Yield the findings of a loader's report, without the lines that it quotes and without its last one, the count."""
+    lines = report.split("\n")
+    for line in lines[: -1 if len(lines) > 1 else None]:
+        if line and not line.startswith(" "):
+            yield Finding(line)

@@ -1,0 +1,61 @@
+"""How a command ends: what it writes, its exit code, and that a failure is a sentence and a bug asks to be reported.
+
+The commands call it; what is written goes through `console`.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
+
+from serverd.console import OutputError, say, show
+
+if TYPE_CHECKING:
+    from serverd.control.commands import Outcome
+
+__all__ = ["EXIT_BUG", "EXIT_INTERRUPTED", "EXIT_OUTPUT", "finish", "report_bug", "write"]
+
+EXIT_BUG = 1
+# As grep and cat have it, for what could not be written.
+EXIT_OUTPUT = 1
+# 128 and the number of SIGINT, as shells have it.
+EXIT_INTERRUPTED = 130
+
+
+def finish(command: Callable[[], int], interrupted: str = "interrupted") -> NoReturn:
+    """Run a command and end the process with its exit code; Ctrl-C is answered with `interrupted`."""
+    from serverd.errors import ConfigError, OperatorError
+    from serverd.observe.logs import escape
+
+    try:
+        code = command()
+    except ConfigError as error:
+        say("".join(f"{escape(line)}\n" for line in str(error).split("\n")))
+        code = error.exit_code
+    except OperatorError as error:
+        say(f"serverd: {escape(str(error))}\n")
+        code = error.exit_code
+    except KeyboardInterrupt:
+        say(f"serverd: {interrupted}\n")
+        code = EXIT_INTERRUPTED
+    except OutputError:  # the group says it
+        raise
+    except Exception:
+        code = report_bug()
+    sys.exit(code)
+
+
+def write(outcome: Outcome) -> int:
+    """Write what a command found out; return its exit code."""
+    show(outcome.out)
+    say(outcome.err)
+    return outcome.code
+
+
+def report_bug() -> int:
+    """Write the traceback of the exception that is being handled, and whose it is; return the exit code."""
+    traceback.print_exc()
+    say("serverd: this is a bug of serverd, please report it with the lines above\n")
+    return EXIT_BUG

@@ -1,0 +1,306 @@
+"""`serverd routes`, `explain` and `schema`: what a configuration means, found out by the code that serves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from serverd import cli
+from serverd.asgi.router import Route, Router
+from serverd.asgi.scope import Endpoint
+from serverd.cli.mount_table import ANY_HOST, table
+from serverd.config.load import load
+from tests.support.authority import Authority
+
+CONFIG = """
+[listeners.web]
+bind = [":8000", "unix:web.sock"]
+trusted_proxies = ["10.0.0.0/8"]
+forwarded_headers = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-prefix"]
+[listeners.inner]
+bind = "127.0.0.1:9000"
+protocols = ["h2"]
+[apps.shop]
+app = "shop"
+[[mounts]]
+path = "/"
+hosts = ["shop.example", "*.shop.example"]
+app = "shop"
+[[mounts]]
+path = "/api"
+hosts = ["*.example"]
+app = "shop"
+[[mounts]]
+path = "/api/v2"
+hosts = ["shop.example"]
+app = "shop"
+strip_prefix = true
+[[mounts]]
+path = "/old"
+redirect = "https://{host}/new{uri}"
+listeners = ["web"]
+[[mounts]]
+path = "/ping"
+respond = { status = 200, body = "ok" }
+headers = { x-from = "here" }
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    (tmp_path / "shop.py").write_text("raise AssertionError('imported')\n")
+    (tmp_path / "server.toml").write_text(CONFIG)
+    return str(tmp_path / "server.toml")
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.main, arguments)
+
+
+def explain(file: str, url: str, *more: str) -> dict[str, Any]:
+    """Return the only answer."""
+    result = run("explain", "-c", file, url, "--json", *more)
+    (answer,) = json.loads(result.stdout)["answers"]
+    assert result.exit_code == (0 if answer["served"] else 3)
+    return answer
+
+
+# Routes
+
+
+def test_routes_are_a_table_in_the_order_of_decision(file: str) -> None:
+    result = run("routes", "-c", file)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert [" ".join(line.split()) for line in lines] == [
+        "HOST PATH LISTENERS TARGET ROOT_PATH STRIP_PREFIX SOURCE",
+        'shop.example /api/v2 all app shop "" yes server.toml:20',
+        'shop.example / all app shop "" - server.toml:12',
+        '*.shop.example / all app shop "" - server.toml:12',
+        "*.example /api all app shop /api - server.toml:16",
+        "* /old web redirect https://{host}/new{uri} - - server.toml:25",
+        "* /ping all respond 200 - - server.toml:29",
+    ]
+    assert len({line.index("server.toml") for line in lines[1:]} | {lines[0].index("SOURCE")}) == 1
+
+
+def test_routes_for_programs_say_everything(file: str) -> None:
+    rows = json.loads(run("routes", "-c", file, "--json").stdout)
+    assert rows[0] == {
+        "host": "shop.example",
+        "path": "/api/v2",
+        "listeners": ["web", "inner"],
+        "target": {"kind": "app", "app": "shop"},
+        "root_path": "",
+        "strip_prefix": True,
+        "headers": {},
+        "trace": False,
+        "source": "server.toml:20",
+    }
+    assert rows[-1]["target"] == {"kind": "respond", "status": 200, "body": "ok", "headers": []}
+    assert rows[-1]["headers"] == {"x-from": "here"}
+
+
+@pytest.mark.parametrize("host", ["shop.example", "a.shop.example", "b.example", "nobody", "a.b.shop.example"])
+@pytest.mark.parametrize("path", ["/", "/api", "/api/v2/x", "/apis", "/old/x", "/ping"])
+def test_the_first_row_that_matches_is_what_the_router_finds(file: str, host: str, path: str) -> None:
+    async def nobody(*_: object) -> None:
+        raise AssertionError
+
+    generation = load(file, {})
+    endpoints = {id(mount): Endpoint(nobody, mount.source) for mount in generation.mounts}
+    none = Endpoint(nobody, "none")
+    routes = [Route(mount.hosts, mount.path, endpoints[id(mount)]) for mount in generation.mounts]
+    found = Router(routes, none, none, none).find(host, path)
+    matching = [
+        row["source"]
+        for row in table(generation)
+        if (row["host"] in (host, ANY_HOST) or (row["host"].startswith("*.") and host.endswith(row["host"][1:])))
+        and f"{path}/".startswith(row["path"].rstrip("/") + "/")
+    ]
+    assert found.name == next(iter(matching), "none")
+
+
+# Explain
+
+
+def test_an_answer_names_listener_mount_app_and_scope(file: str, tmp_path: Path) -> None:
+    result = run("explain", "-c", file, "http://shop.example:8000/api/v2/%78?y=1")
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "listener     web (server.toml:2), :8000\n"
+        "mount        /api/v2 for shop.example (server.toml:20): app shop\n"
+        "before       / for shop.example, *.shop.example (server.toml:12): app shop; its path is shorter than /api/v2\n"
+        "before       /api for *.example (server.toml:16): app shop; *.example is less specific than shop.example\n"
+        f"app          shop (server.toml:10), shop:app in {tmp_path}\n"
+        'scope        type         "http"\n'
+        '             method       "GET"\n'
+        '             scheme       "http"\n'
+        '             root_path    ""\n'
+        '             path         "/x"\n'
+        '             raw_path     "/api/v2/%78"\n'
+        '             query_string "y=1"\n'
+        '             client       "127.0.0.1"\n'
+    )
+
+
+def test_the_mount_is_found_as_the_server_finds_it(file: str) -> None:
+    """A dot segment walks out of a mount, whatever the path says."""
+    answer = explain(file, "http://shop.example:8000/api/v2/%2e%2e/%2e%2e/x")
+    assert answer["mount"]["path"] == "/"
+    assert answer["scope"]["path"] == "/api/v2/../../x"
+
+
+@pytest.mark.parametrize(
+    ("url", "listeners"),
+    [
+        ("http://shop.example:8000/", ["web"]),
+        ("http://127.0.0.1:8000/", ["web"]),
+        ("http://[::1]:8000/", ["web"]),
+        ("http://localhost:9000/", ["inner"]),
+        ("http://127.0.0.1:9000/", ["inner"]),
+        ("http://10.0.0.1:9000/", []),
+        ("http://localhost/", []),
+        ("https://localhost:8000/", []),
+        ("/ping", ["web", "web", "inner"]),
+    ],
+)
+def test_scheme_port_and_host_decide_which_listeners_answer(file: str, url: str, listeners: list[str]) -> None:
+    answers = json.loads(run("explain", "-c", file, url, "--json").stdout)["answers"]
+    assert [answer["listener"] for answer in answers] == listeners
+
+
+def test_where_nobody_listens_it_says_who_listens_where(file: str) -> None:
+    result = run("explain", "-c", file, "https://shop.example/")
+    assert result.exit_code == 3
+    assert result.stdout.splitlines() == [
+        'no listener is where "https://shop.example/" leads, there are:',
+        "  web (server.toml:2), :8000",
+        "  web (server.toml:2), unix:web.sock",
+        "  inner (server.toml:6), 127.0.0.1:9000",
+        "behind a proxy, name the one that it asks: --listener NAME",
+    ]
+
+
+def test_a_redirect_says_where_to(file: str) -> None:
+    answer = explain(file, "http://nobody:8000/old/a?b=c")
+    assert (answer["status"], answer["location"]) == (307, "https://nobody/new/old/a?b=c")
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "nearest", "why"),
+    [
+        ("http://b.example:8000/apis", 404, "/api", "/apis does not lie below /api"),
+        ("http://nobody:8000/", 404, "/", "nobody is none of its hosts"),
+    ],
+)
+def test_what_nobody_serves_is_told_with_the_nearest_mount(
+    file: str, url: str, status: int, nearest: str, why: str
+) -> None:
+    answer = explain(file, url)
+    assert (answer["status"], answer["mount"]) == (status, None)
+    assert (answer["nearest"]["path"], answer["nearest"]["why"]) == (nearest, why)
+
+
+def test_a_host_that_no_mount_is_for_is_misdirected(file: str) -> None:
+    path = Path(file)
+    path.write_text(CONFIG[: CONFIG.index('[[mounts]]\npath = "/old"')])
+    assert explain(file, "http://nobody:8000/")["status"] == 421
+
+
+def test_a_trusted_proxy_is_believed_and_nobody_else(file: str) -> None:
+    said = ["-H", "X-Forwarded-For: 192.0.2.9", "-H", "X-Forwarded-Host: shop.example", "-H", "X-Forwarded-Prefix: /p"]
+    believed = explain(file, "http://nobody:8000/x", *said, "--client", "10.0.0.1")
+    assert (believed["mount"]["path"], believed["scope"]["client"]) == ("/", "192.0.2.9")
+    assert (believed["scope"]["root_path"], believed["scope"]["path"]) == ("/p", "/p/x")
+    assert explain(file, "http://nobody:8000/x", *said)["mount"] is None
+
+
+@pytest.mark.parametrize("port", ["8000", "9000"])
+def test_a_websocket_has_its_own_scope(file: str, port: str) -> None:
+    scope = explain(file, f"ws://shop.example:{port}/chat")["scope"]
+    assert (scope["type"], scope["scheme"], scope["path"]) == ("websocket", "ws", "/chat")
+
+
+@pytest.mark.parametrize(
+    ("url", "more", "status", "reason"),
+    [
+        ("http://shop.example:8000/%zz", (), 400, "malformed percent escape in the target"),
+        ("http://shop.example:8000/", ("-X", "FROB"), 501, "unknown method"),
+        (
+            "http://shop.example:8000/",
+            ("-X", "TRACE"),
+            405,
+            "TRACE is not passed on (unless the mount has trace = true)",
+        ),
+        ("http://a$b:8000/", (), 400, "invalid Host"),
+    ],
+)
+def test_what_is_refused_is_told_with_the_reason(
+    file: str, url: str, more: tuple[str, ...], status: int, reason: str
+) -> None:
+    answer = explain(file, url, *more)
+    assert (answer["served"], answer["status"], answer["reason"]) == (False, status, reason)
+
+
+@pytest.mark.parametrize(
+    ("host", "number", "fits"),
+    [("other.example", 1, True), ("a.wild.example", 1, True), ("first.example", 0, True), ("nobody.example", 0, False)],
+)
+def test_the_certificate_is_the_one_that_a_handshake_shows(tmp_path: Path, host: str, number: int, fits: bool) -> None:
+    Authority().issue("first.example").write(tmp_path, "first")
+    Authority().issue("other.example", "*.wild.example", key_number=1).write(tmp_path, "other")
+    file = tmp_path / "server.toml"
+    file.write_text(
+        '[listeners.web]\nbind = ":8443"\ntls = "main"\n[tls.main]\nclient_auth = "required"\nclient_ca = "first.crt"\n'
+        'certificates = [\n{ cert = "first.crt", key = "first.key" },\n{ cert = "other.crt", key = "other.key" },\n]\n'
+        '[[mounts]]\nrespond = { body = "x" }\n'
+    )
+    answer = explain(str(file), f"https://{host}:8443/")
+    assert answer["certificate"]["source"] == f"server.toml:{8 + number}"
+    assert answer["certificate"]["fits"] is fits
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["shop.example/x"], '"shop.example/x" is not a URL of http, https, ws or wss (expected like'),
+        (["http://x:99999/"], '"http://x:99999/" is not a URL: port out of range'),
+        (["http://x:0/"], '"http://x:0/" names port 0, which nobody can connect to'),
+        (["http://[::1/"], '"http://[::1/" is not a URL: invalid ipv6 url'),
+        (["http://x/\x1b"], "the URL holds a control character: 'http://x/\\x1b'"),
+        (["http://x/", "-H", "no"], '"no" is not a header (expected like'),
+        (["http://x/", "-H", "a: b\r\nc: d"], "the header holds a control character"),
+        (["http://x/", "-X", "G\n"], "the method holds a control character"),
+        (["http://x/", "--client", "me"], 'the client "me" is not an address (expected like "192.0.2.1")'),
+        (["http://x/", "--listener", "nope"], 'there is no listener "nope" (expected one of: web, inner)'),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_question_is_a_sentence(file: str, arguments: list[str], error: str) -> None:
+    result = run("explain", "-c", file, *arguments)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.startswith(f"serverd: {error}")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["routes"], ["explain", "http://x/"]], ids=" ".join)
+def test_a_configuration_that_is_not_valid_is_reported_with_its_lines(tmp_path: Path, command: list[str]) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text("[server]\nworkres = 2\n")
+    result = run(*command, "-c", str(file))
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.splitlines()[2:4] == [
+        'server.toml:2: server.workres: unknown key (did you mean "workers"?)',
+        "   2 | workres = 2",
+    ]
+
+
+def test_the_schema_is_the_generated_one() -> None:
+    result = run("schema")
+    expected = (Path(__file__).parents[2] / "config" / "server.schema.json").read_text()
+    assert (result.exit_code, result.stdout) == (0, expected)
