@@ -470,6 +470,8 @@ workers = 2
 preload = {"true" if preload else "false"}
 [logging]
 file = "log"
+[access_log]
+file = "access"
 [listeners.web]
 bind = "127.0.0.1:0"
 [apps.talker]

@@ -17,7 +17,7 @@ from functools import partial
 from serverd.control.requests import Request
 from serverd.control.server import ControlServer
 from serverd.errors import BindError, OperatorError
-from serverd.generation import AccessLog, Generation, Logging
+from serverd.generation import Generation, Logging
 from serverd.net.bindings import Bindings, Place
 from serverd.observe import logs
 from serverd.observe.logs import LogFile
@@ -44,8 +44,7 @@ class Holdings:
         self._next_pid_file: PidFile | None = None
         self._log_files: list[LogFile] = []
         self._next_log_files: list[LogFile] = []
-        self._logging = Logging()
-        self._access_log = AccessLog()
+        self._log_paths = ("", "")  # of log and access log; "": the standard streams
         self._undo = contextlib.ExitStack()
         self._umask = os.umask(0)  # the one that we were started with, for a generation that asks for none
         os.umask(self._umask)
@@ -108,7 +107,7 @@ class Holdings:
     def _prepare_log_files(self, generation: Generation, _: int) -> None:
         open_files = {file.path: file for file in self._log_files}
         self._next_log_files = []
-        for path in (generation.logging.file, generation.access_log.file):
+        for path in _paths_of(generation):
             if path in open_files:
                 self._next_log_files.append(open_files[path])
             elif path:
@@ -124,8 +123,8 @@ class Holdings:
         assert generation is not None
         self._undo.pop_all()
         before, self._log_files = self._log_files, self._next_log_files
-        changed = (self._logging.file, self._access_log.file) != (generation.logging.file, generation.access_log.file)
-        self._access_log = generation.access_log
+        paths = _paths_of(generation)
+        changed, self._log_paths = paths != self._log_paths, paths
         self.configure_logging(generation.logging)
         for file in before:
             if file not in self._log_files:
@@ -191,7 +190,6 @@ class Holdings:
 
     def configure_logging(self, settings: Logging) -> None:
         """Log as `settings` say from here on, to the log file if there is one."""
-        self._logging = settings
         logs.configure(settings, _file_of(settings.file, self._log_files) or sys.stderr)
 
     def reopen_logs(self) -> bool:
@@ -199,18 +197,22 @@ class Holdings:
         if not self._log_files:
             log.info("there is no log file to reopen: neither logging.file nor access_log.file is set")
             return False
-        done = [_attempt(file.reopen) for file in self._log_files]
-        if all(done):
-            log.info("log file%s reopened", "s" if len(done) > 1 else "")
-        return any(done)
+        reopened = [file.path for file in self._log_files if _attempt(file.reopen)]
+        for path in reopened:
+            log.info("log file reopened: %s", path)
+        return bool(reopened)
 
     def log_descriptors(self, generation: Generation | None = None) -> list[int]:
         """Return what a worker of `generation`, None: the committed one, has for standard error and access log."""
-        logging_file, access_file, files = self._logging.file, self._access_log.file, self._log_files
+        paths, files = self._log_paths, self._log_files
         if generation is not None and generation is self._prepared:
-            logging_file, access_file, files = generation.logging.file, generation.access_log.file, self._next_log_files
-        error, access = _file_of(logging_file, files), _file_of(access_file, files)
+            paths, files = _paths_of(generation), self._next_log_files
+        error, access = (_file_of(path, files) for path in paths)
         return [(error or sys.stderr).fileno(), access.fileno() if access else _STANDARD_OUTPUT]
+
+
+def _paths_of(generation: Generation) -> tuple[str, str]:
+    return generation.logging.file, generation.access_log.file
 
 
 def _file_of(path: str, files: list[LogFile]) -> LogFile | None:
