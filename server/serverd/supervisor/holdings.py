@@ -7,6 +7,7 @@ nothing. Each knows how to open itself; here is only the order. `supervisor` cal
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import selectors
@@ -20,6 +21,7 @@ from serverd.errors import BindError, OperatorError
 from serverd.generation import AccessLog, Generation, Logging
 from serverd.net.bindings import Bindings
 from serverd.observe import logs
+from serverd.observe.lines import open_unblocking
 from serverd.observe.logs import LogFile
 from serverd.supervisor.pid_file import PidFile
 
@@ -44,6 +46,7 @@ class Holdings:
         self._next_log_files: list[LogFile] = []
         self._logging = Logging()
         self._access_log = AccessLog()
+        self._standard_output = io.FileIO(open_unblocking(_STANDARD_OUTPUT), "w")
         self._undo = contextlib.ExitStack()
         self._umask = os.umask(0)  # the one that we were started with, for a generation that asks for none
         os.umask(self._umask)
@@ -168,6 +171,7 @@ class Holdings:
     def leave(self) -> None:
         """Close everything; the last thing a supervisor does."""
         self.close()
+        self._standard_output.close()
         self.control.close()
         if self._pid_file is not None:
             self._pid_file.remove()  # without effect when a successor has written its own
@@ -195,7 +199,7 @@ class Holdings:
         if generation is not None and generation is self._prepared:
             logging_file, access_file, files = generation.logging.file, generation.access_log.file, self._next_log_files
         error, access = _file_of(logging_file, files), _file_of(access_file, files)
-        return [(error or sys.stderr).fileno(), access.fileno() if access else _STANDARD_OUTPUT]
+        return [(error or sys.stderr).fileno(), access.fileno() if access else self._standard_output.fileno()]
 
 
 def _file_of(path: str, files: list[LogFile]) -> LogFile | None:
