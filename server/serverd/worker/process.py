@@ -63,7 +63,7 @@ _SHUTDOWN_TIMEOUT = 5.0
 _STANDARD_ERROR = 2
 
 # Seconds that lines of the access log wait for others, to be written together.
-_ACCESS_LOG_DELAY = 0.05
+_ACCESS_LOG_DELAY = 0.01
 
 
 def run(channel: Channel, imported: Imported | None = None) -> int:
