@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from serverd.asgi.scope import Endpoint
-from serverd.generation import ACCESS_FIELDS, Limits
+from serverd.generation import ACCESS_FIELDS, Limits, Listener
 from serverd.generation import AccessLog as Settings
 from serverd.observe.access import AccessLog, AccessObserver
 from serverd.observe.access_fields import FIELDS, Clock, Place
@@ -88,6 +89,8 @@ class TestFormats:
             "target": "/",
             "protocol": "HTTP/1.1",
             "status": 200,
+            "referer": None,
+            "user_agent": None,
             "bytes": 2,
             "bytes_received": 2,
             "app": "shop",
@@ -137,6 +140,51 @@ class TestFormats:
         with Http2Wire(Endpoint(hello, "shop", observer=observer)) as wire:
             wire.request(path="/x")
         assert '"GET /x HTTP/2" 200 2' in logged.line()
+
+
+class TestEscapes:
+    def test_a_value_does_not_end_its_quotes(self, logged: Logged) -> None:
+        logged.use(format="combined")
+        with logged.wire(hello) as wire:
+            wire.send(b'GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: a"b\r\nReferer: c\\\r\n\r\n')
+        assert logged.line().endswith(r'"c\x5C" "a\x22b"')
+
+    @pytest.mark.parametrize("format", ["text", "json", "combined", "{target} {user_agent}"])
+    def test_a_line_is_never_longer_than_what_a_pipe_keeps_together(self, logged: Logged, format: str) -> None:
+        logged.use(format=format)
+        long = b"\xe4" * 7000
+        with logged.wire(hello) as wire:
+            wire.send(b"GET /%s HTTP/1.1\r\nHost: a\r\nUser-Agent: %s\r\n\r\n" % (b"x" * 7000, long))
+        line = logged.line()
+        assert "/xxx" in line
+        assert len(line.encode()) < select.PIPE_BUF
+        if format == "json":
+            assert json.loads(line)["status"] == 200
+
+    def test_what_an_application_does_to_its_scope_costs_no_response(
+        self, logged: Logged, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            scope["extensions"] = 5
+            await respond(send)
+
+        logged.use(format="{tls}")
+        with logged.wire(application) as wire:
+            assert wire.send(GET).startswith(b"HTTP/1.1 200")
+        assert not logged.lines()
+        assert "no line in the access log for b'/a%20b'" in caplog.text
+
+    def test_the_host_is_the_one_that_a_trusted_proxy_tells(self, logged: Logged) -> None:
+        logged.use(format="{host} {client}")
+        fields = ("x-forwarded-for", "x-forwarded-host")
+        with logged.wire(hello) as wire:
+            listener = Listener("web", (), 1, Limits(), trusted_proxies=("127.0.0.1",), forwarded_headers=fields)
+            wire.service.adopt(wire.service.router, listener, wire.service.make_parser)
+            wire.lose()
+            wire.connect()
+            told = b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Host: shop.example\r\n"
+            wire.send(b"GET / HTTP/1.1\r\nHost: inside\r\n" + told + b"\r\n")
+        assert logged.line() == "shop.example 192.0.2.1"
 
 
 class TestEnds:

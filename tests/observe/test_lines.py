@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serverd.observe.lines import BATCH_SIZE, PATIENCE_SIZE, LineWriter
+from serverd.observe.lines import BATCH_SIZE, PATIENCE_SIZE, LineWriter, open_unblocking
 
 
 class Clock:
@@ -145,3 +145,32 @@ def test_a_reader_that_has_gone_is_told_of_once(clock: Clock, caplog: pytest.Log
         clock.tick()
     assert caplog.text.count("the access log cannot be written: broken pipe") == 1
     writer.close()
+
+
+def test_a_blocking_pipe_is_opened_anew_for_us_alone(clock: Clock, pipe: tuple[int, int]) -> None:
+    os.set_blocking(pipe[1], True)
+    other = open_unblocking(pipe[1])
+    assert (os.get_blocking(other), os.get_blocking(pipe[1])) == (False, True)
+    while True:  # as if another writer had been quicker since the poll
+        try:
+            os.write(other, b"x" * 512)
+        except BlockingIOError:
+            break
+    writer = LineWriter(clock, other)
+    writer.write("late\n")
+    clock.tick()
+    assert clock.due
+    read(pipe[0])
+    clock.tick()
+    assert read(pipe[0]) == b"late\n"
+    writer.close()
+    os.close(pipe[1])
+
+
+def test_a_file_is_shared_so_that_nobody_overwrites_another(tmp_path: Path) -> None:
+    with open(tmp_path / "out", "wb", buffering=0) as file:
+        other = open_unblocking(file.fileno())
+        os.write(other, b"one\n")
+        file.write(b"two\n")
+        os.close(other)
+    assert (tmp_path / "out").read_text() == "one\ntwo\n"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from serverd.asgi.scope import Endpoint
+from serverd.generation import Limits
 from serverd.protocol.request_id import read_identifiers
 from serverd.protocol.trust import Trust
-from tests.support.applications import Recorder
-from tests.support.wire import Wire
+from tests.support.applications import Manual, Recorder
+from tests.support.wire import Wire, handshake
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01".encode()
@@ -107,3 +110,42 @@ def test_so_does_a_500(caplog: pytest.LogCaptureFixture) -> None:
         answer = wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 500 ")
     assert b"\r\nx-request-id: " in answer
+
+
+def test_so_does_a_session_that_the_application_refuses_with_a_response() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        told.append(scope["state"]["request_id"])
+        await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+        await send({"type": "websocket.http.response.body", "body": b""})
+
+    told: list[str] = []
+    with Wire(Endpoint(application, "test", request_id_name=b"x-request-id")) as wire:
+        answer = wire.send(handshake())
+    assert b"\r\nx-request-id: " + told[0].encode() + b"\r\n" in answer
+
+
+@pytest.mark.parametrize("trace", ["TRACE", "GET"])
+def test_what_the_server_answers_by_itself_is_observed_and_named_as_the_mount(trace: str) -> None:
+    """TRACE, which the application does not get, and one request too many."""
+    manual, seen = Manual(), []
+
+    class Notes:
+        def on_exchange(self, cycle: Any) -> None:
+            seen.append((cycle.status, cycle.request_id))
+
+        on_session = on_exchange
+
+    endpoint = Endpoint(manual, "test", request_id_name=b"x-request-id", observer=Notes())
+    with Wire(endpoint, limits=Limits(concurrency=1)) as wire:
+        if trace == "GET":
+            wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            first = wire.connection
+            wire.connect()
+        answer = wire.send(f"{trace} / HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        ((status, name),) = seen
+        assert status == (405 if trace == "TRACE" else 503)
+        assert b"\r\nx-request-id: " + name.encode() + b"\r\n" in answer
+        if trace == "GET":
+            first.cut()
+            manual.call.finish()
+            wire.settle()

@@ -57,6 +57,7 @@ class Cycle:
         "first_byte",
         "given_up",
         "head",
+        "host",
         "received",
         "request_id",
         "scope",
@@ -82,6 +83,7 @@ class Cycle:
         # What observers see. Hot path: this and no more for each request; benchmarks/ "plain GET".
         self.began = perf_counter()  # seconds, on a clock of its own
         self.first_byte = 0.0  # when the first byte of the response was sent; 0: with all of it, or never
+        self.host = head.host  # as it is believed, too
         self.client = scope["client"]  # as it is believed; the scope is the application's to change
         self.request_id = ""  # its name in the logs
         self.trace_id = ""  # of a distributed trace that it is a part of; "": none
@@ -164,7 +166,8 @@ class Cycle:
             if self._cut or (self._is_gone and began_with_disconnect(error)):
                 log.debug("app %s ended early on %s: %r", self.endpoint.name, self.description, error)
             else:
-                log.exception("app %s failed on %s", self.endpoint.name, self.description)
+                trace = {"trace_id": self.trace_id} if self.trace_id else None
+                log.exception("app %s failed on %s", self.endpoint.name, self.description, extra=trace)
             self.end_incomplete(500)
         else:
             self.on_return()

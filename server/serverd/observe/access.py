@@ -6,10 +6,11 @@ which is `access_formats`, nor how it is written, which is `lines`.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 from serverd.generation import AccessLog as Settings
 from serverd.observe.access_fields import Clock, Entry, Place
@@ -17,6 +18,13 @@ from serverd.observe.access_formats import make_format
 from serverd.observe.lines import LineWriter
 
 __all__ = ["AccessLog", "AccessObserver"]
+
+log = logging.getLogger("serverd.access")
+
+# Characters of a line, all of them ASCII, that every kind of descriptor keeps together: PIPE_BUF on Linux.
+LONGEST_LINE = 4096
+# Bytes that are left of each value in a line that would be longer; six characters each at most.
+SHORT = 96
 
 _WRONG = 400  # the first status that is somebody's mistake
 
@@ -86,18 +94,49 @@ class AccessObserver:
     def on_exchange(self, cycle: Entry) -> None:
         """Write the line of a request."""
         end = perf_counter()
-        log = self._log
-        if log.leaves_out and not log.wants(cycle, end - cycle.began):
+        access = self._log
+        try:
+            if access.leaves_out and not access.wants(cycle, end - cycle.began):
+                return
+            line = access.format(cycle, self._place, end, access.clock)
+            if len(line) > LONGEST_LINE:
+                line = access.format(_Shortened(cycle), self._place, end, access.clock)
+        except Exception:
+            # The scope is the application's to change, and its response must not depend on what is logged of it.
+            log.exception("no line in the access log for %r", cycle.head.raw_path[:SHORT])
             return
-        log.write(log.format(cycle, self._place, end, log.clock))
+        access.write(line)
 
     on_session = on_exchange
 
     def on_refusal(self, peer: Peer, status: int, reason: str) -> None:
         """Write the line of what was no request."""
-        log = self._log
+        access = self._log
         end = perf_counter()
-        log.write(log.format(_Refused(peer.client, status, end), self._place, end, log.clock))
+        access.write(access.format(_Refused(peer.client, status, end), self._place, end, access.clock))
+
+
+class _Shortened:
+    """An entry of which everything that the peer chose is cut."""
+
+    def __init__(self, entry: Entry) -> None:
+        self._entry = entry
+        self.head = _ShortHead(entry.head)
+        self.host = entry.host and entry.host[:SHORT]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._entry, name)
+
+
+class _ShortHead:
+    """A head, cut likewise."""
+
+    def __init__(self, head: Any) -> None:
+        self.method = head.method[:SHORT]
+        self.version = head.version
+        self.raw_path = head.raw_path[:SHORT]
+        self.query = head.query[:SHORT]
+        self.fields = [(name, value[:SHORT]) for name, value in head.fields]
 
 
 class _NoHead:
@@ -108,7 +147,6 @@ class _NoHead:
     path = "-"
     raw_path = b"-"
     query = b""
-    host = None
     fields: tuple[tuple[bytes, bytes], ...] = ()
 
 
@@ -118,6 +156,7 @@ class _Refused:
     __slots__ = ("began", "client", "first_byte", "status")
 
     head = _NoHead
+    host: str | None = None
     scope = None
     sent = received = 0
     given_up = False

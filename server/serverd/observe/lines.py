@@ -7,13 +7,15 @@ whole lines of at most PIPE_BUF bytes at a time, which POSIX keeps together for 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
 import stat
+import time
 from collections.abc import Callable
 
-__all__ = ["LineWriter"]
+__all__ = ["LineWriter", "open_unblocking"]
 
 log = logging.getLogger("serverd.access")
 
@@ -21,10 +23,24 @@ log = logging.getLogger("serverd.access")
 BATCH_SIZE = 64 * 1024
 # Bytes that wait for a reader who does not read; more is lost, and counted.
 PATIENCE_SIZE = 1024 * 1024
-# Milliseconds that a reader has for what is left at the very end.
-LAST_PATIENCE = 1000.0
+# Seconds that a reader has for what is left at the very end.
+LAST_PATIENCE = 1.0
 
 _NOWHERE = -1
+
+
+def open_unblocking(descriptor: int) -> int:
+    """Return another descriptor of the same pipe or terminal that never blocks, and a plain duplicate of all else.
+
+    Writers that share a blocking pipe cannot know whether it still has room when they write, and it cannot be made a
+    non-blocking one: that is a property of what others have, too. Whoever may not open it anew (proc(5)) gets the
+    duplicate.
+    """
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        with contextlib.suppress(OSError):
+            return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    return os.dup(descriptor)
 
 
 class LineWriter:
@@ -81,16 +97,17 @@ class LineWriter:
             self._schedule(self._on_due)
 
     def flush(self, patience: float = 0.0) -> None:
-        """Write what there is, as far as it is taken; `patience` are milliseconds to wait for the reader."""
+        """Write what there is, as far as it is taken; `patience` are seconds for the reader, in all."""
         self._gather()
         if self._descriptor == _NOWHERE or not self._unwritten:
             return
         writable = select.poll()
         writable.register(self._descriptor, select.POLLOUT)
         done = 0
+        end = time.monotonic() + patience
         try:
             for piece in self._unwritten:
-                if not writable.poll(patience):
+                if not writable.poll(max(0.0, end - time.monotonic()) * 1000):
                     break
                 written = os.write(self._descriptor, piece)
                 if written < len(piece):

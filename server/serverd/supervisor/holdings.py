@@ -7,6 +7,7 @@ nothing. Each knows how to open itself; here is only the order. `supervisor` cal
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import selectors
@@ -20,6 +21,7 @@ from serverd.errors import BindError, OperatorError
 from serverd.generation import Generation, Logging
 from serverd.net.bindings import Bindings, Place
 from serverd.observe import logs
+from serverd.observe.lines import open_unblocking
 from serverd.observe.logs import LogFile
 from serverd.supervisor import banner
 from serverd.supervisor.pid_file import PidFile
@@ -29,6 +31,7 @@ __all__ = ["Holdings"]
 log = logging.getLogger("serverd.supervisor")
 
 _STANDARD_OUTPUT = 1
+_NO_LOG_FILE = "there is no log file to reopen: neither logging.file nor access_log.file is set"
 
 
 class Holdings:
@@ -44,7 +47,8 @@ class Holdings:
         self._next_pid_file: PidFile | None = None
         self._log_files: list[LogFile] = []
         self._next_log_files: list[LogFile] = []
-        self._log_paths = ("", "")  # of log and access log; "": the standard streams
+        self._paths = ("", "")  # of the committed generation: logging.file and access_log.file
+        self._standard_output = io.FileIO(open_unblocking(_STANDARD_OUTPUT), "w")
         self._undo = contextlib.ExitStack()
         self._umask = os.umask(0)  # the one that we were started with, for a generation that asks for none
         os.umask(self._umask)
@@ -123,8 +127,7 @@ class Holdings:
         assert generation is not None
         self._undo.pop_all()
         before, self._log_files = self._log_files, self._next_log_files
-        paths = _paths_of(generation)
-        changed, self._log_paths = paths != self._log_paths, paths
+        paths, self._paths = self._paths, _paths_of(generation)
         self.configure_logging(generation.logging)
         for file in before:
             if file not in self._log_files:
@@ -144,7 +147,7 @@ class Holdings:
             self.control.withdraw()
         if self._takes_over:
             self._take_files(generation)
-        return changed
+        return paths != self._paths
 
     def _welcome(self, generation: Generation, opened: Sequence[Place]) -> None:
         with contextlib.suppress(OSError):  # the terminal has gone
@@ -182,6 +185,7 @@ class Holdings:
     def leave(self) -> None:
         """Close everything; the last thing a supervisor does."""
         self.close()
+        self._standard_output.close()
         self.control.close()
         if self._pid_file is not None:
             self._pid_file.remove()  # without effect when a successor has written its own
@@ -190,25 +194,31 @@ class Holdings:
 
     def configure_logging(self, settings: Logging) -> None:
         """Log as `settings` say from here on, to the log file if there is one."""
-        logs.configure(settings, _file_of(settings.file, self._log_files) or sys.stderr)
+        logs.configure(settings, _file_of(self._paths[0], self._log_files) or sys.stderr)
 
-    def reopen_logs(self) -> bool:
-        """Open the log files anew; return whether there are any."""
+    def reopen_logs(self) -> list[str]:
+        """Open the log files anew; return why not, for each of which the old one goes on."""
         if not self._log_files:
-            log.info("there is no log file to reopen: neither logging.file nor access_log.file is set")
-            return False
-        reopened = [file.path for file in self._log_files if _attempt(file.reopen)]
-        for path in reopened:
-            log.info("log file reopened: %s", path)
-        return bool(reopened)
+            log.info(_NO_LOG_FILE)
+            return [_NO_LOG_FILE]
+        failures = []
+        for file in self._log_files:
+            try:
+                file.reopen()
+            except OperatorError as error:
+                failures.append(str(error))
+                log.error("%s", error)
+        if not failures:
+            log.info("log files reopened")
+        return failures
 
     def log_descriptors(self, generation: Generation | None = None) -> list[int]:
         """Return what a worker of `generation`, None: the committed one, has for standard error and access log."""
-        paths, files = self._log_paths, self._log_files
+        paths, files = self._paths, self._log_files
         if generation is not None and generation is self._prepared:
             paths, files = _paths_of(generation), self._next_log_files
         error, access = (_file_of(path, files) for path in paths)
-        return [(error or sys.stderr).fileno(), access.fileno() if access else _STANDARD_OUTPUT]
+        return [(error or sys.stderr).fileno(), access.fileno() if access else self._standard_output.fileno()]
 
 
 def _paths_of(generation: Generation) -> tuple[str, str]:
