@@ -67,7 +67,7 @@ class _Group(click.Group):
     metavar="FILE",
     default="server.toml",
     show_default=True,
-    type=click.Path(),
+    type=click.Path(readable=False),
     help="The configuration to serve.",
 )
 @click.option("--take-over", metavar="FD", type=click.IntRange(min=3), hidden=True)

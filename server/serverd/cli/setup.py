@@ -13,7 +13,7 @@ _SHELLS = ("bash", "zsh", "fish")
 
 
 @click.command()
-@click.argument("directory", default=".", type=click.Path())
+@click.argument("directory", default=".", type=click.Path(readable=False))
 @click.option("--force", is_flag=True, help="Replace a server.toml that is there.")
 def init(directory: str, force: bool) -> None:
     """Write a server.toml for the applications in DIRECTORY.
