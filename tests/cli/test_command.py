@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -61,6 +62,15 @@ def test_a_missing_file_is_three_and_a_sentence(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "server.toml" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("command", [(), ("check",), ("routes",), ("status",)], ids=" ".join)
+def test_an_unreadable_file_is_three_and_a_sentence(tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / "server.toml").touch(0)
+    done = run(*command, cwd=tmp_path)
+    assert done.returncode == 3
+    assert "Usage" not in done.stderr
 
 
 def test_a_bug_is_one_and_asks_to_be_reported(tmp_path: Path) -> None:

@@ -162,6 +162,8 @@ def test_a_path_in_a_message_cannot_forge_lines(tmp_path: Path) -> None:
         (["reload", "--timeout", "0"], "Invalid value for '--timeout': 0 is not in the range 1<=x<=86400."),
         (["stop", "--json"], "No such option"),
         (["--take-over", "7", "status"], "--take-over goes with no command"),
+        (["-c", "server.toml", "schema"], "schema reads no configuration (expected no -c)"),
+        (["-c", "server.toml", "init"], "init reads no configuration (expected no -c)"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

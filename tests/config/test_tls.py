@@ -220,7 +220,15 @@ class TestWarnings:
             [leaf, DEEP.pem.removesuffix("-----END CERTIFICATE-----\n"), intermediate, ""]
         )
         [warning] = loaded(load_text, files={"a.crt": wrong, "a.key": good.key}).warnings
-        assert warning.endswith('"a.crt" has as certificate 2 another than the issuer of certificate 1')
+        assert warning.endswith(
+            '"a.crt" holds its certificates in the wrong order (expected each to be followed by its issuer)'
+        )
+
+    def test_a_certificate_that_is_none_of_the_chain(self, load_text: Load) -> None:
+        good = DEEP.issue("a.example")
+        for others in (AUTHORITY.issue("b.example").cert, good.cert, Authority("stranger").pem):
+            [warning] = loaded(load_text, files={"a.crt": good.cert + others, "a.key": good.key}).warnings
+            assert warning.endswith('"a.crt" has as certificate 3 another than the issuer of certificate 2')
 
     def test_a_certificate_that_nobody_can_ask_for(self, load_text: Load) -> None:
         nameless = AUTHORITY.issue()

@@ -6,6 +6,7 @@ import datetime
 import os
 import ssl
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -332,6 +333,17 @@ class TestMistakes:
         broken = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"
         with pytest.raises(ConfigError, match=r"server.toml:3: client_ca of tls.main: "):
             Contexts(table(issue("a"), client_auth="required", client_ca=AUTHORITY.pem, client_crl=broken))
+
+
+def test_all_that_cannot_be_used_is_told_at_once() -> None:
+    first, good, other = issue("a.example"), issue("b.example"), issue("c.example", kind="rsa")
+    wrong = [replace(first, key=other.key, source="server.toml:7"), good, replace(other, key=first.key, source="x:9")]
+    with pytest.raises(ConfigError) as caught:
+        Contexts(table(*wrong))
+    assert str(caught.value).splitlines() == [
+        f"{source}: certificate of tls.main: the key does not belong to the certificate"
+        for source in ("server.toml:7", "x:9")
+    ]
 
 
 def test_secrets_are_not_shown() -> None:

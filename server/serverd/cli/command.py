@@ -8,6 +8,7 @@ import sys
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from serverd.cli.ending import EXIT_OUTPUT, report_bug
 from serverd.console import abandon, prepare_streams, say
@@ -67,7 +68,7 @@ class _Group(click.Group):
     metavar="FILE",
     default="server.toml",
     show_default=True,
-    type=click.Path(),
+    type=click.Path(readable=False),
     help="The configuration to serve.",
 )
 @click.option("--take-over", metavar="FD", type=click.IntRange(min=3), hidden=True)
@@ -92,7 +93,18 @@ def main(context: click.Context, path: str, take_over: int | None) -> None:
         _serve(path, take_over)
     if take_over is not None:
         raise click.UsageError("--take-over goes with no command")
+    if context.get_parameter_source("path") is ParameterSource.COMMANDLINE:
+        _refuse_unread(context)
     context.obj = path
+
+
+def _refuse_unread(context: click.Context) -> None:
+    """Refuse a configuration that the command would not look at."""
+    name = context.invoked_subcommand
+    assert name is not None  # else it is served
+    assert isinstance(context.command, click.Group)
+    if not any(parameter.name == "path" for parameter in context.command.commands[name].params):
+        raise click.UsageError(f"{name} reads no configuration (expected no -c)")
 
 
 def _serve(path: str, take_over: int | None) -> NoReturn:

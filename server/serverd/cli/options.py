@@ -24,7 +24,7 @@ def config_option(about: str) -> Callable[[_F], _F]:
         "--config",
         "path",
         metavar="FILE",
-        type=click.Path(),  # of any kind, and for shells to complete
+        type=click.Path(readable=False),  # of any kind, and for shells to complete
         show_default="server.toml",
         callback=_given_or_inherited,
         help=about,

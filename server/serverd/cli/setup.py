@@ -13,12 +13,13 @@ _SHELLS = ("bash", "zsh", "fish")
 
 
 @click.command()
-@click.argument("directory", default=".", type=click.Path())
+@click.argument("directory", default=".", type=click.Path(readable=False))
 @click.option("--force", is_flag=True, help="Replace a server.toml that is there.")
 def init(directory: str, force: bool) -> None:
     """Write a server.toml for the applications in DIRECTORY.
 
-    They are found by reading the Python files in it, this one by default; nothing is imported, and nothing asked.
+    DIRECTORY is the present one by default. They are found by reading its Python files; nothing is imported, and
+    nothing asked.
     """
     from serverd.cli.starter import write_configuration
 

@@ -7,11 +7,12 @@ when the files are read again. Called by both.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
-from serverd.config.certificates import is_revocation_list, read_certificates, read_key
+from serverd.config.certificates import Facts, is_revocation_list, read_certificates, read_key
 from serverd.config.document import Unreadable
 from serverd.generation import Certificate, File, Tls
 
@@ -45,12 +46,9 @@ def read_pair(pair: Certificate, read: Read, faults: list[Fault], doubts: list[F
     if found is None or key is None:
         return pair
     pem, (facts, *others) = found
-    for number, (one, issuer) in enumerate(zip([facts, *others], others, strict=False), 1):
-        if one.issuer != issuer.subject:
-            doubts.append(
-                Fault("cert", f"has as certificate {number + 1} another than the issuer of certificate {number}")
-            )
-            break
+    doubt = _doubt_of_chain([facts, *others])
+    if doubt:
+        doubts.append(Fault("cert", doubt))
     return replace(
         pair,
         cert=pem,
@@ -61,6 +59,34 @@ def read_pair(pair: Certificate, read: Read, faults: list[Fault], doubts: list[F
         not_before=facts.not_before,
         not_after=facts.not_after,
     )
+
+
+def _doubt_of_chain(chain: Sequence[Facts]) -> str:
+    """Return what is odd about the order of certificates, as a predicate; "" when each is the issuer of the one before.
+
+    By their names: whether one has really signed the other is for clients to find out.
+    """
+    for number, (one, issuer) in enumerate(pairwise(chain), 1):
+        if one.issuer != issuer.subject:
+            if _could_be_ordered(chain):
+                return "holds its certificates in the wrong order (expected each to be followed by its issuer)"
+            return f"has as certificate {number + 1} another than the issuer of certificate {number}"
+    return ""
+
+
+def _could_be_ordered(chain: Sequence[Facts]) -> bool:
+    """Return whether the certificates are one chain, in whatever order."""
+    by_subject = {one.subject: one for one in chain}
+    issuers = {one.issuer for one in chain if one.issuer != one.subject}
+    first = [one for one in chain if one.subject not in issuers]
+    if len(by_subject) < len(chain) or len(first) != 1:
+        return False
+    seen: list[Facts] = []
+    one: Facts | None = first[0]
+    while one is not None and one not in seen:
+        seen.append(one)
+        one = by_subject.get(one.issuer)
+    return len(seen) == len(chain)
 
 
 def read_authorities(tls: Tls, read: Read, faults: list[Fault]) -> Tls:

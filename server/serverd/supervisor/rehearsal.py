@@ -109,6 +109,8 @@ class Rehearsal:
     def _wait(self, inbox: SignalInbox) -> None:
         deadline = self._fleet.deadline()
         ready = self._selector.select(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        if not ready:
+            ready = self._selector.select(0)  # a wait that SIGSTOP has interrupted returns without having looked
         for number in inbox.take():
             if number is signal.SIGCHLD:
                 self._children.reap(set())
