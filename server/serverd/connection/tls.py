@@ -36,6 +36,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     __slots__ = (
         "_blocked",
         "_closing",
+        "_ended",
         "_eof",
         "_incoming",
         "_loop",
@@ -66,6 +67,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._paused = False  # whoever is above wants nothing more to be read
         self._closing = False  # nothing more is sent, and nothing handed on
         self._eof = False  # the peer has said that it sends nothing more
+        self._ended = False  # the socket has said so, and not everything before it is decrypted
         self._blocked = False  # the peer reads too slowly
         self._rest: memoryview | None = None  # of what has come, and does not fit into the buffer
         self._replied = 0  # bytes of OpenSSL's own since the peer reads too slowly
@@ -87,6 +89,14 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._rest = rest if len(rest) else None
             self._incoming.write(piece)
             self._receive()
+        if self._ended and not (self._waits() or self._closing):
+            self._ended = False
+            if not self._eof:
+                self._deliver_eof()
+
+    def _waits(self) -> bool:
+        """Return whether something has come and is not decrypted, because reading is paused."""
+        return self._incoming.pending > 0 or self._rest is not None
 
     # Called by the event loop, as the protocol of the socket.
 
@@ -108,6 +118,9 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         """
         if self._closing:
             return False
+        if self._waits():
+            self._ended = True
+            return True
         if self._eof:
             return True
         self._deliver_eof()
@@ -241,7 +254,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if self._paused:
             self._paused = False
             self._transport.resume_reading()
-            if self._incoming.pending or self._rest is not None:
+            if self._waits():
                 self._loop.call_soon(self.catch_up)  # not from within: whoever calls is not prepared for more
 
     def is_reading(self) -> bool:
