@@ -95,8 +95,7 @@ class Contexts:
         Of several for one name TLS 1.2 names the kind of key in its cipher suite; TLS 1.3 keeps it to itself.
         """
         shown = self._shown[connection.context]
-        suite = connection.cipher()
-        if len(shown) > 1 and suite is not None:
+        if len(shown) > 1 and (suite := connection.cipher()) is not None:
             kinds = ("rsa", "rsa-pss") if "-RSA-" in suite[0] else ("ec", "ed25519", "ed448")
             shown = [one for one in shown if "DHE-" in suite[0] and one[0] in kinds]
         return shown[0][1] if len(shown) == 1 else None
