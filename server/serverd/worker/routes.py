@@ -11,31 +11,50 @@ from dataclasses import replace
 from serverd.asgi import builtin
 from serverd.asgi.router import Route, Router
 from serverd.asgi.scope import Endpoint
-from serverd.asgi.types import Scope
-from serverd.generation import AppTarget, Generation, Listener, Mount, RedirectTarget, RespondTarget
+from serverd.asgi.types import Application, Scope
+from serverd.generation import AppTarget, BuiltinTarget, Generation, Listener, Mount, RedirectTarget, RespondTarget
+from serverd.observe.counters import ELSEWHERE, key_of
 from serverd.protocol.head import Fields, normalise_host
+from serverd.worker.inside import Inside
 
 __all__ = ["make_router"]
 
 
-def make_router(generation: Generation, listener: Listener, endpoints: Mapping[str, Endpoint]) -> Router:
-    """Return the routes of `listener`; `endpoints` holds the applications by name."""
+def make_router(
+    generation: Generation, listener: Listener, endpoints: Mapping[str, Endpoint], inside: Inside | None = None
+) -> Router:
+    """Return the routes of `listener`; `endpoints` holds the applications by name, `inside` the builtin ones."""
+    inside = inside or Inside(generation)
     timeouts = {app.name: app.request_timeout for app in generation.apps}
-    routes = [
-        Route(mount.hosts, mount.path, replace(_endpoint(mount, endpoints, timeouts), fields=_fields(mount.headers)))
-        for mount in generation.mounts
-        if listener.name in mount.listeners
-    ]
+    routes = []
+    for mount in generation.mounts:
+        if listener.name not in mount.listeners:
+            continue
+        if isinstance(mount.target, BuiltinTarget):
+            endpoint = _builtin(mount.path, inside.builtins[mount.target.kind])
+        else:
+            endpoint = _endpoint(mount, endpoints, timeouts)
+        observer = inside.counters.mount(key_of(mount))
+        routes.append(
+            Route(mount.hosts, mount.path, replace(endpoint, fields=_fields(mount.headers), observer=observer))
+        )
+    elsewhere = inside.counters.mount(ELSEWHERE)
     return Router(
         routes,
-        unmounted=Endpoint(builtin.not_found, "serverd", is_ours=True),
-        unserved=Endpoint(builtin.misdirected, "serverd", is_ours=True),
-        options=Endpoint(builtin.options, "serverd", is_ours=True),
+        unmounted=Endpoint(builtin.not_found, "serverd", is_ours=True, observer=elsewhere),
+        unserved=Endpoint(builtin.misdirected, "serverd", is_ours=True, observer=elsewhere),
+        options=Endpoint(builtin.options, "serverd", is_ours=True, observer=elsewhere),
     )
+
+
+def _builtin(path: str, application: Application) -> Endpoint:
+    below = "" if path == "/" else path
+    return Endpoint(application, "serverd", root_path=below, strip=below, is_ours=True)
 
 
 def _endpoint(mount: Mount, endpoints: Mapping[str, Endpoint], timeouts: Mapping[str, float]) -> Endpoint:
     target = mount.target
+    assert not isinstance(target, BuiltinTarget)
     if isinstance(target, AppTarget):
         strip = mount.path if target.strip_prefix and mount.path != "/" else ""
         return replace(

@@ -25,6 +25,7 @@ from serverd.protocol.websocket_frames import CloseCode
 from serverd.worker.acceptors import Acceptors
 from serverd.worker.identities import Identities, identity_of, make_identities
 from serverd.worker.in_flight import InFlight
+from serverd.worker.inside import Inside
 from serverd.worker.routes import make_router
 
 __all__ = ["Serving"]
@@ -49,11 +50,13 @@ class Serving:
         endpoints: Mapping[str, Endpoint],
         slot: int = 0,
         identities: Identities | None = None,
+        inside: Inside | None = None,
     ) -> None:
         """Build the routes; `endpoints` holds the applications by name and is looked at again by `reroute`.
 
-        `identities` are those of `generation`; made here if None, which raises ConfigError.
+        `identities` are those of `generation`; made here if None, which raises ConfigError. `inside` has the counters.
         """
+        self._inside = inside or Inside(generation)
         self._loop = loop
         self._endpoints = endpoints
         self._defaults = DefaultFields()
@@ -106,10 +109,13 @@ class Serving:
     def reroute(self) -> None:
         """Build the routes again, because an application has another endpoint."""
         for listener in self._generation.listeners:
-            self._services[listener.name].router = make_router(self._generation, listener, self._endpoints)
+            self._services[listener.name].router = make_router(
+                self._generation, listener, self._endpoints, self._inside
+            )
 
     def _take(self, generation: Generation, identities: Identities | None) -> None:
         """Make `generation` the one that is served; services of listeners that stay are changed in place."""
+        self._inside.counters.adopt(generation)
         self.identities = make_identities(generation, self.identities) if identities is None else identities
         server = generation.server
         fresh = DefaultFields(b"serverd" if server.server_header else b"")
@@ -120,11 +126,13 @@ class Serving:
         make_parser = _parser_factory(server.http1_parser)
         services = {}
         for listener in generation.listeners:
-            router = make_router(generation, listener, self._endpoints)
+            router = make_router(generation, listener, self._endpoints, self._inside)
             service = self._services.get(listener.name)
             if service is None:
                 service = Service(self._loop, router, listener.limits, self._defaults, make_parser)
             service.adopt(router, listener, make_parser)
+            counts = self._inside.counters.listener(listener.name)
+            service.counts, service.observer = counts.row, counts
             service.identity = identity_of(listener, self.identities)
             service.on_crowd = self._on_crowd
             services[listener.name] = service
@@ -152,6 +160,10 @@ class Serving:
         self._leaving = [service for service in self._leaving if _is_used(service)]
 
     # What there is.
+
+    def count(self) -> None:
+        """Write down what is open and in flight."""
+        self._inside.counters.look(self._every_service())
 
     @property
     def requests(self) -> int:
