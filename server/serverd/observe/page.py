@@ -87,20 +87,18 @@ def _figures(overview: Overview) -> str:
     open_ones = sum(sum(one["open"].values()) for one in overview["listeners"])
     serving = sum(one["state"] == "ready" and one["current"] for one in overview["workers"])
     average = requests / max(overview["uptime"], 1.0)
+    rolled_back = f", {reloads['rolled_back']} rolled back" if reloads["rolled_back"] else ""
     figures = [
-        ("Requests a second", f'<span id="rate">{average:.1f}</span>', f"{_count(requests)} in all"),
-        ("In flight", _count(sum(one["in_flight"] for one in apps)), ""),
-        ("Server errors", _count(errors), f"{100 * errors / requests:.2g} %" if requests else ""),
-        ("Connections open", _count(open_ones), ""),
-        ("Workers serving", _count(serving), f"{_count(overview['restarts'])} restarts"),
-        (
-            "Generation",
-            _count(overview["generation"] or 0),
-            f"{reloads['ok']} ok, {reloads['rolled_back']} rolled back",
-        ),
+        ("rate", "Requests a second", f"{average:.1f}", f"{_count(requests)} in all"),
+        ("flight", "In flight", _count(sum(one["in_flight"] for one in apps)), "requests"),
+        ("errors", "Server errors", _count(errors), f"{100 * errors / max(requests, 1):.2g} % of the requests"),
+        ("open", "Connections", _count(open_ones), "open"),
+        ("serving", "Workers serving", _count(serving), f"{_count(overview['restarts'])} restarted"),
+        ("generation", "Generation", _count(overview["generation"] or 0), f"{reloads['ok']} reloads{rolled_back}"),
     ]
     cells = (
-        f"<div><dt>{name}</dt><dd>{value} <small>{_text(note)}</small></dd></div>" for name, value, note in figures
+        f'<div><dt>{name}</dt><dd><span id="{key}">{value}</span> <small>{_text(note)}</small></dd></div>'
+        for key, name, value, note in figures
     )
     return f'<dl class="panel figures">{"".join(cells)}</dl>'
 
