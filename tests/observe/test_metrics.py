@@ -57,7 +57,7 @@ def test_requests_are_told_by_app_mount_and_class_of_the_status(found: dict[tupl
 
 def test_the_histogram_is_cumulative_and_its_count_is_that_of_the_requests(found: dict[tuple[Any, ...], float]) -> None:
     name, labels = "serverd_request_duration_seconds", {"app": "", "mount": "/health", "status": "2xx"}
-    assert [value(found, f"{name}_bucket", le=le, **labels) for le in ("0.001", "0.0025", "0.005", "30", "+Inf")] == [
+    assert [value(found, f"{name}_bucket", le=le, **labels) for le in ("0.00025", "0.0005", "0.001", "30", "+Inf")] == [
         *(1, 3, 6, 6, 6)
     ]
     assert value(found, f"{name}_count", **labels) == 6

@@ -44,7 +44,7 @@ ELSEWHERE: Key = ("", "")  # what no mount serves
 GONE: Key = ("", "(gone)")  # what was counted for mounts that are no more
 
 # Upper bounds of the histogram, in seconds: those of the Prometheus clients, and some for what is faster and slower.
-BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+BOUNDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 # By the first digit of the status; 0: the client had gone before there was one.
 CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
@@ -70,7 +70,7 @@ LISTENER_WIDTH = FIRST_REFUSAL + len(REFUSALS)
 
 # Rows for listeners and mounts that a worker does not know when it begins, beside as many as it does.
 _SPARE_LISTENERS = 4
-_SPARE_MOUNTS = 16
+_SPARE_MOUNTS = 64
 _ITEM = 8  # bytes
 
 

@@ -23,6 +23,9 @@ __all__ = ["POLICY", "make_event", "render"]
 
 Overview = dict[str, Any]
 
+# Of a status; what has none, because the client had left, is in the metrics.
+_KINDS = ("2xx", "3xx", "4xx", "5xx")
+
 _PAGE = (
     resources.files(__package__).joinpath("status.html").read_text("utf-8").replace("{{bounds}}", json.dumps(BOUNDS))
 )
@@ -60,7 +63,8 @@ def _main(overview: Overview) -> str:
         _header(overview),
         _figures(overview),
         "<h2>Applications</h2>",
-        f'<div class="apps">{"".join(_app(one, overview["uptime"]) for one in overview["apps"])}</div>',
+        f'<div class="apps">{"".join(_app(one, overview["uptime"]) for one in overview["apps"] if one["name"])}</div>',
+        *(part for one in overview["apps"] if not one["name"] for part in _answers(one["mounts"])),
         "<h2>Workers</h2>",
         _workers(overview["workers"]),
         "<h2>Listeners</h2>",
@@ -94,7 +98,12 @@ def _figures(overview: Overview) -> str:
         ("errors", "Server errors", _count(errors), f"{100 * errors / max(requests, 1):.2g} % of the requests"),
         ("open", "Connections", _count(open_ones), "open"),
         ("serving", "Workers serving", _count(serving), f"{_count(overview['restarts'])} restarted"),
-        ("generation", "Generation", _count(overview["generation"] or 0), f"{reloads['ok']} reloads{rolled_back}"),
+        (
+            "generation",
+            "Generation",
+            _count(overview["generation"] or 0),
+            f"{reloads['ok']} {'reload' if reloads['ok'] == 1 else 'reloads'}{rolled_back}",
+        ),
     ]
     cells = (
         f'<div><dt>{name}</dt><dd><span id="{key}">{value}</span> <small>{_text(note)}</small></dd></div>'
@@ -104,11 +113,10 @@ def _figures(overview: Overview) -> str:
 
 
 def _app(app: dict[str, Any], uptime: float) -> str:
-    name = app["name"]
     state = app["state"]
     mark = _pill(state, "good" if state == "up" else "bad") if state else ""
-    title = f"<h3>{_text(name)}</h3>" if name else "<h3>serverd itself</h3>"
-    data = html.escape(name)
+    title = f"<h3>{_text(app['name'])}</h3>"
+    data = _text(app["name"])
     latency = app["latency"]
     rate = app["requests"] / max(uptime, 1.0)
     charts = (
@@ -141,7 +149,22 @@ def _mounts(mounts: Sequence[dict[str, Any]]) -> str:
     ]
     if not rows:
         return '<div class="none">no request yet</div>'
-    return f'<table class="mounts">{_rows(("mount", *kinds), rows, range(1, 5))}</table>'
+    return f'<table class="mounts">{_rows(("mount", *_KINDS), rows, range(1, 5))}</table>'
+
+
+def _answers(mounts: Sequence[dict[str, Any]]) -> Iterable[str]:
+    """Yield the part about what the server answers by itself."""
+    yield "<h2>Answered by the server itself</h2>"
+    rows = [
+        [
+            f"<code>{_text(one['mount'])}</code>" if one["mount"] else "no mount",
+            *(_amount(one["requests"].get(kind, 0)) for kind in _KINDS),
+            _amount(one["in_flight"]),
+            _size(one["sent"]),
+        ]
+        for one in mounts
+    ]
+    yield _panel(("mount", *_KINDS, "in flight", "sent"), rows, range(1, 7))
 
 
 def _workers(workers: Iterable[dict[str, Any]]) -> str:
