@@ -69,7 +69,7 @@ class Scene:
         return {name: count for name, count in found.items() if count}
 
     def listener_row(self) -> list[int]:
-        return list(self.inside.counters.listener("web").row)
+        return list(self.inside.counters.row_of("web"))
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_what_is_refused_before_it_is_a_request_is_counted_by_its_status(scene: 
 
 
 def test_a_status_that_nobody_has_thought_of_counts_as_another(scene: Scene) -> None:
-    scene.inside.counters.listener("web").on_refusal(scene.wire.connection.peer, 418, "")
+    scene.wire.service.observer.on_refusal(scene.wire.connection.peer, 418, "")
     assert scene.listener_row()[FIRST_REFUSAL + REFUSALS.index(0)] == 1
 
 
@@ -194,5 +194,5 @@ def test_the_file_of_the_counters_is_closed_when_it_is_mapped(tmp_path: Any) -> 
     counted = Counters(generation, descriptor)
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(descriptor)
-    counted.listener("web").row[counters.ACCEPTED] += 1
+    counted.row_of("web")[counters.ACCEPTED] += 1
     assert (tmp_path / "counters").read_bytes()[counters.ACCEPTED * 8] == 1

@@ -117,7 +117,7 @@ class Exchange(Cycle):
             return
         self.status = status
         self._complete()
-        send_error(self._stream, status, self.endpoint.fields, bodiless=self.head.method == "HEAD")
+        send_error(self._stream, status, self.more_fields(), bodiless=self.head.method == "HEAD")
 
     def _complete(self) -> None:
         """Note the end of the response: before the last write, because that may begin the next request."""
@@ -166,8 +166,8 @@ class Exchange(Cycle):
         if not isinstance(status, int) or not 200 <= status <= 599:
             raise ResponseError(f"status {status!r} is not a final status code: expected 200 to 599")
         self._fields, length = check_fields(message.get("headers", ()))
-        if self.endpoint.fields:
-            self._fields += missing_from(self._fields, self.endpoint.fields)
+        if self.endpoint.fields or self.endpoint.request_id_name:
+            self._fields += missing_from(self._fields, self.more_fields())
         self.status = status
         self._trailers = [] if message.get("trailers") else None
         if status in BODILESS:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from serverd.asgi.scope import Peer
     from serverd.asgi.session import Session
 
-__all__ = ["UNOBSERVED", "Observer", "RefusalObserver"]
+__all__ = ["UNOBSERVED", "MountObserver", "Observer", "RefusalObserver"]
 
 
 class Observer(Protocol):
@@ -33,6 +33,10 @@ class RefusalObserver(Protocol):
         """A connection has answered `status` to what is no request, or not one that it takes."""
 
 
+class MountObserver(Observer, RefusalObserver, Protocol):
+    """Both: what looks on at a mount can look on at a listener."""
+
+
 class _Unobserved:
     """Nobody."""
 
@@ -46,4 +50,4 @@ class _Unobserved:
         """Do nothing."""
 
 
-UNOBSERVED = _Unobserved()
+UNOBSERVED: MountObserver = _Unobserved()

@@ -199,7 +199,7 @@ class Session(Cycle):
     def _send_error(self, status: int) -> None:
         assert self._request is not None  # there is no session yet
         self.status = status
-        send_error(self._request, status, self.endpoint.fields, bodiless=False)
+        send_error(self._request, status, self.more_fields(), bodiless=False)
 
     def _close(self, code: int, reason: str) -> None:
         self.state = CLOSED
@@ -256,9 +256,10 @@ class Session(Cycle):
         """`websocket.http.response.start`: a response of the application's making in the place of the session."""
         self.state = REFUSED
         assert self._request is not None  # nor has it been accepted
-        self._refusal = Exchange(
+        self._refusal = refusal = Exchange(
             self._request, self.head, replace(self.endpoint, observer=UNOBSERVED), self.scope, self._active
         )
+        refusal.request_id = self.request_id
         return self._go_on_refusing(message)
 
     async def _go_on_refusing(self, message: Message) -> None:

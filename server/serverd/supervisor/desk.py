@@ -48,6 +48,10 @@ class Desk:
 
         self._children.start_loader(self._source, reply, time.monotonic() + LOAD_PATIENCE)
 
+    def reply_reopened(self, client: int, failures: list[str]) -> None:
+        """Tell a client whether the log files could be opened anew."""
+        self._holdings.control.reply(client, answers.reopened(failures))
+
     def tell(self, action: Tell) -> None:
         """Answer a worker."""
         document = report.make_report(

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from time import perf_counter
 
 from serverd.asgi.cycle import Cycle
+from serverd.asgi.observer import UNOBSERVED, Observer, RefusalObserver
 from serverd.asgi.scope import Peer
 from serverd.asgi.session import Session
 from serverd.connection.http1 import Http1Connection
@@ -43,24 +44,28 @@ _OPEN = {
     Http2Connection: counters.OPEN_HTTP2,
     WebSocketConnection: counters.OPEN_WEBSOCKET,
 }
+Heard = dict[Session, tuple[int, int]]
+"""How many messages of sessions that are open have been added: received, and sent."""
+
 _REFUSAL_AT = {status: place for place, status in enumerate(REFUSALS, counters.FIRST_REFUSAL)}
 
 
 class MountCounts:
-    """The observer of one mount."""
+    """The observer of one mount: counts, and then tells the next one."""
 
-    __slots__ = ("_first_class", "_heard", "_memory", "place")
+    __slots__ = ("_first_class", "_heard", "_memory", "_next", "place")
 
-    def __init__(self, memory: memoryview[int], place: int) -> None:
-        """Prepare to add to the row at `place`."""
+    def __init__(self, memory: memoryview[int], place: int, heard: Heard, following: Observer) -> None:
+        """Prepare to add to the row at `place`; `heard` is of all mounts, `following` is told as well."""
         self._memory = memory
         self.place = place
         self._first_class = place + class_at(0)
-        self._heard: dict[Session, tuple[int, int]] = {}  # messages of open sessions that have been added
+        self._heard = heard
+        self._next = None if following is UNOBSERVED else following
 
     def on_exchange(self, cycle: Cycle) -> None:
         """Count a request that has ended."""
-        # Hot path: for each request, so names of the module and no more additions than needed; benchmarks/ "plain GET".
+        # Hot path: for each request, so names of the module, and no needless addition; benchmarks/ "plain GET".
         memory = self._memory
         took = perf_counter() - cycle.began
         place = self._first_class + cycle.status // 100 * CLASS_WIDTH
@@ -70,11 +75,15 @@ class MountCounts:
         memory[place + SENT] += cycle.sent
         if cycle.received:
             memory[place + RECEIVED] += cycle.received
+        if self._next is not None:
+            self._next.on_exchange(cycle)
 
     def on_session(self, session: Session) -> None:
         """Count a WebSocket that has ended."""
         self.hear(session)
         del self._heard[session]
+        if self._next is not None:
+            self._next.on_session(session)
 
     def hear(self, session: Session) -> None:
         """Add what is new of a WebSocket."""
@@ -89,17 +98,19 @@ class MountCounts:
 
 
 class ListenerCounts:
-    """The observer of one listener."""
+    """The observer of what one listener refuses: counts, and then tells the next one."""
 
-    __slots__ = ("_place", "row")
+    __slots__ = ("_next", "_row")
 
-    def __init__(self, memory: memoryview[int], place: int) -> None:
-        """Prepare to add to the row at `place`."""
-        self.row = memory[place : place + counters.LISTENER_WIDTH]
+    def __init__(self, row: memoryview[int], following: RefusalObserver) -> None:
+        """Prepare to add to the row of the listener; `following` is told as well."""
+        self._row = row
+        self._next = following
 
     def on_refusal(self, peer: Peer, status: int, reason: str) -> None:
         """Count what was answered without having been a request."""
-        self.row[_REFUSAL_AT.get(status, _REFUSAL_AT[0])] += 1
+        self._row[_REFUSAL_AT.get(status, _REFUSAL_AT[0])] += 1
+        self._next.on_refusal(peer, status, reason)
 
 
 class Counters:
@@ -114,8 +125,7 @@ class Counters:
             memory = memoryview(mmap.mmap(descriptor, self._chart.size))
             os.close(descriptor)
         self._memory = memory.cast("q")
-        self._mounts: dict[Key, MountCounts] = {}
-        self._listeners: dict[str, ListenerCounts] = {}
+        self._heard: Heard = {}
 
     def has_room(self, generation: Generation) -> bool:
         """Return whether all that is new in a generation could be counted."""
@@ -125,19 +135,14 @@ class Counters:
         """Count for another generation, for which there is room, as well."""
         self._chart.adopt(generation)
 
-    def mount(self, key: Key) -> MountCounts:
-        """Return the observer of a mount."""
-        known = self._mounts.get(key)
-        if known is None:
-            known = self._mounts[key] = MountCounts(self._memory, self._chart.place_of_mount(key))
-        return known
+    def mount(self, key: Key, following: Observer = UNOBSERVED) -> MountCounts:
+        """Return the observer of a mount; `following` is told after it."""
+        return MountCounts(self._memory, self._chart.place_of_mount(key), self._heard, following)
 
-    def listener(self, name: str) -> ListenerCounts:
-        """Return the observer of a listener."""
-        known = self._listeners.get(name)
-        if known is None:
-            known = self._listeners[name] = ListenerCounts(self._memory, self._chart.place_of_listener(name))
-        return known
+    def row_of(self, listener: str) -> memoryview[int]:
+        """Return the row of a listener."""
+        place = self._chart.place_of_listener(listener)
+        return self._memory[place : place + counters.LISTENER_WIDTH]
 
     def look(self, services: Iterable[Service]) -> None:
         """Write down what is in flight and what is open on these services, which are all there are."""
@@ -153,12 +158,13 @@ class Counters:
                 counts = _counts_of(session, elsewhere)
                 counts.hear(session)
                 sessions[counts.place] += 1
-        for name, listener in self._listeners.items():
+        for name in self._chart.listeners:
+            row = self.row_of(name)
             for column in counters.LISTENER_GAUGES:
-                listener.row[column] = opened[name, column]
-        for counts in self._mounts.values():
-            self._memory[counts.place + counters.IN_FLIGHT] = in_flight[counts.place]
-            self._memory[counts.place + counters.SESSIONS_OPEN] = sessions[counts.place]
+                row[column] = opened[name, column]
+        for place in map(self._chart.place_of_mount, self._chart.mounts):
+            self._memory[place + counters.IN_FLIGHT] = in_flight[place]
+            self._memory[place + counters.SESSIONS_OPEN] = sessions[place]
 
 
 def _counts_of(cycle: Cycle, elsewhere: MountCounts) -> MountCounts:

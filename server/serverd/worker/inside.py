@@ -13,6 +13,7 @@ from serverd.messages import Ask
 from serverd.worker import pages
 from serverd.worker.counting import Counters
 from serverd.worker.enquiry import Enquiry
+from serverd.worker.observers import Observers
 from serverd.worker.standing import Standing
 
 __all__ = ["Inside"]
@@ -34,6 +35,7 @@ class Inside:
         applications that are not up.
         """
         self.counters = Counters(generation, counted)
+        self.observers = Observers(self.counters)
         self.standing = Standing(down)
         self.enquiry = Enquiry(ask)
         self.builtins: Mapping[str, Application] = {

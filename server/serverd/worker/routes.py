@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from serverd.asgi import builtin
 from serverd.asgi.router import Route, Router
 from serverd.asgi.scope import Endpoint
 from serverd.asgi.types import Application, Scope
 from serverd.generation import AppTarget, BuiltinTarget, Generation, Listener, Mount, RedirectTarget, RespondTarget
-from serverd.observe.counters import ELSEWHERE, key_of
 from serverd.protocol.head import Fields, normalise_host
 from serverd.worker.inside import Inside
 
@@ -25,6 +25,8 @@ def make_router(
 ) -> Router:
     """Return the routes of `listener`; `endpoints` holds the applications by name, `inside` the builtin ones."""
     inside = inside or Inside(generation)
+    observe = inside.observers.of_mount
+    name = (generation.server.request_id_header or "").encode()
     timeouts = {app.name: app.request_timeout for app in generation.apps}
     routes = []
     for mount in generation.mounts:
@@ -34,16 +36,15 @@ def make_router(
             endpoint = _builtin(mount.path, inside.builtins[mount.target.kind])
         else:
             endpoint = _endpoint(mount, endpoints, timeouts)
-        observer = inside.counters.mount(key_of(mount))
-        routes.append(
-            Route(mount.hosts, mount.path, replace(endpoint, fields=_fields(mount.headers), observer=observer))
-        )
-    elsewhere = inside.counters.mount(ELSEWHERE)
+        fields, observer = _fields(mount.headers), observe(listener.name, mount)
+        endpoint = replace(endpoint, fields=fields, request_id_name=name, observer=observer)
+        routes.append(Route(mount.hosts, mount.path, endpoint))
+    ours = partial(Endpoint, name="serverd", is_ours=True, request_id_name=name, observer=observe(listener.name, None))
     return Router(
         routes,
-        unmounted=Endpoint(builtin.not_found, "serverd", is_ours=True, observer=elsewhere),
-        unserved=Endpoint(builtin.misdirected, "serverd", is_ours=True, observer=elsewhere),
-        options=Endpoint(builtin.options, "serverd", is_ours=True, observer=elsewhere),
+        unmounted=ours(builtin.not_found),
+        unserved=ours(builtin.misdirected),
+        options=ours(builtin.options),
     )
 
 

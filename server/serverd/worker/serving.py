@@ -131,10 +131,10 @@ class Serving:
             if service is None:
                 service = Service(self._loop, router, listener.limits, self._defaults, make_parser)
             service.adopt(router, listener, make_parser)
-            counts = self._inside.counters.listener(listener.name)
-            service.counts, service.observer = counts.row, counts
             service.identity = identity_of(listener, self.identities)
             service.on_crowd = self._on_crowd
+            service.counts = self._inside.counters.row_of(listener.name)
+            service.observer = self._inside.observers.of_listener(listener.name)
             services[listener.name] = service
         # As a whole: the watchdog's thread may be looking.
         self._services = services
