@@ -196,3 +196,19 @@ def test_the_file_of_the_counters_is_closed_when_it_is_mapped(tmp_path: Any) -> 
         os.fstat(descriptor)
     counted.row_of("web")[counters.ACCEPTED] += 1
     assert (tmp_path / "counters").read_bytes()[counters.ACCEPTED * 8] == 1
+
+
+def test_whoever_follows_is_told_after_it_was_counted(scene: Scene) -> None:
+    told: list[tuple[str, dict[str, int]]] = []
+
+    class Following:
+        def on_exchange(self, cycle: Any) -> None:
+            told.append((cycle.description, scene.requests()))
+
+        on_session = on_exchange
+
+    counts = scene.inside.counters.mount(SHOP, Following())
+    scene.wire.send(GET % b"/shop/wait")
+    (cycle,) = scene.wire.service.exchanges
+    counts.on_exchange(cycle)
+    assert told == [("GET /shop/wait", {"none": 1})]
