@@ -23,7 +23,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # What each package may import from serverd, beside itself. `generation` is plain data for everyone.
     "errors": (),
     "generation": (),
-    "messages": LAYER_0,
+    "codec": (),
+    "messages": (*LAYER_0, "codec"),
     "parent": (),
     "config": (*LAYER_0, "messages", "parent"),
     "protocol": LAYER_0,
@@ -71,6 +72,7 @@ OWNED_IMPORTS: dict[str, tuple[str, ...]] = {
     # Who may import what is heavy, foreign or powerful.
     "click": ("cli", "console"),
     "h11": ("protocol.http1_h11",),
+    "prometheus_client": ("observe.metrics",),
     "httptools": ("protocol.http1_httptools",),
     "pydantic": ("config",),
     "subprocess": ("supervisor.spawn",),

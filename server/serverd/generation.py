@@ -18,6 +18,7 @@ __all__ = [
     "AddressKind",
     "App",
     "AppTarget",
+    "BuiltinTarget",
     "Certificate",
     "File",
     "Generation",
@@ -206,7 +207,14 @@ class RedirectTarget:
     location: str
 
 
-Target = AppTarget | RespondTarget | RedirectTarget
+@dataclass(frozen=True, slots=True)
+class BuiltinTarget:
+    """The mount answers with what the server knows of itself."""
+
+    name: str  # health | metrics | status
+
+
+Target = AppTarget | RespondTarget | RedirectTarget | BuiltinTarget
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,17 @@
 """What supervisor, loader and workers say to one another: plain values, one JSON object per line.
 
-JSON and not pickle, because a worker runs foreign code and the supervisor may be root: reading a
-message can never run anything. Values are the frozen dataclasses below and those of `generation`;
-`encode` and `decode` work from their type hints.
+Values are the frozen dataclasses below and those of `generation`; `codec` turns them into JSON and back, by their
+type hints.
 """
 
 from __future__ import annotations
 
 import json
-import types
 import typing
-from dataclasses import dataclass, fields, is_dataclass
-from enum import Enum
-from functools import cache
+from dataclasses import dataclass
 from typing import Any
 
+from serverd.codec import build, plain
 from serverd.generation import Generation
 
 __all__ = [
@@ -27,6 +24,7 @@ __all__ = [
     "Adopted",
     "AppDown",
     "AppUp",
+    "Ask",
     "Beat",
     "Blocked",
     "Cover",
@@ -49,6 +47,8 @@ __all__ = [
     "Start",
     "Starting",
     "ToWorker",
+    "Told",
+    "Unready",
     "decode",
     "descriptors",
     "encode",
@@ -80,6 +80,7 @@ class Start:
     generation: Generation
     slot: int
     sockets: tuple[SocketGrant, ...]
+    counted: bool = False  # behind the sockets comes the file of its counters (observe.counters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,27 @@ class Inspect:
     """Is the code on disk what was imported? If not, Declined of the worker's own generation is the answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unready:
+    """The server is about to stop (shutdown_delay): it serves on, and whoever balances load should go elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The answer to Ask."""
+
+    number: int  # that of the question
+    report: dict[str, Any]  # as `supervisor.desk` makes it
+
+
 # Worker to supervisor.
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """How does everything stand? Asked for builtin mounts, one question at a time and once a second at most."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,8 +289,10 @@ class LoadFailed:
     report: str
 
 
-ToWorker = Start | Sockets | Cover | Propose | Adopt | Drain | Reopen | Inspect
-FromWorker = Starting | Ready | Beat | Blocked | AppDown | AppUp | Accepted | Declined | Adopted | Draining | Failed
+ToWorker = Start | Sockets | Cover | Propose | Adopt | Drain | Reopen | Inspect | Unready | Told
+FromWorker = (
+    Starting | Ready | Beat | Blocked | AppDown | AppUp | Accepted | Declined | Adopted | Draining | Failed | Ask
+)
 Message = ToWorker | FromWorker | Preload | Preloaded | Fork | Forked | Loaded | LoadFailed
 
 FROM_WORKER = typing.get_args(FromWorker)
@@ -277,7 +300,9 @@ FROM_WORKER = typing.get_args(FromWorker)
 
 def descriptors(message: Message) -> int:
     """Return how many descriptors come along with `message`."""
-    if isinstance(message, Start | Sockets | Propose):
+    if isinstance(message, Start):
+        return len(message.sockets) + message.counted
+    if isinstance(message, Sockets | Propose):
         return len(message.sockets)
     return _FIXED.get(type(message), 0)
 
@@ -287,7 +312,7 @@ _FIXED: dict[type[Message], int] = {Reopen: 2, Fork: 3}
 
 def encode(message: Message) -> bytes:
     """Return `message` as one line of JSON that ends in a newline."""
-    return json.dumps(_plain(message), separators=(",", ":")).encode() + b"\n"
+    return json.dumps(plain(message), separators=(",", ":")).encode() + b"\n"
 
 
 def decode(line: bytes) -> Message:
@@ -296,49 +321,7 @@ def decode(line: bytes) -> Message:
     Raises ValueError when the line is not a message of this version.
     """
     try:
-        message: Message = _build(Message, json.loads(line))
+        message: Message = build(Message, json.loads(line))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a message: {line[:80]!r}") from error
     return message
-
-
-def _plain(value: Any) -> Any:
-    """Return `value` as json writes it; a dataclass becomes an object that carries its type's name."""
-    if is_dataclass(value):
-        return {"": type(value).__name__} | {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-@cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
-
-
-def _build(kind: Any, value: Any) -> Any:
-    """Return `value`, as json read it, as an instance of the type `kind`; a mismatch is a TypeError."""
-    origin = typing.get_origin(kind)
-    if origin in (types.UnionType, typing.Union):
-        return _build(_member(typing.get_args(kind), value), value)
-    if origin is tuple:
-        return tuple(_build(typing.get_args(kind)[0], item) for item in value)
-    if is_dataclass(kind) and isinstance(kind, type):
-        hints = _hints(kind)
-        return kind(**{name: _build(hints[name], item) for name, item in value.items() if name})
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return kind(value)
-    if type(value) is not (origin or kind):
-        raise TypeError(f"{value!r} is not {kind}")
-    return value
-
-
-def _member(options: tuple[Any, ...], value: Any) -> Any:
-    """Return the member of a union that `value` is: a dataclass by the name it carries, else by its type."""
-    name = value[""] if isinstance(value, dict) else type(value).__name__
-    for option in options:
-        if option.__name__ == name:
-            return option
-    raise TypeError(f"{value!r} is none of {options}")

@@ -212,6 +212,16 @@ def test_what_nobody_serves_is_told_with_the_nearest_mount(
     assert (answer["nearest"]["path"], answer["nearest"]["why"]) == (nearest, why)
 
 
+def test_what_a_builtin_mount_answers_is_left_to_a_running_server(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text('[listeners.web]\nbind = "127.0.0.1:8000"\n[[mounts]]\npath = "/metrics"\nbuiltin = "metrics"\n')
+    done = run("explain", "-c", str(file), "http://127.0.0.1:8000/metrics")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "builtin metrics" in done.stdout
+    assert "answer" not in done.stdout
+    assert "builtin metrics" in run("routes", "-c", str(file)).stdout
+
+
 def test_a_host_that_no_mount_is_for_is_misdirected(file: str) -> None:
     path = Path(file)
     path.write_text(CONFIG[: CONFIG.index('[[mounts]]\npath = "/old"')])

@@ -20,6 +20,7 @@ from serverd.generation import (
     AddressKind,
     App,
     AppTarget,
+    BuiltinTarget,
     Certificate,
     File,
     Generation,
@@ -53,6 +54,7 @@ MOUNTS = (
     Mount("/blog", (), ("web",), AppTarget("blog", "/blog"), source="server.toml:24"),
     Mount("/ping", (), ("web",), RespondTarget(200, "pong", (("x-a", "1"),)), source="server.toml:28"),
     Mount("/old", (), ("web",), RedirectTarget("/new"), source="server.toml:32"),
+    Mount("/health", (), ("web",), BuiltinTarget("health"), source="server.toml:36"),
 )
 OLD = Generation(
     source="/etc/serverd/server.toml",
@@ -214,7 +216,7 @@ def test_nothing_that_differs_means_that_the_code_may() -> None:
             "mounts: 1 new (server.toml:20), 1 gone",
         ),
         (
-            replace(OLD, mounts=(*MOUNTS[:2], replace(MOUNTS[2], target=AppTarget("shop", "")), MOUNTS[3])),
+            replace(OLD, mounts=(*MOUNTS[:2], replace(MOUNTS[2], target=AppTarget("shop", "")), *MOUNTS[3:])),
             "mounts: 1 changed (server.toml:28)",
         ),
         (replace(OLD, mounts=(replace(MOUNTS[0], trace=True), *MOUNTS[1:])), "mounts: 1 changed (server.toml:20)"),

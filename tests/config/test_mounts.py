@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serverd.generation import AppTarget, Generation, RedirectTarget, RespondTarget
+from serverd.generation import AppTarget, BuiltinTarget, Generation, RedirectTarget, RespondTarget
 
 from .conftest import Load, Report
 
@@ -169,3 +169,59 @@ def test_what_follows_from_the_sound_keys_is_told_and_nothing_else(
     every = ["second target", "has no target", "has no effect", "has a body", "is not an app"]
     assert [word for word in every if word in report] == [word for word in every if any(word in item for item in words)]
     assert all(item in report for item in words)
+
+
+@pytest.mark.parametrize("kind", ["health", "metrics", "status"])
+def test_a_builtin_target_is_what_the_server_knows_of_itself(load_text: Load, kind: str) -> None:
+    generation = load_text(f'{WEB}[[mounts]]\napp = "shop"\n[[mounts]]\npath = "/x"\nbuiltin = "{kind}"\n')
+    assert generation.mounts[1].target == BuiltinTarget(kind)
+
+
+PLACES = """\
+[listeners.web]
+bind = [{bind}]
+[listeners.inside]
+bind = "127.0.0.1:9100"
+[[mounts]]
+path = "/x"
+builtin = "{kind}"
+listeners = [{listeners}]
+[[mounts]]
+respond = {{ status = 404 }}
+"""
+
+
+def places(kind: str, bind: str, listeners: str = '"web"') -> str:
+    return PLACES.format(kind=kind, bind=bind, listeners=listeners)
+
+
+@pytest.mark.parametrize("kind", ["metrics", "status"])
+@pytest.mark.parametrize("listeners", ['"web"', '"inside", "web"', ""])
+@pytest.mark.parametrize("bind", [":8000", "0.0.0.0:8000", "[::]:8000", "[::0]:8000"])
+def test_what_shows_the_inside_to_everybody_is_worth_a_warning(
+    load_text: Load, kind: str, listeners: str, bind: str
+) -> None:
+    (warning,) = load_text(places(kind, f'"127.0.0.1:1", "{bind}"', listeners)).warnings
+    assert warning.startswith("server.toml:7: mounts[0].builtin: ")
+    assert f'is reachable from everywhere on listener "web" ({bind})' in warning
+
+
+@pytest.mark.parametrize(
+    ("kind", "bind", "listeners"),
+    [
+        ("health", ":8000", ""),
+        ("metrics", ":8000", '"inside"'),
+        ("status", "127.0.0.1:8000", '"web"'),
+        ("status", "[::1]:8000", '"web"'),
+        ("status", "192.0.2.1:8000", '"web"'),
+        ("status", "localhost:8000", '"web"'),
+        ("metrics", "unix:x", '"web"'),
+    ],
+)
+def test_what_is_harmless_or_not_for_everybody_is_none(load_text: Load, kind: str, bind: str, listeners: str) -> None:
+    assert load_text(places(kind, f'"{bind}"', listeners)).warnings == ()
+
+
+def test_what_is_no_builtin_is_refused(report_of: Report) -> None:
+    report = report_of(f'{WEB}[[mounts]]\nbuiltin = "metric"\n')
+    assert '"metric" is not one of "health", "metrics", "status" (did you mean "metrics"?)' in report

@@ -56,7 +56,7 @@ def assert_docs_work(client: httpx.Client, prefix: str, host: str | None = None)
 
 
 def test_every_example_has_a_file_an_application_and_a_readme() -> None:
-    names = {"hello", "several", "django", "quart", "streaming", "unix-nginx", "chat", "opentelemetry"}
+    names = {"hello", "several", "django", "quart", "streaming", "unix-nginx", "chat", "opentelemetry", "inside"}
     assert {folder.name for folder in EXAMPLES.iterdir() if folder.is_dir()} == names
     for name in names:
         assert (EXAMPLES / name / "server.toml").is_file()
@@ -127,6 +127,20 @@ def test_quart_works_under_a_path(example: Example) -> None:
         assert (saved.status_code, saved.json()) == (201, {"saved": "today"})
         assert client.get("/notes/today").text == "buy milk — two"
         assert client.get("/notes/").json() == {"today": "/notes/today"}
+
+
+def test_inside_shows_health_to_everybody_and_the_rest_on_a_listener_of_its_own(example: Example) -> None:
+    server = example("examples/inside/server.toml")
+    host, port = server.address("inside")
+    with browse(server) as client, httpx.Client(base_url=f"http://{host}:{port}", trust_env=False) as inside:
+        for path in ("/health", "/health/livez", "/health/readyz"):
+            assert client.get(path).text == inside.get(path).text == "ok\n"
+        for path in ("/metrics", "/status"):
+            assert client.get(path).text == "Hello from serverd!\n"
+        assert 'serverd_requests_total{app="hello",mount="/",status="2xx"} 2.0' in inside.get("/metrics").text
+        page = inside.get("/status", headers={"accept": "text/html"})
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert inside.get("/status?format=json").json()["apps"][0]["name"] == "hello"
 
 
 def test_streaming_sends_chunks_echo_trailers_and_early_hints(example: Example) -> None:

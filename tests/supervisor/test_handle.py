@@ -22,6 +22,7 @@ from serverd.messages import (
     Adopted,
     AppDown,
     AppUp,
+    Ask,
     Beat,
     Blocked,
     Cover,
@@ -56,6 +57,7 @@ SAYINGS = (
     Adopted(3),
     Draining(),
     Failed("boom", "Traceback"),
+    Ask(1),
 )
 
 

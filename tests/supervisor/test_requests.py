@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serverd.messages import Declined, Failed, Inspect
+from serverd.messages import Declined, Failed, Inspect, Unready
 from serverd.supervisor import actions, events
 from serverd.supervisor.states import Phase, Step
 from serverd.supervisor.worker import CUT_PATIENCE
@@ -125,6 +125,14 @@ class TestDelay:
         assert scene.logged() == "stopping, draining up to 30 s"
         assert scene.drained() == [second, 3]
         assert scene.exits(second, 3)[-1] == actions.Exit(0)
+
+    def test_workers_hear_of_it_also_those_that_come_meanwhile(self, scene: Scene) -> None:
+        first, second = scene.serves(make_generation(shutdown_delay=10.0))
+        assert [action for action in scene.happens(TERM) if isinstance(action, actions.Send)] == [
+            *(actions.Send(worker, Unready()) for worker in (first, second))
+        ]
+        scene.exits(first, status=-9)
+        assert actions.Send(3, Unready()) in scene.are_ready(3)
 
     def test_the_supervisor_wakes_up_for_its_end(self, scene: Scene) -> None:
         scene.serves(make_generation(shutdown_delay=1.0))

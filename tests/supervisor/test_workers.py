@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from serverd.messages import AppDown, AppUp, Beat, Blocked, Failed, Ready, Starting
+from serverd.messages import AppDown, AppUp, Ask, Beat, Blocked, Draining, Failed, Ready, Starting
 from serverd.supervisor import actions, events
+from serverd.supervisor.actions import Tell
 from serverd.supervisor.states import Phase, Step
 from serverd.supervisor.worker import CUT_PATIENCE, LATE_AFTER
-from serverd.supervisor.workers import LEAVE_PATIENCE, STACKS_PATIENCE
-from tests.supervisor.scene import TERM, Scene, make_generation, said
+from serverd.supervisor.workers import ASK_REST, LEAVE_PATIENCE, STACKS_PATIENCE
+from tests.supervisor.scene import HUP, TERM, TTOU, Scene, make_generation, renewed, said
 
 
 @pytest.fixture
@@ -384,3 +385,46 @@ class TestApplications:
         first, _ = scene.serves()
         scene.happens(said(first, AppDown("blog", "no", "", 1.0)))
         assert scene.killed() == [first]
+
+
+class TestAsking:
+    """A worker wants to know how everything stands, for a builtin mount."""
+
+    def test_it_is_told_with_the_number_of_its_question(self, scene: Scene) -> None:
+        first, second = scene.serves()
+        assert scene.happens(said(first, Ask(7))) == [Tell(first, 7)]
+        assert scene.happens(said(second, Ask(1))) == [Tell(second, 1)]
+
+    def test_one_that_asks_all_the_time_is_told_twice_a_second_and_no_more(self, scene: Scene) -> None:
+        first, *_ = scene.serves()
+        told = 0
+        for number in range(1000):
+            told += len(scene.happens(said(first, Ask(number))))
+            scene.now += 0.002
+        assert told == pytest.approx(2 / ASK_REST, abs=1)
+
+    def test_one_that_drains_may_ask_as_well(self, scene: Scene) -> None:
+        first, *_ = scene.serves()
+        scene.happens(said(first, Draining()))
+        assert scene.happens(said(first, Ask(1))) == [Tell(first, 1)]
+
+
+class TestTotals:
+    """What is counted of workers and reloads for good, whatever becomes of the slots."""
+
+    def test_restarts_are_counted_beyond_the_slots_that_they_were_in(self, scene: Scene) -> None:
+        first, second = scene.serves(make_generation(workers=2))
+        scene.exits(first, second, status=-9)
+        assert scene.fleet.restarts == 2
+        scene.happens(TTOU)
+        assert scene.fleet.restarts == 2
+
+    def test_reloads_are_counted_by_how_they_ended(self, scene: Scene) -> None:
+        old = scene.serves(make_generation())
+        new = scene.reloads(renewed(make_generation()))
+        scene.are_ready(*new)
+        scene.drains(*old)
+        scene.exits(*old)
+        scene.happens(HUP)
+        scene.happens(events.LoadFailed("no"))
+        assert (scene.fleet.reloads, scene.fleet.failed_reloads) == (1, 1)

@@ -18,6 +18,7 @@ from serverd.messages import (
     Adopted,
     AppDown,
     AppUp,
+    Ask,
     Beat,
     Blocked,
     Cover,
@@ -348,7 +349,7 @@ class World:
         beat = Beat(dice.choice([0, 0, 4, 9]), 1, 1, dice.choice([0, 0, 2000]), 0.0, ("GET / shop 1 s",))
         found += [said(worker, beat)] * 3
         found.append(
-            said(worker, dice.choice([Blocked(1.0, ("GET /",)), AppDown("shop", "no", "", 1.0), AppUp("shop")]))
+            said(worker, dice.choice([Blocked(1.0, ("GET /",)), AppDown("shop", "no", "", 1.0), AppUp("shop"), Ask(1)]))
         )
         if worker in self.proposed:
             found += [said(worker, Accepted(self.proposed[worker]))] * 6

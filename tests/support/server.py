@@ -74,8 +74,8 @@ class Server:
     ) -> None:
         self.file = file
         self._command = [python, "-m", "serverd", *(arguments or ("-c", str(file)))]
-        # BIND is what the examples take their address from.
-        self._env = {**os.environ, "BIND": "127.0.0.1:0", **(env or {})}
+        # What the examples take their addresses from.
+        self._env = {**os.environ, "BIND": "127.0.0.1:0", "INSIDE": "127.0.0.1:0", **(env or {})}
         self._changed = threading.Condition()
         self._raw: list[str] = []
         self._lines: list[Line] = []

@@ -136,6 +136,7 @@ def test_an_application_that_fails_is_down_and_the_others_serve(scene: Scene) ->
     assert (down.app, down.retry) == ("bad", 1.0)
     assert down.summary == "server.toml:7: apps.bad: importing 'larder_bad' failed: RuntimeError: no settings"
     assert 'larder_bad.py", line 1' in down.detail
+    assert scene.applications.down() == ["bad"]
     assert scene.get("/good").endswith(b"good")
     answer = scene.get("/bad/page")
     assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")

@@ -164,7 +164,7 @@ class Timer:
 
 @pytest.mark.parametrize(
     ("start_timeout", "lead", "seconds"),
-    [(60.0, 1.0, 59.0), (60.0, 2.0, 58.0), (2.0, 1.0, 1.5), (2.0, 2.0, 1.0), (0.4, 1.0, 0.3)],
+    [(60.0, 1.0, 59.0), (60.0, 2.0, 58.0), (2.0, 1.0, 1.5), (2.0, 2.0, 1.0), (0.5, 1.0, 0.375)],
 )
 def test_the_stack_is_shown_before_the_time_is_over_and_not_when_it_was_enough(
     monkeypatch: pytest.MonkeyPatch, start_timeout: float, lead: float, seconds: float

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from serverd.generation import Generation, Logging, Mount, RespondTarget
+from serverd.generation import AppTarget, Generation, Logging, Mount, RespondTarget
 from serverd.messages import (
     Accepted,
     Adopt,
@@ -391,6 +391,15 @@ def test_a_generation_with_another_application_is_declined(spawn: Callable[..., 
     apps = (replace(worker.generation.apps[0], name="other"),)
     worker.tell(Propose(changed(worker, apps=apps), (SocketGrant("web", 0),)), [worker.listening])
     assert worker.hear() == Declined(2, "it has other applications")
+
+
+def test_a_generation_whose_mounts_cannot_be_counted_any_more_is_declined(spawn: Callable[..., Worker]) -> None:
+    worker = ready(spawn())
+    mounts = tuple(Mount(f"/{number}", (), ("web",), AppTarget("shop", "")) for number in range(100))
+    generation = replace(changed(worker), mounts=mounts)
+    worker.tell(Propose(generation, (SocketGrant("web", 0),)), [worker.listening])
+    reason = "there is no more room for its mounts and listeners among the counters"
+    assert worker.hear() == Declined(2, reason)
 
 
 def test_a_worker_tells_whether_its_code_is_what_is_on_disk(spawn: Callable[..., Worker], tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from serverd.cli.shown import Shown, shown_certificate
 from serverd.connection.intake import begin
 from serverd.connection.service import Service
 from serverd.errors import OperatorError, PeerError
-from serverd.generation import Address, AddressKind, Generation, Listener, Mount
+from serverd.generation import Address, AddressKind, BuiltinTarget, Generation, Listener, Mount
 from serverd.protocol.forwarded import OriginReader
 from serverd.protocol.head import Framing, RequestHead, normalise_host
 from serverd.protocol.http1 import Http1Decoder
@@ -31,7 +31,7 @@ from serverd.protocol.http1_h11 import H11Parser
 from serverd.protocol.http1_response import DefaultFields
 from serverd.protocol.http2_head import TunnelHead
 from serverd.protocol.websocket_handshake import offers_websocket
-from serverd.worker.observers import Observers
+from serverd.worker.inside import Inside
 from serverd.worker.routes import build_router, make_routes
 
 __all__ = ["Answer", "Candidate", "explain"]
@@ -96,7 +96,7 @@ async def _answer(generation: Generation, listener: Listener, address: Address, 
     if listener.tls is not None:
         answer.certificate = shown_certificate(listener, question.host)
     stand_ins = {app.name: Endpoint(_application, app.name) for app in generation.apps}
-    routes = make_routes(generation, listener, stand_ins, Observers())
+    routes = make_routes(generation, listener, stand_ins, Inside(generation))
     service = Service(
         asyncio.get_running_loop(),
         build_router(route for _, route in routes),
@@ -120,7 +120,9 @@ async def _answer(generation: Generation, listener: Listener, address: Address, 
         answer.beaten = list(_beaten(routes, answer.mount, host, path))
     else:
         answer.nearest = _nearest(routes, host, path)
-    if cycle.endpoint.is_ours:
+    # What a builtin mount answers is for a running server to say.
+    is_builtin = answer.mount is not None and isinstance(answer.mount.target, BuiltinTarget)
+    if cycle.endpoint.is_ours and not is_builtin:
         await _ask(cycle, answer)
     return answer
 

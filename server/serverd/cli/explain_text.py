@@ -43,8 +43,8 @@ def _lines(answer: Answer, generation: Generation) -> Iterator[str]:
             yield _line("before", _candidate(candidate))
     if answer.status is not None:
         yield _line("answer", _status(answer.status) + (f", location {answer.location}" if answer.location else ""))
-        return
-    yield from _of_app(answer, generation)
+    elif answer.mount is not None and isinstance(answer.mount.target, AppTarget):
+        yield from _of_app(answer, generation)
 
 
 def _of_app(answer: Answer, generation: Generation) -> Iterator[str]:

@@ -17,9 +17,9 @@ from serverd.config.document import Document, Entry, Unreadable
 from serverd.config.files import LARGEST_FILE, read_text
 from serverd.config.include import included_files
 from serverd.config.listeners import clashing_addresses, doubtful_trust, idle_limits, resolve_listener
-from serverd.config.models import App, File, Fragment, Listener, Tls
+from serverd.config.models import App, File, Fragment, Listener, Mount, Tls
 from serverd.config.modules import foreign_modules
-from serverd.config.mounts import Names, equal_mounts, resolve_mount
+from serverd.config.mounts import Names, equal_mounts, exposed_builtins, resolve_mount
 from serverd.config.process import resolve_access_log, resolve_control, resolve_logging, resolve_server, taken_files
 from serverd.config.report import Problem, Problems, in_order, render, render_warning
 from serverd.config.tls import (
@@ -45,6 +45,7 @@ MOST_COMPARED = 1000  # listeners, their addresses, and apps: more than a proces
 
 Fragments = list[Validated[Fragment]]
 Listeners = list[tuple[Entry[Listener], PlainListener]]
+Mounts = list[tuple[Entry[Mount], PlainMount]]
 Tables = list[tuple[Entry[Tls], PlainTls]]
 Model = TypeVar("Model", Listener, Tls, App)
 
@@ -133,7 +134,7 @@ def _assemble(
         server=server,
         listeners=tuple(listener for _, listener in listeners),
         apps=tuple(app for _, app in apps),
-        mounts=tuple(mounts),
+        mounts=tuple(mount for _, mount in mounts),
         logging=resolve_logging(top.root),
         access_log=resolve_access_log(top.root),
         control_socket=control,
@@ -199,11 +200,11 @@ def _resolve_apps(fragments: Fragments, user: int | None, problems: list[Problem
     return apps
 
 
-def _resolve_mounts(fragments: Fragments, listeners: Names, apps: Names, problems: list[Problem]) -> list[PlainMount]:
+def _resolve_mounts(fragments: Fragments, listeners: Names, apps: Names, problems: list[Problem]) -> Mounts:
     entries = [entry for fragment in fragments for entry in fragment.mounts()]
-    mounts = [resolve_mount(entry, listeners, apps, problems) for entry in entries]
+    mounts = [(entry, resolve_mount(entry, listeners, apps, problems)) for entry in entries]
     problems += equal_mounts(entries, listeners.known)
-    return [mount for mount in mounts if mount is not None]
+    return [(entry, mount) for entry, mount in mounts if mount is not None]
 
 
 def _defined_twice(entries: list[Entry[Model]]) -> Iterable[Problem]:
@@ -242,11 +243,11 @@ def _doubts(fragments: Fragments, listeners: Listeners, tables: Tables) -> Itera
 def _warnings(
     listeners: Listeners,
     apps: list[tuple[Entry[App], PlainApp]],
-    mounts: list[PlainMount],
+    mounts: Mounts,
 ) -> Iterable[Problem]:
-    """Yield what is defined and never served, and whose word is taken too easily."""
-    used = {name for mount in mounts for name in mount.listeners}
-    served = {mount.target.app for mount in mounts if isinstance(mount.target, AppTarget)}
+    """Yield what is defined and never served, whose word is taken too easily, and what is shown to too many."""
+    used = {name for _, mount in mounts for name in mount.listeners}
+    served = {mount.target.app for _, mount in mounts if isinstance(mount.target, AppTarget)}
     for entry, _ in listeners:
         if entry.name not in used:
             yield entry.problem("", "no mount is served on this listener")
@@ -255,3 +256,4 @@ def _warnings(
             yield app.problem("", "no mount leads to this app")
     for entry, listener in listeners:
         yield from doubtful_trust(entry, listener)
+    yield from exposed_builtins(mounts, [listener for _, listener in listeners])

@@ -187,7 +187,7 @@ class Mount(Section):
     )
     app: AppReference | None = Field(
         default=None,
-        description="Target: an app. A mount has exactly one of app, redirect and respond.",
+        description="Target: an app. A mount has exactly one of app, redirect, respond and builtin.",
         examples=["shop"],
     )
     redirect: Redirect | None = Field(
@@ -197,6 +197,12 @@ class Mount(Section):
     )
     respond: Respond | None = Field(
         default=None, description="Target: a fixed response.", examples=[{"status": 200, "body": "ok"}]
+    )
+    builtin: Literal["health", "metrics", "status"] | None = Field(
+        default=None,
+        description="Target: what the server knows of itself. health answers /livez and /readyz below path, metrics is"
+        " for Prometheus, status is a page for people, and JSON. Keep the last two on a listener of their own.",
+        examples=["health"],
     )
     root_path: RootPath | None = Field(
         default=None,

@@ -6,6 +6,7 @@ Names are checked against the listeners and apps of all files; equal mounts are 
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -13,13 +14,25 @@ from serverd.config.document import Entry
 from serverd.config.models import Mount, Respond
 from serverd.config.report import Problem
 from serverd.config.wording import listed, nearest
-from serverd.generation import AppTarget, RedirectTarget, RespondTarget, Target
+from serverd.generation import (
+    Address,
+    AddressKind,
+    AppTarget,
+    BuiltinTarget,
+    Listener,
+    RedirectTarget,
+    RespondTarget,
+    Target,
+)
 from serverd.generation import Mount as PlainMount
 
-__all__ = ["Names", "equal_mounts", "resolve_mount"]
+__all__ = ["Names", "equal_mounts", "exposed_builtins", "resolve_mount"]
 
-TARGETS = ("app", "redirect", "respond")
+TARGETS = ("app", "redirect", "respond", "builtin")
+ALTERNATIVES = ", ".join(TARGETS)
 APP_KEYS = ("root_path", "strip_prefix", "trace")
+# What tells of the inside, and to whom: health is for anybody who balances load.
+PRIVATE = ("metrics", "status")
 BODYLESS = (204, 205, 304)  # RFC 9110 §15.3.5, §15.3.6, §15.4.5
 
 
@@ -90,6 +103,34 @@ def equal_mounts(mounts: Sequence[Entry[Mount]], listeners: Sequence[str]) -> It
             )
 
 
+def exposed_builtins(
+    mounts: Sequence[tuple[Entry[Mount], PlainMount]], listeners: Sequence[Listener]
+) -> Iterable[Problem]:
+    """Yield a problem for every mount that shows the inside of the server to whoever can reach the machine."""
+    open_ones = {one.name: one for one in listeners if any(_is_open(address) for address in one.addresses)}
+    for entry, mount in mounts:
+        if not isinstance(mount.target, BuiltinTarget) or mount.target.name not in PRIVATE:
+            continue
+        exposed = [name for name in mount.listeners if name in open_ones]
+        if exposed:
+            addresses = ", ".join(one.text for one in open_ones[exposed[0]].addresses if _is_open(one))
+            yield entry.problem(
+                "builtin",
+                f'is reachable from everywhere on listener "{exposed[0]}" ({addresses}) and shows the inside of the'
+                " server (expected `listeners` with one of its own, such as 127.0.0.1:9100)",
+            )
+
+
+def _is_open(address: Address) -> bool:
+    """Return whether the address is that of every interface."""
+    if address.kind is not AddressKind.TCP:
+        return False
+    try:
+        return not address.host or ipaddress.ip_address(address.host).is_unspecified
+    except ValueError:
+        return False  # a name
+
+
 def _served(entry: Entry[Mount], key: str, values: Sequence[str]) -> Sequence[str | None]:
     """Return the distinct `values` of `key`; None stands for all there are, which is what an empty list means.
 
@@ -139,12 +180,10 @@ def _target(entry: Entry[Mount], problems: list[Problem]) -> Target | None:
     """Return what the mount leads to; a mount without exactly one target is a problem."""
     model, chosen = entry.model, _chosen(entry)
     if not chosen and all(map(entry.knows, TARGETS)):
-        problems.append(entry.problem("", "has no target (expected exactly one of app, redirect, respond)"))
+        problems.append(entry.problem("", f"has no target (expected exactly one of {ALTERNATIVES})"))
     if len(chosen) > 1:
         problems.append(
-            entry.problem(
-                chosen[1], f"is a second target beside {chosen[0]} (expected exactly one of app, redirect, respond)"
-            )
+            entry.problem(chosen[1], f"is a second target beside {chosen[0]} (expected exactly one of {ALTERNATIVES})")
         )
     if len(chosen) != 1 or not entry.knows(chosen[0]):
         return None
@@ -152,6 +191,8 @@ def _target(entry: Entry[Mount], problems: list[Problem]) -> Target | None:
         return RedirectTarget(model.redirect)
     if model.respond is not None:
         return _fixed_response(model.respond)
+    if model.builtin is not None:
+        return BuiltinTarget(model.builtin)
     default = "" if model.strip_prefix or model.path == "/" else model.path
     root_path = default if model.root_path is None else model.root_path
     return AppTarget(str(model.app), root_path, model.strip_prefix)

@@ -23,6 +23,7 @@ from serverd.connection.peers import peer_of
 from serverd.connection.service import Identity, Service
 from serverd.connection.tls import TlsTransport
 from serverd.connection.tls_extension import tls_extension
+from serverd.observe.counters import HANDSHAKES, HANDSHAKES_FAILED
 
 __all__ = ["Handshake"]
 
@@ -153,6 +154,7 @@ class Handshake(asyncio.Protocol):
         assert peer is not None  # since the connection was made
         extension = tls_extension(connection, identity.certificate_of(connection))
         peer = Peer(peer.client, peer.server, "https", extension, identity.names_of(connection))
+        service.counts[HANDSHAKES] += 1
         service.connections.discard(self)  # its place is taken at once: nobody has left
         transport = TlsTransport(service.loop, self._transport, connection, self._incoming, self._outgoing)
         # Without ALPN it is HTTP/1, which notices by itself when a client speaks HTTP/2 (RFC 9113 §3.2, §3.3).
@@ -179,6 +181,7 @@ class Handshake(asyncio.Protocol):
 
     def _give_up(self, reason: str) -> None:
         self._is_over = True
+        self._service.counts[HANDSHAKES_FAILED] += self._has_begun
         client = self._peer.client if self._peer is not None else None
         log.debug("closed a connection of %s: %s", client or "a local peer", reason)
 

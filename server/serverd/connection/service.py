@@ -19,6 +19,7 @@ from serverd.asgi.observer import UNOBSERVED, RefusalObserver
 from serverd.asgi.router import Router
 from serverd.asgi.session import Sessions
 from serverd.generation import Limits, Listener
+from serverd.observe.counters import LISTENER_WIDTH
 from serverd.protocol.http1_head import Bounds, FieldParser
 from serverd.protocol.http1_response import DefaultFields
 from serverd.protocol.http2_bounds import Http2Bounds
@@ -61,6 +62,10 @@ class Identity(Protocol):
         """Return the names, in lower case, that the certificates for this connection are for."""
 
 
+def _nobodys_counts() -> list[int]:
+    return [0] * LISTENER_WIDTH
+
+
 @dataclass(slots=True, eq=False)
 class Service:
     """The surroundings of a connection."""
@@ -75,7 +80,9 @@ class Service:
     answers: set[Cycle] = field(default_factory=set)  # requests that the server answers by itself
     sessions: Sessions = field(init=False)  # WebSockets that have been accepted
     draining: bool = False  # no further request is invited
+    name: str = ""  # of the listener
     requests: int = 0  # that have begun
+    counts: memoryview[int] | list[int] = field(default_factory=_nobodys_counts)  # a listener's row of the counters
     request_ids: Iterator[str] = field(init=False)  # for requests that bring none
     observer: RefusalObserver = UNOBSERVED  # of what is answered before it has a cycle
     backlog: int = 0  # length of the queue of its listening sockets, for who makes them listen
@@ -139,6 +146,7 @@ class Service:
         head, or remembers one, goes on by the measure it began with.
         """
         self.router = router
+        self.name = listener.name
         self.limits = listener.limits
         self.backlog = listener.backlog
         self.trust = Trust(listener.trusted_proxies, (name.encode() for name in listener.forwarded_headers))

@@ -26,8 +26,9 @@ from serverd.net.binding import Binding, SharedBinding, TcpBinding, UnixBinding
 from serverd.net.endpoints import Access
 from serverd.net.inheritance import Inheritance
 from serverd.net.plan import Bound, Key, Place, Plan, addresses
+from serverd.net.queues import Queue
 
-__all__ = ["Bindings", "Place"]
+__all__ = ["Bindings", "Place", "Queue"]
 
 
 class Bindings:
@@ -140,6 +141,10 @@ class Bindings:
     def places(self) -> list[Place]:
         """Return where the committed generation is reached."""
         return self._committed.places_beside(Plan({}))
+
+    def queues(self) -> list[Queue]:
+        """Return the accept queues of the committed generation, as far as the kernel tells."""
+        return self._committed.queues()
 
     def close(self, keep_files: bool = False) -> None:
         """Close every socket and remove the files of those that are unix sockets and still ours.

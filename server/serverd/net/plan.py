@@ -13,6 +13,7 @@ from typing import NamedTuple
 from serverd.generation import Address, AddressKind, Generation, Listener
 from serverd.net import sockets
 from serverd.net.binding import Binding
+from serverd.net.queues import Queue, waiting
 
 __all__ = ["Bound", "Key", "Place", "Plan", "addresses"]
 
@@ -79,6 +80,16 @@ class Plan:
             if id(one.binding) not in known
             for url in one.binding.urls()
         ]
+
+    def queues(self) -> list[Queue]:
+        """Return the accept queues of every address, as far as the kernel tells."""
+        found = []
+        for one in self.bound.values():
+            lengths = [waiting(sock) for sock in filter(sockets.is_listening, one.binding.all_sockets())]
+            known = [length for length in lengths if length is not None]
+            if known:
+                found.append(Queue(one.listener, one.address.text, sum(known), one.backlog))
+        return found
 
     def settle(self) -> None:
         """Count every socket there is as this plan's: no other plan is in preparation."""

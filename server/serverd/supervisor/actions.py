@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from serverd.generation import Generation, Logging
-from serverd.messages import Adopt, Cover, Drain, Inspect
+from serverd.messages import Adopt, Cover, Drain, Inspect, Unready
 
 __all__ = [
     "Action",
@@ -43,6 +43,7 @@ __all__ = [
     "StopLoader",
     "StopPreloader",
     "StopSuccessor",
+    "Tell",
 ]
 
 
@@ -133,7 +134,7 @@ class Send:
     """Send a worker a message that carries no descriptors."""
 
     worker: int
-    message: Adopt | Cover | Drain | Inspect
+    message: Adopt | Cover | Drain | Inspect | Unready
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,14 @@ class SendProposal:
 
     worker: int
     generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Answer a worker's question how everything stands."""
+
+    worker: int
+    number: int  # of the question
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +290,7 @@ Action = (
     | Send
     | SendSockets
     | SendProposal
+    | Tell
     | RequestStacks
     | LogStacks
     | Kill

@@ -18,6 +18,7 @@ from serverd.messages import FROM_WORKER, Failed, Loaded, LoadFailed, ToWorker, 
 from serverd.parent import take_in_orphans
 from serverd.supervisor import events, spawn
 from serverd.supervisor.handle import Garbage, LoaderHandle, WorkerHandle
+from serverd.supervisor.ledger import Ledger
 from serverd.supervisor.preloader import PreloaderHandle
 from serverd.supervisor.spawn import Commands, Process, Surroundings
 from serverd.supervisor.wording import describe_exit
@@ -41,11 +42,16 @@ class Children:
         self._selector = selector
         self._emit = emit
         self._commands = commands
+        self.ledger = Ledger()
         self._workers: dict[int, WorkerHandle] = {}
         self._preloaders: dict[int, PreloaderHandle] = {}  # by generation; all that are not reaped
         self._loaders: dict[LoaderHandle, Outcome] = {}  # all that are not reaped
 
     # Workers
+
+    def __contains__(self, worker: int) -> bool:
+        """Return whether the process of a worker exists, or has not been reaped."""
+        return worker in self._workers
 
     def spawn(self, number: int, preloader_of: int, title: str, surroundings: Surroundings) -> None:
         """Start a worker, from the preloader of that generation if it lives; brings WorkerSpawned or SpawnFailed."""
@@ -139,6 +145,7 @@ class Children:
             self._selector.unregister(handle.channel)
         self._forget(handle)
         del self._workers[handle.number]
+        self.ledger.close(handle.number)
         self._emit(events.WorkerExited(handle.number, status))
 
     # Preloaders

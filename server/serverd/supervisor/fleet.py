@@ -86,6 +86,9 @@ class Fleet:
     clients: list[int] = field(default_factory=list)  # of the control socket, waiting for this transaction
     next_clients: list[int] = field(default_factory=list)  # waiting for the one that is wanted
     outcome: Outcome | None = None
+    reloads: int = 0  # that succeeded
+    failed_reloads: int = 0
+    restarts: int = 0  # workers, of any slot there has been, that died or left without having been told
     noticed: tuple[Notice, str] = (Notice.STARTING, "")  # what the service manager was told last
     step_deadline: float | None = None  # for the loader, the answers to a proposal, the preloader, the successor
     delay_ends: float | None = None  # while the phase is DELAYING

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 
-from serverd.messages import Inspect
+from serverd.messages import Inspect, Unready
 from serverd.supervisor import staffing, transaction, upgrade
 from serverd.supervisor.actions import Action, GrowSockets, Log, ReopenLogs, Reply, ReplyPlan, ReplyStatus, Send
 from serverd.supervisor.events import Asked, SignalReceived
@@ -124,7 +124,12 @@ def _stop(fleet: Fleet, why: str, now: float) -> list[Action]:
     fleet.move(PhaseEvent.DELAY)
     fleet.delay_ends = now + delay
     no_successor = upgrade.give_up(fleet, "the server is to stop")
-    return [*no_successor, Log("info", f"not ready any more: {why}, stopping in {duration(delay)} (shutdown_delay)")]
+    told = [Send(worker.number, Unready()) for worker in fleet.current()]
+    return [
+        *no_successor,
+        *told,
+        Log("info", f"not ready any more: {why}, stopping in {duration(delay)} (shutdown_delay)"),
+    ]
 
 
 def delay_over(fleet: Fleet, now: float) -> list[Action]:

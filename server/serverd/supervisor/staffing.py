@@ -85,6 +85,7 @@ def lose(fleet: Fleet, worker: Worker, how: str, now: float) -> list[Action]:
     if slot is None:
         return [Log("debug", how)]
     slot.restarts += 1
+    fleet.restarts += 1
     slot.last_exit = how
     slot.backoff = slot.backoff.after_death(worker.served(now))
     if worker.recycle and any(other.slot == worker.slot and other is not worker for other in fleet.current()):

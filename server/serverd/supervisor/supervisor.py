@@ -23,12 +23,13 @@ import setproctitle
 
 from serverd.errors import BindError
 from serverd.generation import Generation, Logging
-from serverd.messages import Loaded, LoadFailed, Propose, Reopen, SocketGrant, Sockets, Start
+from serverd.messages import Adopt, Loaded, LoadFailed, Propose, Reopen, SocketGrant, Sockets, Start
 from serverd.observe import logs
-from serverd.supervisor import actions, answers, events, spawn, status
+from serverd.supervisor import actions, events, spawn
 from serverd.supervisor.actions import Notice
 from serverd.supervisor.certificates import CertificateWatch
 from serverd.supervisor.children import Children
+from serverd.supervisor.desk import Desk
 from serverd.supervisor.fleet import Fleet
 from serverd.supervisor.handle import LoaderHandle
 from serverd.supervisor.holdings import Holdings
@@ -38,7 +39,6 @@ from serverd.supervisor.policy import decide
 from serverd.supervisor.signals import SignalInbox
 from serverd.supervisor.spawn import Commands, Surroundings
 from serverd.supervisor.succession import HandOver, Predecessor, Successor
-from serverd.supervisor.transaction import LOAD_PATIENCE
 
 __all__ = ["Supervisor"]
 
@@ -55,12 +55,12 @@ class Supervisor:
         self._take_over = take_over
         self._predecessor: Predecessor | None = None  # until we serve
         self._successor: Successor | None = None
-        self._started = time.monotonic()
         self._fleet = Fleet()
         self._queue: deque[events.Event] = deque([events.Begin()])
         self._selector = selectors.DefaultSelector()
         self._children = Children(self._selector, self._queue.append, self._commands)
         self._holdings = Holdings(self._selector, lambda *asked: self._queue.append(events.Asked(*asked)))
+        self._desk = Desk(path, self._fleet, self._holdings, self._children)
         self._loader: LoaderHandle | None = None  # the one whose outcome the transaction waits for
         self._notifier = Notifier.from_environment()
         self._watchdog_due = time.monotonic() if self._notifier.watchdog_interval else float("inf")
@@ -204,11 +204,20 @@ class Supervisor:
         generation = action.generation
         title = f"serverd: worker {action.slot} (generation {generation.number})"
         self._children.spawn(action.worker, action.preloader, title, self._surroundings(generation))
+        if action.worker not in self._children:
+            return
         told, descriptors = self._grants(generation.number)
-        self._children.send(action.worker, Start(generation, action.slot, told), descriptors)
+        try:
+            descriptors.append(self._children.ledger.open(action.worker, generation))
+        except OSError as error:
+            log.error("worker %d is not counted: there is no memory for it: %s", action.slot, error)
+        counted = len(descriptors) > len(told)
+        self._children.send(action.worker, Start(generation, action.slot, told, counted), descriptors)
         self._children.send(action.worker, Reopen(), self._holdings.log_descriptors(generation))
 
     def _send(self, action: actions.Send) -> None:
+        if isinstance(action.message, Adopt):
+            self._children.ledger.adopt(action.worker, self._fleet.workers[action.worker].generation)
         self._children.send(action.worker, action.message)
 
     def _send_sockets(self, action: actions.SendSockets) -> None:
@@ -261,25 +270,6 @@ class Supervisor:
 
     # What is told
 
-    def _reply(self, action: actions.Reply) -> None:
-        self._holdings.control.reply(action.client, answers.outcome(action), end=action.end)
-
-    def _reply_status(self, action: actions.ReplyStatus) -> None:
-        now = time.monotonic()
-        uptime = now - self._started
-        document = {
-            **answers.identity(self._path, uptime, self._holdings.bindings.places()),
-            **status.describe(self._fleet, now, time.time()),
-        }
-        self._holdings.control.reply(action.client, document)
-
-    def _reply_plan(self, action: actions.ReplyPlan) -> None:
-        def reply(outcome: Loaded | LoadFailed) -> None:
-            plan = answers.plan(self._fleet.committed, outcome, self._fleet.outdated())
-            self._holdings.control.reply(action.client, plan)
-
-        self._children.start_loader(self._path, reply, time.monotonic() + LOAD_PATIENCE)
-
     def _notify(self, action: actions.Notify) -> None:
         if action.notice is not None:
             _NOTICES[action.notice](self._notifier)
@@ -299,7 +289,7 @@ class Supervisor:
         failures = self._holdings.reopen_logs()
         self._children.send_all(Reopen(), self._holdings.log_descriptors())
         if action.client is not None:
-            self._holdings.control.reply(action.client, answers.reopened(failures))
+            self._desk.reply_reopened(action.client, failures)
 
     def _configure_logging(self, action: actions.ConfigureLogging) -> None:
         self._holdings.configure_logging(action.logging)
@@ -338,9 +328,10 @@ _PERFORM: dict[type[actions.Action], Callable[[Supervisor, Any], None]] = {
     actions.StopSuccessor: Supervisor._stop_successor,
     actions.Log: Supervisor._log,
     actions.Complain: Supervisor._complain,
-    actions.Reply: Supervisor._reply,
-    actions.ReplyStatus: Supervisor._reply_status,
-    actions.ReplyPlan: Supervisor._reply_plan,
+    actions.Reply: lambda supervisor, action: supervisor._desk.reply(action),
+    actions.ReplyStatus: lambda supervisor, action: supervisor._desk.reply_status(action),
+    actions.ReplyPlan: lambda supervisor, action: supervisor._desk.reply_plan(action),
+    actions.Tell: lambda supervisor, action: supervisor._desk.tell(action),
     actions.Notify: Supervisor._notify,
     actions.ReopenLogs: Supervisor._reopen_logs,
     actions.ConfigureLogging: Supervisor._configure_logging,

@@ -238,6 +238,8 @@ def announce(fleet: Fleet, now: float) -> list[Action]:
 def _conclude(fleet: Fleet, outcome: Outcome, detail: str = "") -> list[Action]:
     """Tell those who wait how it ended."""
     fleet.outcome = outcome
+    fleet.reloads += outcome.ok
+    fleet.failed_reloads += not outcome.ok
     clients, fleet.clients = fleet.clients, []
     text = outcome.message if outcome.ok else f"reload failed, {outcome.message}"
     return [Reply(client, outcome.ok, text, detail) for client in clients]

@@ -51,6 +51,7 @@ class Worker:
     has_accepted: bool = False  # it can
     killed_for: str = ""  # why it was killed, as "worker 1 (pid 123) ..." goes on
     outdated: str = ""  # why its code is not what is on disk, as far as it has been asked (Inspect)
+    asked_at: float = float("-inf")  # when it was answered last how everything stands
     adopts: bool = False  # it has been told to, and may still serve the generation before
     down: dict[str, AppDown] = field(default_factory=dict)  # the applications that are not up, by name
 

@@ -15,6 +15,7 @@ from serverd.messages import (
     Adopted,
     AppDown,
     AppUp,
+    Ask,
     Beat,
     Blocked,
     Declined,
@@ -23,9 +24,10 @@ from serverd.messages import (
     FromWorker,
     Ready,
     Starting,
+    Unready,
 )
 from serverd.supervisor import staffing, transaction
-from serverd.supervisor.actions import Action, Log, LogStacks, RequestStacks
+from serverd.supervisor.actions import Action, Log, LogStacks, RequestStacks, Send, Tell
 from serverd.supervisor.events import (
     ChannelClosed,
     SpawnFailed,
@@ -35,11 +37,12 @@ from serverd.supervisor.events import (
     WorkerSpawned,
 )
 from serverd.supervisor.fleet import Fleet
-from serverd.supervisor.states import WorkerEvent, WorkerState
+from serverd.supervisor.states import Phase, WorkerEvent, WorkerState
 from serverd.supervisor.wording import describe_exit, duration, size
 from serverd.supervisor.worker import Worker
 
 __all__ = [
+    "ASK_REST",
     "LEAVE_PATIENCE",
     "STACKS_PATIENCE",
     "WHAT_LIMIT",
@@ -60,6 +63,8 @@ STACKS_PATIENCE = 0.5
 # Characters kept of what a worker says it brings up: it runs foreign code, and this goes into one
 # line. Enough for a place in a configuration and the name of an application.
 WHAT_LIMIT = 300
+# Seconds between two answers to the same worker: one that is sound asks once a second, whoever asks it how often.
+ASK_REST = 0.5
 
 
 def on_spawned(fleet: Fleet, event: WorkerSpawned, _: float) -> list[Action]:
@@ -98,7 +103,9 @@ def _on_ready(fleet: Fleet, worker: Worker, _: Ready, now: float) -> list[Action
     if worker.state is not WorkerState.READY:
         return []
     worker.deadline, worker.ready_at, worker.beat_at = None, now, now
-    return [Log("info", f"{worker} is ready")] if fleet.is_committed(worker) else []
+    # One that takes a place while the end is put off has not heard of it.
+    leaving = [Send(worker.number, Unready())] if fleet.phase is Phase.DELAYING else []
+    return [*leaving, Log("info", f"{worker} is ready")] if fleet.is_committed(worker) else []
 
 
 def _on_beat(_: Fleet, worker: Worker, message: Beat, now: float) -> list[Action]:
@@ -172,6 +179,13 @@ def _on_draining(fleet: Fleet, worker: Worker, _: Draining, now: float) -> list[
     if not (fleet.is_committed(worker) and fleet.is_serving):
         return []
     return staffing.lose(fleet, worker, f"{worker} leaves without having been told, as after SIGTERM", now)
+
+
+def _on_ask(_: Fleet, worker: Worker, message: Ask, now: float) -> list[Action]:
+    if now - worker.asked_at < ASK_REST:
+        return []
+    worker.asked_at = now
+    return [Tell(worker.number, message.number)]
 
 
 def _on_failed(fleet: Fleet, worker: Worker, message: Failed, now: float) -> list[Action]:
@@ -301,4 +315,5 @@ _SAID: dict[type[FromWorker], Callable[[Fleet, Worker, Any, float], list[Action]
     Adopted: _on_adopted,
     Draining: _on_draining,
     Failed: _on_failed,
+    Ask: _on_ask,
 }

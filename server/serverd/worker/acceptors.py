@@ -21,6 +21,7 @@ from serverd.connection.http1 import Http1Connection
 from serverd.connection.negotiation import Negotiation
 from serverd.connection.service import Service
 from serverd.messages import EVERY_SLOT, SocketGrant
+from serverd.observe.counters import ACCEPTED
 
 __all__ = ["Acceptors"]
 
@@ -75,6 +76,7 @@ class _Acceptor:
 
     def _make_connection(self) -> Http1Connection | Handshake | Negotiation:
         service = self.service
+        service.counts[ACCEPTED] += 1
         if service.demands_proxy:
             return Negotiation(service)
         return Http1Connection(service) if service.identity is None else Handshake(service, service.identity)

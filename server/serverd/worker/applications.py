@@ -76,6 +76,10 @@ class Applications:
         self._next_try: dict[str, float] = {}  # of applications that are down: in the loop's time
         self._trials: set[asyncio.Task[None]] = set()
 
+    def down(self) -> list[str]:
+        """Return the names of the applications that are not up."""
+        return [name for name, endpoint in self.endpoints.items() if endpoint.is_ours]
+
     def adopt(self, generation: Generation) -> None:
         """Go by the settings of another generation of the same applications."""
         self._apps = {app.name: app for app in generation.apps}

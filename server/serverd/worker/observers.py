@@ -1,14 +1,16 @@
-"""Who is told of the requests of each mount: the access log, where there is one.
+"""Who is told of the requests of each mount: the counters, and the access log where there is one.
 
-`process` makes it once for a worker, `serving` asks it whenever it builds routes.
+`process` gives it the access log, `serving` and `routes` ask it whenever routes are built.
 """
 
 from __future__ import annotations
 
-from serverd.asgi.observer import UNOBSERVED, MountObserver
+from serverd.asgi.observer import UNOBSERVED, MountObserver, RefusalObserver
 from serverd.generation import AppTarget, Mount
 from serverd.observe.access import AccessLog, AccessObserver
 from serverd.observe.access_fields import Place
+from serverd.observe.counters import ELSEWHERE, key_of
+from serverd.worker.counting import Counters, ListenerCounts, MountCounts
 
 __all__ = ["Observers"]
 
@@ -16,13 +18,21 @@ __all__ = ["Observers"]
 class Observers:
     """The observers of one worker."""
 
-    def __init__(self, access_log: AccessLog | None = None, slot: int = 0) -> None:
-        """Have requests logged by `access_log`."""
+    def __init__(self, counters: Counters, access_log: AccessLog | None = None, slot: int = 0) -> None:
+        """Have requests counted by `counters`, and logged by `access_log`."""
         self.access_log = access_log
+        self._counters = counters
         self._slot = slot
 
-    def of_mount(self, listener: str, mount: Mount | None) -> MountObserver:
+    def of_mount(self, listener: str, mount: Mount | None) -> MountCounts:
         """Return the observer of a mount on a listener; None: of what the listener answers without one."""
+        return self._counters.mount(ELSEWHERE if mount is None else key_of(mount), self._logger(listener, mount))
+
+    def of_listener(self, listener: str) -> RefusalObserver:
+        """Return the observer of what a listener refuses."""
+        return ListenerCounts(self._counters.row_of(listener), self._logger(listener, None))
+
+    def _logger(self, listener: str, mount: Mount | None) -> MountObserver:
         access_log = self.access_log
         if access_log is None or not access_log.is_enabled or (mount is not None and not mount.access_log):
             return UNOBSERVED

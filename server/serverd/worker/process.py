@@ -39,6 +39,8 @@ from serverd.messages import (
     SocketGrant,
     Sockets,
     Start,
+    Told,
+    Unready,
 )
 from serverd.observe import logs
 from serverd.observe.access import AccessLog
@@ -46,6 +48,7 @@ from serverd.parent import die_with_parent
 from serverd.worker.applications import Applications, Imported
 from serverd.worker.channel import Channel, close_all
 from serverd.worker.identities import Identities, make_identities
+from serverd.worker.inside import Inside
 from serverd.worker.loop import run_on_loop
 from serverd.worker.observers import Observers
 from serverd.worker.offspring import set_apart
@@ -104,7 +107,9 @@ class _Worker:
         self._start = start
         self._fds = fds
         self._generation: Generation = start.generation
+        counted = fds.pop() if start.counted else None
         self._applications = Applications(start.generation, channel.send, imported, start.slot)
+        self._inside = Inside(start.generation, counted, channel.offer, self._applications.down)
         self._identities: Identities = {}
         self._proposal: _Proposal | None = None
         self._descriptors: Callable[[], list[int]] = lambda: fds  # of the sockets that clients come to
@@ -135,9 +140,14 @@ class _Worker:
         if not bring_up.result():
             await self._applications.shut_down(_SHUTDOWN_TIMEOUT)
             return AppError.exit_code
-        observers = Observers(self._access_log, self._start.slot)
+        self._inside.observers = Observers(self._inside.counters, self._access_log, self._start.slot)
         serving = Serving(
-            loop, self._generation, self._applications.endpoints, self._start.slot, self._identities, observers
+            loop,
+            self._generation,
+            self._applications.endpoints,
+            self._start.slot,
+            self._identities,
+            self._inside,
         )
         self._applications.on_change = serving.reroute
         if not self._drain.done():
@@ -146,6 +156,7 @@ class _Worker:
         self._show("draining")
         end = loop.time() + drain.timeout
         self._applications.give_up()
+        self._inside.standing.drain()
         await serving.close()
         self._channel.send(Draining())
         await serving.drain(drain.timeout, drain.replaced)
@@ -202,6 +213,10 @@ class _Worker:
             self._ask_for_drain(message)
         elif isinstance(message, Reopen):
             self._reopen(*fds)
+        elif isinstance(message, Told):
+            self._inside.enquiry.on_told(message)
+        elif isinstance(message, Unready):
+            self._inside.standing.stop_soon()
         elif self._drain.done():
             close_all(fds)
         else:
@@ -247,6 +262,8 @@ class _Worker:
         reason = self._applications.sources.change()
         if {app.name for app in generation.apps} != self._applications.endpoints.keys():
             reason = "it has other applications"
+        if reason is None and not self._inside.counters.has_room(generation):
+            reason = "there is no more room for its mounts and listeners among the counters"
         identities: Identities = {}
         try:
             identities = make_identities(generation, self._identities)

@@ -51,6 +51,7 @@ class Pulse:
         try:
             in_flight = self._in_flight.look()
             self._expire()
+            self._serving.count()
             self._on_beat(
                 Beat(
                     requests=self._serving.requests,

@@ -10,51 +10,47 @@ from dataclasses import replace
 from functools import partial
 
 from serverd.asgi import builtin
-from serverd.asgi.observer import UNOBSERVED, MountObserver
+from serverd.asgi.observer import UNOBSERVED, Observer
 from serverd.asgi.router import Route, Router
 from serverd.asgi.scope import Endpoint
-from serverd.asgi.types import Scope
-from serverd.generation import AppTarget, Generation, Listener, Mount, RedirectTarget, RespondTarget
+from serverd.asgi.types import Application, Scope
+from serverd.generation import AppTarget, BuiltinTarget, Generation, Listener, Mount, RedirectTarget, RespondTarget
 from serverd.protocol.head import Fields, normalise_host
-from serverd.worker.observers import Observers
+from serverd.worker.inside import Inside
 
 __all__ = ["build_router", "make_router", "make_routes"]
 
 
 def make_router(
-    generation: Generation, listener: Listener, endpoints: Mapping[str, Endpoint], observers: Observers | None = None
+    generation: Generation, listener: Listener, endpoints: Mapping[str, Endpoint], inside: Inside | None = None
 ) -> Router:
-    """Return the router of `listener`; `endpoints` holds the applications by name, `observers` look on."""
-    observers = observers or Observers()
-    routes = (route for _, route in make_routes(generation, listener, endpoints, observers))
-    return build_router(routes, _id_name(generation), observers.of_mount(listener.name, None))
+    """Return the router of `listener`; `endpoints` holds the applications by name, `inside` the builtin ones."""
+    inside = inside or Inside(generation)
+    routes = (route for _, route in make_routes(generation, listener, endpoints, inside))
+    return build_router(routes, _id_name(generation), inside.observers.of_mount(listener.name, None))
 
 
 def make_routes(
-    generation: Generation, listener: Listener, endpoints: Mapping[str, Endpoint], observers: Observers
+    generation: Generation, listener: Listener, endpoints: Mapping[str, Endpoint], inside: Inside
 ) -> list[tuple[Mount, Route]]:
     """Return the mounts of `listener`, each with its route, whose endpoint is no other mount's."""
     timeouts = {app.name: app.request_timeout for app in generation.apps}
-    return [
-        (
-            mount,
-            Route(
-                mount.hosts,
-                mount.path,
-                replace(
-                    _endpoint(mount, endpoints, timeouts),
-                    fields=_fields(mount.headers),
-                    request_id_name=_id_name(generation),
-                    observer=observers.of_mount(listener.name, mount),
-                ),
-            ),
-        )
-        for mount in generation.mounts
-        if listener.name in mount.listeners
-    ]
+    name = _id_name(generation)
+    routes = []
+    for mount in generation.mounts:
+        if listener.name not in mount.listeners:
+            continue
+        if isinstance(mount.target, BuiltinTarget):
+            endpoint = _builtin(mount.path, inside.builtins[mount.target.name])
+        else:
+            endpoint = _endpoint(mount, endpoints, timeouts)
+        fields, observer = _fields(mount.headers), inside.observers.of_mount(listener.name, mount)
+        endpoint = replace(endpoint, fields=fields, request_id_name=name, observer=observer)
+        routes.append((mount, Route(mount.hosts, mount.path, endpoint)))
+    return routes
 
 
-def build_router(routes: Iterable[Route], id_name: bytes = b"", observer: MountObserver = UNOBSERVED) -> Router:
+def build_router(routes: Iterable[Route], id_name: bytes = b"", observer: Observer = UNOBSERVED) -> Router:
     """Return the router of these routes, with what answers for none of them."""
     ours = partial(Endpoint, name="serverd", is_ours=True, request_id_name=id_name, observer=observer)
     return Router(
@@ -69,8 +65,14 @@ def _id_name(generation: Generation) -> bytes:
     return (generation.server.request_id_header or "").encode()
 
 
+def _builtin(path: str, application: Application) -> Endpoint:
+    below = "" if path == "/" else path
+    return Endpoint(application, "serverd", root_path=below, strip=below, is_ours=True)
+
+
 def _endpoint(mount: Mount, endpoints: Mapping[str, Endpoint], timeouts: Mapping[str, float]) -> Endpoint:
     target = mount.target
+    assert not isinstance(target, BuiltinTarget)
     if isinstance(target, AppTarget):
         strip = mount.path if target.strip_prefix and mount.path != "/" else ""
         return replace(

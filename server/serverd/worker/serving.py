@@ -25,7 +25,7 @@ from serverd.protocol.websocket_frames import CloseCode
 from serverd.worker.acceptors import Acceptors
 from serverd.worker.identities import Identities, identity_of, make_identities
 from serverd.worker.in_flight import InFlight
-from serverd.worker.observers import Observers
+from serverd.worker.inside import Inside
 from serverd.worker.routes import make_router
 
 __all__ = ["Serving"]
@@ -50,15 +50,15 @@ class Serving:
         endpoints: Mapping[str, Endpoint],
         slot: int = 0,
         identities: Identities | None = None,
-        observers: Observers | None = None,
+        inside: Inside | None = None,
     ) -> None:
         """Build the routes; `endpoints` holds the applications by name and is looked at again by `reroute`.
 
-        `identities` are those of `generation`; made here if None, which raises ConfigError.
+        `identities` are those of `generation`; made here if None, which raises ConfigError. `inside` has the counters.
         """
+        self._inside = inside or Inside(generation)
         self._loop = loop
         self._endpoints = endpoints
-        self._observers = observers or Observers(slot=slot)
         self._defaults = DefaultFields()
         self._services: dict[str, Service] = {}
         self.identities: Identities = {}  # by which the listeners speak TLS
@@ -110,11 +110,12 @@ class Serving:
         """Build the routes again, because an application has another endpoint."""
         for listener in self._generation.listeners:
             self._services[listener.name].router = make_router(
-                self._generation, listener, self._endpoints, self._observers
+                self._generation, listener, self._endpoints, self._inside
             )
 
     def _take(self, generation: Generation, identities: Identities | None) -> None:
         """Make `generation` the one that is served; services of listeners that stay are changed in place."""
+        self._inside.counters.adopt(generation)
         self.identities = make_identities(generation, self.identities) if identities is None else identities
         server = generation.server
         fresh = DefaultFields(b"serverd" if server.server_header else b"")
@@ -125,14 +126,15 @@ class Serving:
         make_parser = _parser_factory(server.http1_parser)
         services = {}
         for listener in generation.listeners:
-            router = make_router(generation, listener, self._endpoints, self._observers)
+            router = make_router(generation, listener, self._endpoints, self._inside)
             service = self._services.get(listener.name)
             if service is None:
                 service = Service(self._loop, router, listener.limits, self._defaults, make_parser)
             service.adopt(router, listener, make_parser)
             service.identity = identity_of(listener, self.identities)
             service.on_crowd = self._on_crowd
-            service.observer = self._observers.of_mount(listener.name, None)
+            service.counts = self._inside.counters.row_of(listener.name)
+            service.observer = self._inside.observers.of_listener(listener.name)
             services[listener.name] = service
         # As a whole: the watchdog's thread may be looking.
         self._services = services
@@ -158,6 +160,10 @@ class Serving:
         self._leaving = [service for service in self._leaving if _is_used(service)]
 
     # What there is.
+
+    def count(self) -> None:
+        """Write down what is open and in flight."""
+        self._inside.counters.look(self._every_service())
 
     @property
     def requests(self) -> int:
