@@ -14,6 +14,7 @@ from serverd.generation import BuiltinTarget, Generation, Limits, Listener, Logg
 from serverd.messages import Ask, Told
 from serverd.observe import page
 from serverd.observe.counters import BOUNDS
+from serverd.protocol.trust import Trust
 from serverd.worker.inside import Inside
 from serverd.worker.pages import WATCHERS
 from serverd.worker.routes import make_router
@@ -214,3 +215,22 @@ def test_the_library_and_the_page_are_for_whoever_is_asked_for_them() -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     assert told.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["//in/health/livez", "/in//health/livez", "/./in/health/%6civez", "/x/../in/health/livez/", "/in/health/./livez"],
+)
+def test_a_page_is_found_however_its_path_is_spelled(scene: Scene, target: str) -> None:
+    scene.down = ["shop"]  # so that only livez is ok
+    assert scene.request(target)[::2] == (200, b"ok\n")
+
+
+def test_behind_a_proxy_that_takes_a_prefix_off_the_page_leads_to_its_events(scene: Scene) -> None:
+    scene.wire.service.trust = Trust(["127.0.0.1"], [b"x-forwarded-prefix"])
+    scene.wire.connect()
+    status, _, body = scene.request("/in/status", "X-Forwarded-Prefix: /behind")
+    assert status == 200
+    assert b'data-events="/behind/in/status/events"' in body
+    assert scene.request("/in/health/livez", "X-Forwarded-Prefix: /behind")[::2] == (200, b"ok\n")
+    assert scene.request("/in/health/nope", "X-Forwarded-Prefix: /behind")[0] == 404

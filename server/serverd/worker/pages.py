@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from serverd.asgi import builtin
+from serverd.asgi.router import normalise_path
 from serverd.asgi.types import Application, Receive, Scope, Send
 from serverd.observe.overview import make_overview
 from serverd.protocol.head import Fields
@@ -38,7 +39,7 @@ def health(standing: Standing) -> Application:
     """Return what answers /livez while the event loop turns, and /readyz while requests should come here."""
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"].rstrip("/")
+        path = _below(scope)
         if path not in ("", "/livez", "/readyz"):
             await builtin.not_found(scope, receive, send)
             return
@@ -98,7 +99,7 @@ def status(enquiry: Enquiry, standing: Standing) -> Application:
     paged = _paged({"": either, "/status.json": as_json})
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        await (events if scope["path"] == "/events" else paged)(scope, receive, send)
+        await (events if _below(scope) == "/events" else paged)(scope, receive, send)
 
     return _reading(application)
 
@@ -129,7 +130,7 @@ def _paged(pages: dict[str, _Page]) -> Application:
     """Return what answers with the page below a path, and 503 when the supervisor is silent."""
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        page = pages.get(scope["path"].rstrip("/"))
+        page = pages.get(_below(scope))
         if page is None:
             await builtin.not_found(scope, receive, send)
             return
@@ -157,6 +158,11 @@ async def _respond(send: Send, scope: Scope, status: int, media_type: bytes, bod
     headers = [*_ALWAYS, *fields, (b"content-type", media_type), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _below(scope: Scope) -> str:
+    """Return the path below the mount, and below what a proxy took off it."""
+    return normalise_path(scope["path"]).removeprefix(scope["root_path"]).rstrip("/")
 
 
 def _field(scope: Scope, name: bytes) -> str:

@@ -66,8 +66,7 @@ def _id_name(generation: Generation) -> bytes:
 
 
 def _builtin(path: str, application: Application) -> Endpoint:
-    below = "" if path == "/" else path
-    return Endpoint(application, "serverd", root_path=below, strip=below, is_ours=True)
+    return Endpoint(application, "serverd", root_path="" if path == "/" else path, is_ours=True)
 
 
 def _endpoint(mount: Mount, endpoints: Mapping[str, Endpoint], timeouts: Mapping[str, float]) -> Endpoint:
