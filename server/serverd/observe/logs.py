@@ -22,6 +22,7 @@ import os
 import re
 import select
 import stat
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -38,6 +39,9 @@ _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 _COLOURS = {"debug": "\x1b[2m", "warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[1;31m"}
 _RESET = "\x1b[0m"
+
+# The attribute of a record that holds the id of its request.
+_REQUEST_ID = "request_id"
 
 # Milliseconds that a full pipe is waited for before lines are given up: a log reader that hangs must not
 # stop the server.
@@ -134,10 +138,15 @@ def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def configure(settings: Logging, stream: Stream) -> None:
-    """Make the root logger write to `stream` as `settings` say; other handlers and loggers stay as they are."""
-    handler = _Handler(stream.fileno())
+def configure(settings: Logging, stream: Stream, request_id: Callable[[], str] = str) -> None:
+    """Make the root logger write to `stream` as `settings` say; other handlers and loggers stay as they are.
+
+    `request_id` returns the id of the request for which something is logged, "" for none. Warnings of Python's are
+    logged, too.
+    """
+    handler = _Handler(stream.fileno(), request_id)
     handler.setFormatter(_formatter(settings.format, stream.isatty()))
+    logging.captureWarnings(True)
     root = logging.getLogger()
     for old in root.handlers[:]:
         if isinstance(old, _Handler):
@@ -191,6 +200,9 @@ class _Text(logging.Formatter):
         if self._coloured and level in _COLOURS:
             shown = f"{_COLOURS[level]}{shown}{_RESET}"
         line = f"{_time(record)} {shown} {escape(record.name)}: {escape(record.getMessage())}"
+        request = getattr(record, _REQUEST_ID, "")
+        if request:
+            line += f" [request {request}]"
         return "\n    ".join([line, *_explanation(record, self)])
 
 
@@ -205,6 +217,9 @@ class _Json(logging.Formatter):
             "pid": record.process,
             "message": escape(record.getMessage()),
         }
+        request = getattr(record, _REQUEST_ID, "")
+        if request:
+            line["request_id"] = request
         explanation = _explanation(record, self)
         if explanation:
             line["exception"] = "\n".join(explanation)
@@ -214,14 +229,17 @@ class _Json(logging.Formatter):
 class _Handler(logging.Handler):
     """Writes each record with one system call, past Python's buffers."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, request_id: Callable[[], str]) -> None:
         super().__init__()
+        self._request_id = request_id
         self._descriptor = descriptor
         self._is_pipe = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
         self._patience = _WRITE_PATIENCE
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
+            if not hasattr(record, _REQUEST_ID):
+                setattr(record, _REQUEST_ID, self._request_id())
             data = (self.format(record) + "\n").encode(errors="backslashreplace")
         except Exception:
             # A caller's mistake, such as a wrong number of arguments: logging says where it is.

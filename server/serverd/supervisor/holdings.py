@@ -7,6 +7,7 @@ nothing. Each knows how to open itself; here is only the order. `supervisor` cal
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import selectors
@@ -17,15 +18,18 @@ from functools import partial
 from serverd.control.requests import Request
 from serverd.control.server import ControlServer
 from serverd.errors import BindError, OperatorError
-from serverd.generation import Generation, Logging
+from serverd.generation import AccessLog, Generation, Logging
 from serverd.net.bindings import Bindings
 from serverd.observe import logs
+from serverd.observe.lines import open_unblocking
 from serverd.observe.logs import LogFile
 from serverd.supervisor.pid_file import PidFile
 
 __all__ = ["Holdings"]
 
 log = logging.getLogger("serverd.supervisor")
+
+_STANDARD_OUTPUT = 1
 
 
 class Holdings:
@@ -38,8 +42,11 @@ class Holdings:
         self._prepared: Generation | None = None
         self._pid_file: PidFile | None = None
         self._next_pid_file: PidFile | None = None
-        self._log_file: LogFile | None = None
-        self._next_log_file: LogFile | None = None
+        self._log_files: list[LogFile] = []
+        self._next_log_files: list[LogFile] = []
+        self._logging = Logging()
+        self._access_log = AccessLog()
+        self._standard_output = io.FileIO(open_unblocking(_STANDARD_OUTPUT), "w")
         self._undo = contextlib.ExitStack()
         self._umask = os.umask(0)  # the one that we were started with, for a generation that asks for none
         os.umask(self._umask)
@@ -60,7 +67,7 @@ class Holdings:
         umask = generation.server.umask
         self._undo.callback(os.umask, os.umask(self._umask if umask is None else umask))
         problems: list[str] = []
-        for part in (self._prepare_sockets, self._prepare_control, self._prepare_log_file):
+        for part in (self._prepare_sockets, self._prepare_control, self._prepare_log_files):
             try:
                 part(generation, slots)
             except OperatorError as error:
@@ -99,26 +106,31 @@ class Holdings:
                 self._next_pid_file.write()
                 self._undo.callback(self._next_pid_file.remove)
 
-    def _prepare_log_file(self, generation: Generation, _: int) -> None:
-        path = generation.logging.file
-        self._next_log_file = self._log_file if self._log_file and self._log_file.path == path else None
-        if path and self._next_log_file is None:
-            self._next_log_file = LogFile(path)
-            self._undo.callback(self._next_log_file.close)
+    def _prepare_log_files(self, generation: Generation, _: int) -> None:
+        open_files = {file.path: file for file in self._log_files}
+        self._next_log_files = []
+        for path in (generation.logging.file, generation.access_log.file):
+            if path in open_files:
+                self._next_log_files.append(open_files[path])
+            elif path:
+                self._next_log_files.append(LogFile(path))
+                self._undo.callback(self._next_log_files[-1].close)
 
     def commit(self) -> bool:
         """Close what the prepared generation no longer needs, and log what is new and what is closed.
 
-        Return whether running workers have to be given the descriptor to log to anew.
+        Return whether running workers have to be given the descriptors to log to anew.
         """
         generation, self._prepared = self._prepared, None
         assert generation is not None
         self._undo.pop_all()
-        before = self._log_file
-        self._log_file = self._next_log_file
+        before, self._log_files = self._log_files, self._next_log_files
+        changed = (self._logging.file, self._access_log.file) != (generation.logging.file, generation.access_log.file)
+        self._access_log = generation.access_log
         self.configure_logging(generation.logging)
-        if before is not None and before is not self._log_file:
-            before.close()
+        for file in before:
+            if file not in self._log_files:
+                file.close()
         opened, closed = self.bindings.commit()
         for place in opened:
             log.info("listener %s: listening on %s", place.listener, place.url)
@@ -131,7 +143,7 @@ class Holdings:
             self.control.withdraw()
         if self._takes_over:
             self._take_files(generation)
-        return before is not self._log_file
+        return changed
 
     def _take_files(self, generation: Generation) -> None:
         """Put ours in the place of the files of the supervisor before, which serves no longer."""
@@ -159,6 +171,7 @@ class Holdings:
     def leave(self) -> None:
         """Close everything; the last thing a supervisor does."""
         self.close()
+        self._standard_output.close()
         self.control.close()
         if self._pid_file is not None:
             self._pid_file.remove()  # without effect when a successor has written its own
@@ -167,22 +180,30 @@ class Holdings:
 
     def configure_logging(self, settings: Logging) -> None:
         """Log as `settings` say from here on, to the log file if there is one."""
-        logs.configure(settings, self._log_file or sys.stderr)
+        self._logging = settings
+        logs.configure(settings, _file_of(settings.file, self._log_files) or sys.stderr)
 
-    def reopen_log(self) -> bool:
-        """Open the log file anew; return whether there is one."""
-        if self._log_file is None:
-            log.info("there is no log file to reopen: logging.file is not set")
+    def reopen_logs(self) -> bool:
+        """Open the log files anew; return whether there are any."""
+        if not self._log_files:
+            log.info("there is no log file to reopen: neither logging.file nor access_log.file is set")
             return False
-        if not _attempt(self._log_file.reopen):
-            return False
-        log.info("log file reopened")
-        return True
+        done = [_attempt(file.reopen) for file in self._log_files]
+        if all(done):
+            log.info("log file%s reopened", "s" if len(done) > 1 else "")
+        return any(done)
 
-    def log_descriptor(self, generation: Generation | None = None) -> int:
-        """Return what a worker of `generation`, None for the committed one, has in the place of standard error."""
-        is_next = generation is not None and generation is self._prepared
-        return ((self._next_log_file if is_next else self._log_file) or sys.stderr).fileno()
+    def log_descriptors(self, generation: Generation | None = None) -> list[int]:
+        """Return what a worker of `generation`, None: the committed one, has for standard error and access log."""
+        logging_file, access_file, files = self._logging.file, self._access_log.file, self._log_files
+        if generation is not None and generation is self._prepared:
+            logging_file, access_file, files = generation.logging.file, generation.access_log.file, self._next_log_files
+        error, access = _file_of(logging_file, files), _file_of(access_file, files)
+        return [(error or sys.stderr).fileno(), access.fileno() if access else self._standard_output.fileno()]
+
+
+def _file_of(path: str, files: list[LogFile]) -> LogFile | None:
+    return next((file for file in files if file.path == path), None)
 
 
 def _attempt(step: Callable[[], None]) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from serverd.asgi import builtin
 from serverd.asgi.router import Route, Router
@@ -14,23 +15,38 @@ from serverd.asgi.scope import Endpoint
 from serverd.asgi.types import Scope
 from serverd.generation import AppTarget, Generation, Listener, Mount, RedirectTarget, RespondTarget
 from serverd.protocol.head import Fields, normalise_host
+from serverd.worker.observers import Observers
 
 __all__ = ["make_router"]
 
 
-def make_router(generation: Generation, listener: Listener, endpoints: Mapping[str, Endpoint]) -> Router:
-    """Return the routes of `listener`; `endpoints` holds the applications by name."""
+def make_router(
+    generation: Generation, listener: Listener, endpoints: Mapping[str, Endpoint], observers: Observers | None = None
+) -> Router:
+    """Return the routes of `listener`; `endpoints` holds the applications by name, `observers` look on."""
+    observe = (observers or Observers()).of_mount
+    name = (generation.server.request_id_header or "").encode()
     timeouts = {app.name: app.request_timeout for app in generation.apps}
     routes = [
-        Route(mount.hosts, mount.path, replace(_endpoint(mount, endpoints, timeouts), fields=_fields(mount.headers)))
+        Route(
+            mount.hosts,
+            mount.path,
+            replace(
+                _endpoint(mount, endpoints, timeouts),
+                fields=_fields(mount.headers),
+                request_id_name=name,
+                observer=observe(listener.name, mount),
+            ),
+        )
         for mount in generation.mounts
         if listener.name in mount.listeners
     ]
+    ours = partial(Endpoint, name="serverd", is_ours=True, request_id_name=name, observer=observe(listener.name, None))
     return Router(
         routes,
-        unmounted=Endpoint(builtin.not_found, "serverd", is_ours=True),
-        unserved=Endpoint(builtin.misdirected, "serverd", is_ours=True),
-        options=Endpoint(builtin.options, "serverd", is_ours=True),
+        unmounted=ours(builtin.not_found),
+        unserved=ours(builtin.misdirected),
+        options=ours(builtin.options),
     )
 
 
