@@ -27,6 +27,7 @@ MODULES = (
     "asgi/cycle.py",
     "asgi/exchange.py",
     "asgi/fields.py",
+    "asgi/observer.py",
     "asgi/progress.py",
     "asgi/router.py",
     "asgi/scope.py",

@@ -41,7 +41,7 @@ def main() -> None:
     prepare(options.bin, servers)
     built = compiled.build() if options.compiled else None
     results = Results.load(options.into) if options.resume else Results({})
-    results.about = {"command": shown_command(), **describe(options.bin, servers, scenarios)}
+    results.about = results.about or {"command": shown_command(), **describe(options.bin, servers, scenarios)}
     os.sched_setaffinity(0, {cores[-1]})  # and with this process every load
     with tempfile.TemporaryDirectory(prefix="serverd-bench-") as scratch:
         make_certificate(Path(scratch), options.key)

@@ -57,6 +57,10 @@ app = "main"
 
 [logging]
 level = "warning"
+
+[access_log]
+{access}
+
 {more}
 """
 
@@ -97,14 +101,14 @@ def _serverd(name: str, *, is_extra: bool = False) -> Server:
             "deflate": {},
             "h2c": {},
             "idle": {},
-            "access log": {"more": '[access_log]\nfile = "{scratch}/access.log"'},
+            "access log": {"access": 'file = "{scratch}/access.log"'},
             "tls": SERVERD_TLS,
             "h2": SERVERD_TLS,
             "2 workers": {"process": "workers = 2"},
             "50 mounts": {"more": _mounts(50)},
             "1000 mounts": {"more": _mounts(1000)},
         },
-        default={"directory": "{here}", "listener": "", "process": "", "more": ""},
+        default={"directory": "{here}", "listener": "", "process": "", "access": "enabled = false", "more": ""},
         file=SERVERD_FILE,
         is_extra=is_extra,
     )
