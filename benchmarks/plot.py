@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 MARKS = {"uvicorn": "o", "granian": "s", "hypercorn": "^", "gunicorn": "D", "daphne": "v"}
-TICKS = (0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50)
+TICKS = (0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50)
 
 
 def main(source: Path, target: Path) -> None:

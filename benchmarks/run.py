@@ -77,8 +77,15 @@ def parse_options() -> argparse.Namespace:
 
 
 def shown_command() -> str:
-    """Return the command of this run as README shows it."""
-    return f'make bench ARGS="{" ".join(sys.argv[1:])}"' if sys.argv[1:] else "make bench"
+    """Return the command of this run as README shows it: without files, which are of this machine."""
+    arguments = iter(sys.argv[1:])
+    shown = []
+    for argument in arguments:
+        if argument in ("--bin", "--into"):
+            next(arguments)
+        elif not argument.startswith(("--bin=", "--into=")):
+            shown.append(argument)
+    return f'make bench ARGS="{" ".join(shown)}"' if shown else "make bench"
 
 
 def is_chosen(server: Server, names: list[str], with_compiled: bool) -> bool:
