@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check format generate bench clean
+.PHONY: help run test test-long check format generate count bench clean
 
 help:
 	@echo "make run       serve the applications of server.toml on http://127.0.0.1:8000"
@@ -18,6 +18,7 @@ help:
 	@echo "make check     lint, formatting, types, generated files"
 	@echo "make format    format and mend what can be mended mechanically"
 	@echo "make generate  write config/reference.toml and config/server.schema.json"
+	@echo "make count     write what a request costs in calls to tests/counts.json"
 	@echo "make bench     compare with other servers (benchmarks/README.md)"
 	@echo "make clean     remove what the other targets made"
 
@@ -44,6 +45,10 @@ format: $(STAMP)
 
 generate: $(STAMP)
 	$(BIN)/python tools/generate.py
+
+# tests/test_counts.py holds every change against these figures.
+count: $(STAMP)
+	$(BIN)/python -m tests.support.counting --renew
 
 # The peers live in an environment of their own: they must never shape ours.
 bench: $(STAMP)

@@ -63,9 +63,18 @@ def main() -> None:
     run(sessions, started + options.seconds)
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     messages, received = sum(session.count for session in sessions), sum(session.bytes for session in sessions)
-    for session in sessions:
-        session.close()
-    print(json.dumps({"messages": messages, "rate": messages / seconds, "load": cpu / seconds, "bytes": received}))
+    times = sorted(took for session in sessions for took in session.times)
+    p99 = times[len(times) * 99 // 100] if times else None
+    errors = close(sessions)
+    result = {
+        "errors": errors,
+        "messages": messages,
+        "rate": messages / seconds,
+        "load": cpu / seconds,
+        "bytes": received,
+        "p99": p99,
+    }
+    print(json.dumps(result))
 
 
 def parse_options() -> argparse.Namespace:
@@ -154,12 +163,25 @@ def frame(first: int, payload: bytes | bytearray) -> bytes:
 class Session:
     """One connection; it checks every reply."""
 
-    __slots__ = ("_deflate", "_expected", "_inflate", "_partial", "_turns", "bytes", "count", "socket")
+    __slots__ = (
+        "_deflate",
+        "_expected",
+        "_inflate",
+        "_partial",
+        "_sent",
+        "_turns",
+        "bytes",
+        "count",
+        "socket",
+        "times",
+    )
 
     def __init__(self, connection: socket.socket, exchanges: list[Exchange], deflate: Deflate | None) -> None:
         self.socket = connection
         self.count = 0
         self.bytes = 0
+        self.times: list[float] = []  # seconds that replies took
+        self._sent = 0.0
         self._turns = itertools.cycle(exchanges)
         self._expected = b""
         self._partial = bytearray()
@@ -169,6 +191,7 @@ class Session:
     def send(self) -> None:
         """Send the next message."""
         data, self._expected = next(self._turns)
+        self._sent = time.perf_counter()
         self.socket.sendall(data)
 
     def on_readable(self) -> None:
@@ -199,6 +222,7 @@ class Session:
             self._partial = bytearray()
         self._check(data, start)
         self.count += 1
+        self.times.append(time.perf_counter() - self._sent)
         self.bytes += len(data)
         return True
 
@@ -237,6 +261,16 @@ def run(sessions: list[Session], deadline: float) -> None:
                 sys.exit(f"no reply for {STALL} s")
             for number, _ in ready:
                 readers[number]()
+
+
+def close(sessions: list[Session]) -> int:
+    """Close the sessions; return how many the server has not ended in time."""
+    for number, session in enumerate(sessions):
+        try:
+            session.close()
+        except OSError:
+            return len(sessions) - number  # the others would take as long
+    return 0
 
 
 if __name__ == "__main__":

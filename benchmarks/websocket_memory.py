@@ -15,10 +15,13 @@ import os
 import re
 import resource
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from run import NAMES, PEERS, VENV, prepare, processes, running
+from environment import VENV, prepare
+from place import Place, processes
+from servers import NAMES, SERVERS
 from websocket_load import STALL, Session, connect, make_exchanges
 
 SPARE = 200  # descriptors beside those of the sessions
@@ -28,23 +31,32 @@ def main() -> None:
     """Measure each server and print the result."""
     options = parse_options()
     allow_descriptors(options.sessions + SPARE)
-    subject = "deflate" if options.deflate else "websocket"
-    peers = [peer for peer in PEERS if not {peer.program, peer.name}.isdisjoint(options.servers)]
-    peers = [peer for peer in peers if subject in peer.subjects]
-    prepare(options.bin, peers)
+    setting = "deflate" if options.deflate else "websocket"
+    servers = [server for server in SERVERS if not {server.program, server.name}.isdisjoint(options.servers)]
+    servers = [server for server in servers if setting in server.settings and not server.is_extra]
+    prepare(options.bin, servers)
     print(f"  {'server':<28}{'MiB before':>12}{'MiB then':>12}{'KiB a session':>15}")
-    for peer in peers:
-        with running(peer, options.bin, core=min(os.sched_getaffinity(0))) as (pid, port):
-            first = open_sessions(port, 1, options.size, options.deflate)
-            echo(first)  # what it loads is no session's
-            before = private_bytes(pid)
-            sessions = open_sessions(port, options.sessions, options.size, options.deflate)
-            echo(sessions)
-            after = private_bytes(pid)
-            each = (after - before) / options.sessions
-            print(f"  {peer.name:<28}{before / 2**20:>12.1f}{after / 2**20:>12.1f}{each / 2**10:>15.2f}", flush=True)
-            for session in [*first, *sessions]:
-                session.socket.close()
+    with tempfile.TemporaryDirectory(prefix="serverd-bench-") as scratch:
+        for server in servers:
+            core = min(os.sched_getaffinity(0))
+            measure(Place(server, setting, "hello:app", options.bin, Path(scratch), (core,)), options)
+
+
+def measure(place: Place, options: argparse.Namespace) -> None:
+    """Run the server, open the sessions, and print what they cost."""
+    with place.running() as site:
+        first = open_sessions(site.port, 1, options.size, options.deflate)
+        echo(first)  # what it loads is no session's
+        before = private_bytes(site.pid)
+        sessions = open_sessions(site.port, options.sessions, options.size, options.deflate)
+        echo(sessions)
+        after = private_bytes(site.pid)
+        each = (after - before) / options.sessions
+        print(
+            f"  {place.server.name:<28}{before / 2**20:>12.1f}{after / 2**20:>12.1f}{each / 2**10:>15.2f}", flush=True
+        )
+        for session in [*first, *sessions]:
+            session.socket.close()
 
 
 def parse_options() -> argparse.Namespace:

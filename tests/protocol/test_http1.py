@@ -428,3 +428,10 @@ class TestRememberedHeads:
     def test_an_empty_line_before_a_remembered_head(self, parser: str) -> None:
         assert decode(GET + b"\r\n" + GET, parser, cuts=[len(GET)]).bodies == [b"", b""]
         assert decode(GET + b"\n" + GET, parser, cuts=[len(GET)]).status == 400
+
+    def test_proxy_connection_ends_nothing(self, parser: str) -> None:
+        one = b"GET /1 HTTP/1.1\r\nHost: a\r\nProxy-Connection: close\r\n\r\n"
+        other = b"GET /2 HTTP/1.1\r\nHost: a\r\nProxy-Connection: close\r\nReferer: /1\r\n\r\n"
+        outcome = decode(one + other + one, parser, cuts=[len(one), len(one + other)])
+        assert [request.head.path for request in outcome.requests] == ["/1", "/2", "/1"]
+        assert outcome.status is None

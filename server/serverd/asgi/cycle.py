@@ -245,8 +245,13 @@ class Cycle:
         try:
             await waiter
         finally:
-            if self._waiters and waiter in self._waiters:
-                self._waiters.remove(waiter)  # the application has given it up
+            self._give_up(waiter)
+
+    def _give_up(self, waiter: asyncio.Future[None]) -> None:
+        """Forget a waiter that the application has given up."""
+        # Apart from `_wait`: mypy, and mypyc with it, believes that `_waiters` is still the list that it was there.
+        if self._waiters and waiter in self._waiters:
+            self._waiters.remove(waiter)
 
     def _wake(self) -> None:
         waiters = self._waiters

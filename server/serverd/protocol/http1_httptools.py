@@ -52,11 +52,23 @@ class HttptoolsParser:
         except httptools.HttpParserError:
             self._parser = httptools.HttpRequestParser(self)
             # After the last field line llhttp only judges the framing, which `head` does for both parsers.
-            if not self._complete:
+            if not self._complete and not self._feed_anew(block):
                 return self._split_refused(block)
         fields = self._fields
         self._fields = _NO_FIELDS  # ten thousand idle connections should not keep their last heads
         return fields
+
+    def _feed_anew(self, block: bytes) -> bool:
+        """Try again with a parser that is new; return whether it has come to the end of the head."""
+        # After `Proxy-Connection: close`, which is nothing to us, llhttp refuses whatever comes next.
+        self._fields = []
+        self.notable = False
+        try:
+            self._parser.feed_data(block)
+        except (httptools.HttpParserUpgrade, httptools.HttpParserError):
+            self._parser = httptools.HttpRequestParser(self)
+            return self._complete
+        return True
 
     def _split_refused(self, block: bytes) -> Fields:
         """Return the fields that llhttp would not: the framing among them may earn another status than 400."""

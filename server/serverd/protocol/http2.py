@@ -129,8 +129,8 @@ class Http2Core:
             return
         try:
             self._reader.feed(data)
-        except ConnectionFault as error:
-            self.close(error.code, error.reason)
+        except ConnectionFault as fault:  # not `error`: mypyc gives each name one type in a function
+            self.close(fault.code, fault.reason)
             raise
         except HpackError as error:
             is_bomb = isinstance(error, HpackBomb)

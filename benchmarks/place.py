@@ -1,0 +1,189 @@
+"""Where a server runs: its files, its core, its processes, and what they use; the same for all of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from servers import Server
+
+__all__ = ["Failure", "Place", "Site", "processes"]
+
+HERE = Path(__file__).parent
+TICKS = os.sysconf("SC_CLK_TCK")  # per second, of the CPU times in /proc
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 10.0
+
+VERSIONED = '''"""Written by the benchmark: says which version of the code answers."""
+
+from hello import START, live
+
+BODY = b"{version}"
+FIELDS = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(BODY))]
+
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await live(receive, send)
+        return
+    await send({{**START, "headers": FIELDS}})
+    await send({{"type": "http.response.body", "body": BODY}})
+'''
+
+
+class Failure(Exception):
+    """A server, or a load, did not do what was asked of it; the text says what."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A server that runs."""
+
+    pid: int  # also its session
+    port: int
+    scratch: Path
+    tls: bool = False
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}/"
+
+    def ask(self) -> bytes:
+        """Return the answer to a plain request on a connection of its own; raises OSError."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as plain:
+            connection = _trusting().wrap_socket(plain) if self.tls else plain
+            with connection:
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                answer = b""
+                while data := connection.recv(65536):
+                    answer += data
+                return answer
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU seconds that its processes have used so far, user and system, ended children included."""
+        return sum(sum(map(int, fields[11:15])) for fields in processes(self.pid).values()) / TICKS
+
+    def memory(self) -> int:
+        """Return the bytes that its processes hold; what several share counts in parts (PSS)."""
+        return sum(proportional(pid) for pid in processes(self.pid))
+
+
+def _trusting() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def processes(session: int) -> dict[int, list[str]]:
+    """Return the processes of a session, with the fields of /proc/PID/stat from the state on."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            text = stat.read_text()
+            fields = text[text.rindex(")") + 2 :].split()
+            if int(fields[3]) == session:
+                found[int(stat.parent.name)] = fields
+    return found
+
+
+def proportional(pid: int) -> int:
+    """Return the proportional set size of a process in bytes."""
+    with suppress(OSError):
+        match = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+        return int(match[1]) * 1024 if match else 0
+    return 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """A server in a setting, ready to be started."""
+
+    server: Server
+    setting: str
+    app: str
+    binaries: Path
+    scratch: Path
+    cores: tuple[int, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def running(self, tls: bool = False) -> Iterator[Site]:
+        """Run the server; yield it once it answers. Raises Failure when it does not."""
+        with socket.create_server(("127.0.0.1", 0)) as reserved:
+            port = reserved.getsockname()[1]
+        command = self._prepare(port)
+        log = self.scratch / "server.log"
+        with log.open("wb") as errors:
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, "PYTHONPATH": f"{HERE.parent / 'server'}:{HERE}", **self.environment},
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                cwd=self.scratch,
+                start_new_session=True,
+                preexec_fn=lambda: os.sched_setaffinity(0, self.cores),
+            )
+        site = Site(process.pid, port, self.scratch, tls)
+        try:
+            self._await(process, site, log)
+            yield site
+            if process.poll() is not None:
+                raise Failure(f"the server has ended: {_end_of(log)}")
+        finally:
+            _stop(process)
+
+    def write_version(self, version: str) -> None:
+        """Write the application whose answer is this text."""
+        (self.scratch / "versioned.py").write_text(VERSIONED.format(version=version))
+
+    def _prepare(self, port: int) -> list[str]:
+        """Write the configuration and return the command."""
+        known = {"port": port, "here": HERE, "scratch": self.scratch}
+        known |= {"cert": self.scratch / "cert.pem", "key": self.scratch / "key.pem", "app": self.app}
+        values = {**self.server.default, **self.server.settings[self.setting]}
+        values = {name: text.format(**known) for name, text in values.items()}
+        filled = {**known, **values}
+        (self.scratch / "configuration").write_text(self.server.file.format(**filled))
+        name, *arguments = self.server.command.format(**filled).split()
+        return [str(self.binaries / name), *arguments]
+
+    def _await(self, process: subprocess.Popen[bytes], site: Site, log: Path) -> None:
+        """Ask until the answer is right. The peers share no other way to tell that they are ready."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            with suppress(OSError):
+                answer = site.ask()
+                if answer.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200")):
+                    return
+                if answer:
+                    raise Failure(f"the first answer is {answer[:60]!r}")
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise Failure(f"does not answer: {_end_of(log)}")
+            time.sleep(0.01)
+
+
+def _end_of(log: Path) -> str:
+    return " / ".join(log.read_text(errors="replace").strip().splitlines()[-3:])[-300:]
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_TIMEOUT)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # the session's first group: what has not ended by itself
+    for pid in processes(process.pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
