@@ -50,7 +50,13 @@ UVICORN = (
 )
 
 PEERS = (
-    Peer("serverd", f"-e{HERE.parent}", "serverd -c {here}/serverd.toml", ("http", "http2", "websocket", "deflate")),
+    Peer(
+        "serverd",
+        f"-e{HERE.parent}",
+        "serverd -c {here}/serverd.toml",
+        ("http", "http2", "websocket", "deflate", "access-log"),
+    ),
+    Peer("serverd with access log", f"-e{HERE.parent}", "serverd -c {here}/serverd-access-log.toml", ("access-log",)),
     Peer("uvicorn", "uvicorn[standard]", UVICORN % "none", ("http",)),
     Peer("uvicorn websockets-sansio", "websockets", UVICORN % "websockets-sansio", ("websocket", "deflate")),
     Peer("uvicorn websockets", "websockets", UVICORN % "websockets", ("websocket", "deflate")),
@@ -161,6 +167,7 @@ SCENARIOS: dict[str, Requests | Streams | Echoes] = {
     "plain GET": Requests("plain.lua"),
     "GET with 11 browser headers": Requests("browser.lua"),
     "the same, no two requests alike": Requests("varied.lua"),
+    "plain GET, with and without access log": Requests("plain.lua", "access-log"),
     "HTTP/2, 32 GETs at a time": Streams(),
     "the same, browser headers, 500 paths": Streams(500, BROWSER),
     "WebSocket echo, 64 B": Echoes(64, "websocket"),
@@ -169,8 +176,12 @@ SCENARIOS: dict[str, Requests | Streams | Echoes] = {
     "WebSocket echo, 64 KB, compressed": Echoes(65536, "deflate"),
 }
 
-SUBJECTS = ("http", "http2", "websocket", "deflate")
-TOOLS = {"http": ("wrk", "wrk"), "http2": ("h2load", "nghttp2-client")}  # the program, and Debian's package
+SUBJECTS = ("http", "http2", "websocket", "deflate", "access-log")
+TOOLS = {
+    "http": ("wrk", "wrk"),
+    "access-log": ("wrk", "wrk"),
+    "http2": ("h2load", "nghttp2-client"),
+}  # the program, and Debian's package
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,9 @@ Address = tuple[str, int] | str
 
 TIMEOUT = 30.0  # seconds for anything a server does; on two busy cores a start with Django takes about three
 
+# How a line of the access log begins, in JSON.
+ACCESS = '{"time":"'
+
 LISTENING = re.compile(r"listener (?P<name>[\w.-]+): listening on (?P<where>\S+)")
 
 
@@ -170,8 +173,9 @@ class Server:
             return "".join(self._raw)
 
     def text(self, since: int = 0) -> str:
-        """Return messages and tracebacks from `since` on, as an operator reads them."""
-        return "\n".join(part for line in self.lines[since:] for part in (line.message, line.exception) if part)
+        """Return messages and tracebacks from `since` on, as an operator reads them; not the access log."""
+        lines = (line for line in self.lines[since:] if not line.message.startswith(ACCESS))
+        return "\n".join(part for line in lines for part in (line.message, line.exception) if part)
 
     @property
     def lines(self) -> list[Line]:

@@ -177,6 +177,7 @@ class _Worker:
 
     async def _serve(self, loop: asyncio.AbstractEventLoop, serving: Serving) -> None:
         """Say ready, and do what the supervisor says until it is time to drain."""
+        logs.keep(self._generation.logging, sys.stderr, REQUEST_ID.get)
         await serving.open(self._start.sockets, self._fds)
         self._descriptors = serving.descriptors
         # The collector need not walk the applications' modules again; performance.md, "gc.freeze".
