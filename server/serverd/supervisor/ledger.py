@@ -26,11 +26,10 @@ class _Page:
     chart: Chart
     descriptor: int
 
-    def read(self) -> Tally:
-        data = b""
+    def read(self) -> bytes:
         with contextlib.suppress(OSError):
-            data = os.pread(self.descriptor, self.chart.used, 0)
-        return self.chart.read(data)
+            return os.pread(self.descriptor, self.chart.used, 0)
+        return b""
 
 
 class Ledger:
@@ -63,8 +62,9 @@ class Ledger:
         """Keep what a worker has counted that has gone; without effect on one that has no counters."""
         page = self._pages.pop(worker, None)
         if page is not None:
-            tally = page.read()
-            os.close(page.descriptor)
+            data = page.read()
+            os.close(page.descriptor)  # with those of its handle, before anything takes time
+            tally = page.chart.read(data)
             tally.end()
             self._kept.add(tally)
 
@@ -73,7 +73,7 @@ class Ledger:
         tally = Tally()
         tally.add(self._kept)
         for page in self._pages.values():
-            tally.add(page.read())
+            tally.add(page.chart.read(page.read()))
         return tally
 
 
