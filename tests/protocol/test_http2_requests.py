@@ -5,8 +5,22 @@ from __future__ import annotations
 import pytest
 
 from serverd.protocol.head import CHUNKED, Fields, RequestHead
-from serverd.protocol.http2 import Http2Bounds, TunnelHead
-from tests.protocol.http2_peer import CONNECT, GET, POST, Peer, data
+from serverd.protocol.http2 import ErrorCode, Http2Bounds, TunnelHead
+from tests.protocol.http2_peer import (
+    ACK,
+    CONNECT,
+    END_HEADERS,
+    END_STREAM,
+    GET,
+    HEADERS,
+    POST,
+    PREFACE,
+    SETTINGS,
+    Peer,
+    data,
+    frame,
+    settings,
+)
 
 HOST = (b"host", b"example.com")
 
@@ -65,6 +79,30 @@ class TestHeads:
             head = peer.request(2 * number + 1).head
             assert head is not None
             assert head.fields == [HOST, (b"x-name", name)]
+
+    def test_a_refused_block_that_changes_the_table_makes_what_is_known_forgotten(self) -> None:
+        peer = Peer(Http2Bounds(header_list_size=300))
+        for number in range(1, 9, 2):
+            peer.open(number, [*GET, (b"x-name", b"first")])
+        indexed = peer.block([*GET, (b"x-name", b"first")])
+        assert indexed[-1] == 0x80 | 62  # the newest entry
+        value = bytes([0x7F, 200 - 0x7F]) + bytes(200)
+        too_large = indexed[:-1] + b"\x40\x06x-name\x05other" + b"\x00\x01a" + value
+        peer.send(frame(HEADERS, END_HEADERS | END_STREAM, 9, too_large))
+        error = peer.request(9).error
+        assert error is not None
+        assert error.status == 431
+        # What was :authority is the first x-name now: the block that was served names no authority any more.
+        peer.breaks_stream(11, frame(HEADERS, END_HEADERS | END_STREAM, 11, indexed))
+
+    def test_a_known_block_is_refused_while_the_table_has_yet_to_shrink(self) -> None:
+        peer = Peer(Http2Bounds(table_size=100), greet=False)
+        peer.send(PREFACE + settings())
+        for number in range(1, 9, 2):
+            peer.open(number, GET)
+        block = peer.headers(9, GET)
+        peer.send(frame(SETTINGS, ACK))
+        peer.breaks_connection(block, code=ErrorCode.COMPRESSION_ERROR)  # RFC 7541 §4.2
 
     def test_the_same_block_with_and_without_a_body_are_two_heads(self) -> None:
         peer = Peer()

@@ -28,6 +28,8 @@ _LARGEST_SHIFT = 21
 
 _BOMB_FACTOR = 2
 
+_PATHS = (4, 5)  # the entries of the static table whose name is :path
+
 
 def _decode_integer(block: bytes, position: int, prefix: int) -> tuple[int, int]:
     """Return the integer that begins in the last `prefix` bits of an octet, and where it ends (RFC 7541 §5.1)."""
@@ -62,7 +64,19 @@ def _decode_string(block: bytes, position: int) -> tuple[bytes, int]:
 class HpackDecoder:
     """The decoder of one connection, which must see every header block of it, in order."""
 
-    __slots__ = ("_entries", "_limit", "_list_size", "_must_shrink", "_size", "_size_limit", "_sizes", "changes")
+    __slots__ = (
+        "_entries",
+        "_limit",
+        "_list_size",
+        "_must_shrink",
+        "_size",
+        "_size_limit",
+        "_sizes",
+        "changes",
+        "path_end",
+        "path_start",
+        "room",
+    )
 
     def __init__(self, list_size: int) -> None:
         """Begin with an empty table; `list_size` is what a header list may have, as RFC 9113 §6.5.2 counts it."""
@@ -75,6 +89,11 @@ class HpackDecoder:
         self._limit = DEFAULT_TABLE_SIZE  # what it may choose
         self._must_shrink = False  # the next block has to begin with a new choice
         self.changes = 0  # of the table so far: blocks decode to the same while it does not change
+        # Of the last block: where the string stands that is its :path, if one does and is not indexed, and how much
+        # larger the list could have been. By them `http2_head` knows a block that differs in its path only.
+        self.path_start = 0
+        self.path_end = 0
+        self.room = 0
 
     @property
     def table_size(self) -> int:
@@ -101,6 +120,7 @@ class HpackDecoder:
         sizes = self._sizes
         fields: Fields = []
         left = self._list_size
+        self.path_start = 0
         position = self._receive_size_updates(block)
         end = len(block)
         while position < end:
@@ -124,7 +144,10 @@ class HpackDecoder:
             elif octet >= 0x20:
                 raise HpackError("a size update stands behind a field of its header block")
             else:  # §6.2.2, §6.2.3: whether it may be indexed later concerns only who sends it on
+                start = position + 1
                 field, position = self._decode_literal(block, position, 4)
+                if octet & 0x0F in _PATHS:
+                    self.path_start, self.path_end = start, position
                 left -= len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
                 fields.append(field)
             if left < 0:
@@ -133,6 +156,7 @@ class HpackDecoder:
                 fields.clear()
         if left < 0:
             raise HeaderListTooLarge("header list larger than limits.header_size")
+        self.room = left
         return fields
 
     def _decode_literal(self, block: bytes, position: int, prefix: int) -> tuple[tuple[bytes, bytes], int]:

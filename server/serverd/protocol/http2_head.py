@@ -7,10 +7,13 @@ large - is a PeerError whose status the client is told.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from serverd.errors import PeerError
 from serverd.protocol.head import METHODS, TOKEN, Fields, Framing, RequestHead, Target, parse_target
 from serverd.protocol.hpack import HeaderListTooLarge
 from serverd.protocol.hpack_decoder import HpackDecoder
+from serverd.protocol.hpack_huffman import decode as decode_huffman
 from serverd.protocol.http2_bounds import Http2Bounds
 from serverd.protocol.http2_fields import Section, check_fields, malformed, read_section
 
@@ -36,10 +39,21 @@ class TunnelHead(RequestHead):
         self.protocol = protocol  # as it was sent: "websocket"
 
 
+class Pattern(NamedTuple):
+    """A header block around the string that is its :path, and what it says beside that; true while the table stays."""
+
+    before: bytes
+    after: bytes
+    end: bool  # no body follows
+    room: int  # how long the path may be before the list of fields is too large
+    method: str
+    section: Section
+
+
 class Http2HeadReader:
     """Reads the heads and trailer sections of one connection; every header block has to come by, in order."""
 
-    __slots__ = ("_bounds", "_changes", "_decoder", "_known", "_section", "bodiless")
+    __slots__ = ("_bounds", "_changes", "_decoder", "_known", "_pattern", "_section", "bodiless")
 
     def __init__(self, decoder: HpackDecoder, bounds: Http2Bounds) -> None:
         self._decoder = decoder
@@ -47,6 +61,7 @@ class Http2HeadReader:
         # What blocks said; true until the table changes that they refer to.
         self._known: dict[bytes, tuple[bool, RequestHead]] = {}
         self._changes = 0
+        self._pattern: Pattern | None = None  # that of the last block, true as long as they
         self._section: Section | None = None  # that of the last request
         self.bodiless = True  # what refuses the last request must have no body: it was HEAD, or nobody knows
 
@@ -59,19 +74,69 @@ class Http2HeadReader:
         known = self._known.get(block)
         if known is not None and known[0] is end:
             return known[1]
-        self.bodiless = True
-        decoder = self._decoder
-        fields = decoder.decode(block)
-        if decoder.changes != self._changes:
-            self._changes = decoder.changes
-            self._known.clear()
-            return self._make(fields, end)
-        head = self._make(fields, end)
+        head = self._read_similar(block, end)
+        if head is None:
+            self.bodiless = True
+            changes = self._changes
+            fields = self.skip(block)
+            head = self._make(fields, end)
+            if self._changes != changes:
+                return head
+            self._note_pattern(block, head, end)
         if len(block) <= _BLOCK_SIZE:
             if len(self._known) >= _BLOCKS_KEPT:
                 self._known.clear()
             self._known[block] = end, head
         return head
+
+    def _read_similar(self, block: bytes, end: bool) -> RequestHead | None:
+        """Return the head if the block differs from the one of the pattern in its path only, which is checked anew.
+
+        None: the block has to be decoded, and whatever is wrong with it will be found there.
+        """
+        # Hot path: whoever walks through a site; benchmarks/ "HTTP/2", browser headers.
+        pattern = self._pattern
+        if pattern is None or not block.startswith(pattern.before) or pattern.end is not end:
+            return None
+        start = len(pattern.before)
+        stop = len(block) - len(pattern.after)
+        size = stop - start - 1
+        # RFC 7541 §5.2: one octet says the length, up to 126; its first bit is that of Huffman's code.
+        if not 0 <= size < 0x7F or block[start] & 0x7F != size or block[stop:] != pattern.after:
+            return None
+        path = block[start + 1 : stop]
+        if block[start] & 0x80:
+            path = decode_huffman(path)
+        if len(path) > pattern.room:
+            return None
+        self.bodiless = pattern.method == "HEAD"
+        self._check_path(path, len(pattern.method))
+        section = pattern.section
+        head = RequestHead(pattern.method, "2", parse_target(b"", path), section.fields, section.framing)
+        head.notable = section.notable
+        return head
+
+    def _note_pattern(self, block: bytes, head: RequestHead, end: bool) -> None:
+        """Keep what a block said that left the table as it was, and whose :path is no entry of it."""
+        decoder = self._decoder
+        start, stop = decoder.path_start, decoder.path_end
+        section = self._section
+        if start and len(block) <= _BLOCK_SIZE and section is not None and section.fields is head.fields:
+            if head.method in ("CONNECT", "OPTIONS"):  # whose targets have other forms
+                return
+            # The path takes of the list what it has in the clear, as in `HpackDecoder`.
+            room = decoder.room + len(head.raw_path) + (len(head.query) + 1 if head.query else 0)
+            self._pattern = Pattern(block[:start], block[stop:], end, room, head.method, section)
+
+    def limit_table(self, limit: int) -> None:
+        """Bound the dynamic table (`HpackDecoder.limit_table`): the next block is judged by that, whatever it is."""
+        self._forget()
+        self._decoder.limit_table(limit)
+
+    def _forget(self) -> None:
+        self._changes = self._decoder.changes
+        self._pattern = None
+        self._known.clear()
 
     def read_trailers(self, block: bytes) -> PeerError | None:
         """Check a trailer section (RFC 9113 §8.1), of which nothing is kept: ASGI has no place for it.
@@ -89,11 +154,12 @@ class Http2HeadReader:
 
     def skip(self, block: bytes) -> Fields:
         """Decode a block of which only the table matters; raises HpackError or HeaderListTooLarge."""
-        fields = self._decoder.decode(block)
-        if self._decoder.changes != self._changes:
-            self._changes = self._decoder.changes
-            self._known.clear()
-        return fields
+        try:
+            return self._decoder.decode(block)
+        finally:
+            # Whatever the block is refused for: what it has done to the table is done.
+            if self._decoder.changes != self._changes:
+                self._forget()
 
     def _make(self, fields: Fields, end: bool) -> RequestHead:
         pseudo: dict[bytes, bytes] = {}
@@ -110,10 +176,9 @@ class Http2HeadReader:
         protocol = pseudo.get(_PROTOCOL)
         if method == b"CONNECT" and protocol is None:
             raise _refuse_connect(pseudo)
-        path = _check_target(pseudo)
+        path = _find_path(pseudo)
         section = self._recall_section(fields[len(pseudo) :], pseudo.get(_AUTHORITY), end)
-        if len(method) + len(path) + len(" HTTP/1.1") + 1 > self._bounds.request_line:
-            raise PeerError(414, "request line longer than limits.request_line")
+        self._check_path(path, len(method))
         target = parse_target(method, path)
         if protocol is not None:
             head: RequestHead = _tunnel(method, protocol, target, section.fields, section.framing)
@@ -124,6 +189,12 @@ class Http2HeadReader:
             head = RequestHead(known, "2", target, section.fields, section.framing)
         head.notable = section.notable or protocol is not None
         return head
+
+    def _check_path(self, path: bytes, method_size: int) -> None:
+        if not path.startswith(b"/") and path != b"*":
+            raise malformed(":path does not begin with /")
+        if method_size + len(path) + len(" HTTP/1.1") + 1 > self._bounds.request_line:
+            raise PeerError(414, "request line longer than limits.request_line")
 
     def _recall_section(self, regular: Fields, authority: bytes | None, end: bool) -> Section:
         # Hot path: most clients send the same fields for another path, and fields out of the table are the same
@@ -136,14 +207,12 @@ class Http2HeadReader:
         return section
 
 
-def _check_target(pseudo: dict[bytes, bytes]) -> bytes:
-    """Return :path, beginning with "/" or being "*"; :scheme has to be one that is served (RFC 9113 §8.3.1)."""
+def _find_path(pseudo: dict[bytes, bytes]) -> bytes:
+    """Return :path; :scheme has to be one that is served (RFC 9113 §8.3.1)."""
     path = pseudo.get(_PATH)
     scheme = pseudo.get(_SCHEME)
     if path is None or scheme is None:
         raise malformed("no :path or no :scheme")
-    if not path.startswith(b"/") and path != b"*":
-        raise malformed(":path does not begin with /")
     if scheme not in (b"http", b"https"):
         raise PeerError(400, "scheme is neither http nor https")
     return path

@@ -51,7 +51,6 @@ class Http2Receiver:
 
     __slots__ = (
         "_bounds",
-        "_decoder",
         "_drain",
         "_encoder",
         "_heads",
@@ -71,8 +70,7 @@ class Http2Receiver:
         self._patience = patience
         self._encoder = encoder
         self._output = output
-        self._decoder = HpackDecoder(bounds.header_list_size)
-        self._heads = Http2HeadReader(self._decoder, bounds)
+        self._heads = Http2HeadReader(HpackDecoder(bounds.header_list_size), bounds)
         self._intake = Intake(sink, output, bounds)
         self._streams = StreamRegistry(sink, self._intake, output, bounds.concurrent_streams)
         self._drain = Drain(output, self._streams)
@@ -312,7 +310,7 @@ class Http2Receiver:
             self._patience.count_idle_frame()
             return
         self._is_settled = True
-        self._decoder.limit_table(self._bounds.table_size)
+        self._heads.limit_table(self._bounds.table_size)
         self._intake.adopt_initial_window(list(self._streams.open.values()))
 
     def on_ping(self, data: bytes, is_ack: bool) -> None:
