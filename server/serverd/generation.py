@@ -280,5 +280,6 @@ class Generation:
     mounts: tuple[Mount, ...]
     logging: Logging
     control_socket: str = ""  # absolute path of the control socket; "": none
+    files: tuple[str, ...] = ()  # what it was read from: absolute paths, of `include` the patterns
     warnings: tuple[str, ...] = ()
     number: int = 0

@@ -83,6 +83,7 @@ def with_web(**values: Any) -> Generation:
 INVISIBLE = {
     ("Generation", "number"),
     ("Generation", "warnings"),
+    ("Generation", "files"),
     ("App", "source"),
     ("Listener", "source"),
     ("Tls", "name"),
