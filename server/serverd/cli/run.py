@@ -118,15 +118,16 @@ def run(app: str, take_over: int | None, **given: Any) -> NoReturn:
 
     The attribute is app unless it is named. The same supervisor and workers serve it as with a file, and every
     option stands for a key of one: `serverd init` writes a file when there is more to say. A server that was started
-    so is asked, from the same folder, with `serverd -c run:APP status`.
+    so is asked, from the same folder, with `serverd -c run:APP status`, or,
+    when it listens elsewhere than by default, with `serverd -c run:APP@ADDRESS:PORT status`.
     """
-    from serverd.config.options import pack, words
+    from serverd.config.options import call, pack, words
     from serverd.supervisor.source import Source
 
     watch, arguments = watched(given)
     options = {name: value for name, value in given.items() if value is not None and value != ()}
     line = ("run", *words(options), *arguments, "--", app)
-    source = Source(os.path.abspath(f"run:{app}"), line, pack(app, options, are_flags=True), watch)
+    source = Source(os.path.abspath(call(app, options)), line, pack(app, options, are_flags=True), watch)
     serve(source, take_over)
 
 

@@ -19,14 +19,14 @@ from serverd.config.locate import Path
 from serverd.config.report import Problem, render
 from serverd.errors import ConfigError
 
-__all__ = ["OPTIONS", "Option", "OptionDocument", "compose", "flag", "pack", "unpack", "words"]
+__all__ = ["OPTIONS", "Option", "OptionDocument", "call", "compose", "flag", "pack", "unpack", "words"]
 
 APP, LISTENER, TABLE = "app", "web", "main"  # the names of what there is one of
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 # What uvicorn's --proxy-headers believes without --forwarded-allow-ips.
 _THIS_MACHINE = ("127.0.0.1", "::1")
-_EVERYBODY = ("0.0.0.0/0", "::/0", "unix")
+_EVERYBODY = ("0.0.0.0/0", "::/0")
 # The numbers of ssl.CERT_NONE, CERT_OPTIONAL and CERT_REQUIRED, as uvicorn takes them.
 _CLIENT_AUTH = ("none", "optional", "required")
 
@@ -68,6 +68,7 @@ OPTIONS = (
     Option("http", "text", ("server", "http1_parser"), "The HTTP/1 parser: auto, httptools or h11."),
     Option("log_level", "text", ("logging", "level"), "debug, info, warning or error."),
     Option("log_format", "text", ("logging", "format"), "auto, text or json."),
+    Option("control_socket", "text", ("control", "socket"), "Where commands reach the server.", "PATH"),
     Option("proxy_headers", "both", (), "Whether proxies are believed; on this machine, unless told which."),
     Option(
         "forwarded_allow_ips",
@@ -135,6 +136,16 @@ class OptionDocument(Document):
         return Problem(0, "", None, None, name, message)
 
 
+def call(target: str, options: Mapping[str, Any]) -> str:
+    """Return what a server of these options is called: by it `serverd -c` finds the control socket, from this folder.
+
+    Two servers of an application differ in where they listen; port 0 may need a control socket of its own.
+    """
+    where = _bind({name: value for name, value in options.items() if value is not None})
+    place = "" if where == f"{DEFAULT_HOST}:{DEFAULT_PORT}" else f"@{where}"
+    return f"run:{target}{place}".replace("/", "_")
+
+
 def compose(
     target: str, options: Mapping[str, Any], spell: Callable[[str], str] = flag, label: str = ""
 ) -> OptionDocument:
@@ -154,7 +165,9 @@ def compose(
     binding = [name for name in ("host", "port", "uds", "fd") if name in given]
     names[*_LISTENER, "bind"] = "/".join(map(spell, binding or ["host", "port"]))
     if given.pop("proxy_headers", False):
-        given.setdefault("forwarded_allow_ips", ",".join(_THIS_MACHINE))
+        given.setdefault("forwarded_allow_ips", ",".join(_THIS_MACHINE) if "uds" not in given else "unix")
+    if "uds" in given and given.get("forwarded_allow_ips") == "*":
+        given["forwarded_allow_ips"] = "unix"
     if "ssl_certfile" in given:
         tables["listeners"][LISTENER]["tls"] = TABLE
         tables["tls"] = {TABLE: {"certificates": [{}]}}
@@ -167,7 +180,7 @@ def compose(
     if "ws_max_size" in given:  # a message of one frame must not meet another bound
         _put(tables, (*_SOCKET, "frame_size"), given["ws_max_size"])
         names[*_SOCKET, "frame_size"] = spell("ws_max_size")
-    return OptionDocument(label or f"run:{target}", tables, names)
+    return OptionDocument(label or call(target, options), tables, names)
 
 
 def _refuse(problems: Iterable[tuple[str, str]], spell: Callable[[str], str]) -> None:

@@ -52,6 +52,7 @@ class RunOptions(Options, total=False):
     log_level: str
     log_format: str
     workers: int | str
+    control_socket: str
     limit_max_requests: int
     limit_max_requests_jitter: int
     timeout_worker_healthcheck: float
