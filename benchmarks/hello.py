@@ -6,6 +6,8 @@ START = {
     "status": 200,
     "headers": [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(BODY))],
 }
+LARGE = bytes(1 << 20)
+LARGE_START = {**START, "headers": [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(LARGE))]}
 
 
 async def echo(receive, send):
@@ -29,6 +31,10 @@ async def app(scope, receive, send):
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})
         await send({"type": "lifespan.shutdown.complete"})
+        return
+    if scope["path"] == "/large":
+        await send(LARGE_START)
+        await send({"type": "http.response.body", "body": LARGE})
         return
     await send(START)
     await send({"type": "http.response.body", "body": BODY})

@@ -14,9 +14,11 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -39,6 +41,11 @@ class Peer:
     subjects: tuple[str, ...]
 
     @property
+    def scheme(self) -> str:
+        """What it is asked by."""
+        return "https" if self.subjects == ("tls",) else "http"
+
+    @property
     def program(self) -> str:
         """The command that the requirement installs."""
         return self.command.split()[0]
@@ -49,6 +56,11 @@ UVICORN = (
     " --no-access-log --log-level warning hello:app"
 )
 
+UVICORN_TLS = "--ssl-certfile {tls}/cert.pem --ssl-keyfile {tls}/key.pem"
+QUIET = "--no-access-log --log-level warning hello:app"
+GRANIAN = f"granian --interface asgi --port {{port}} --workers 1 --working-dir {{here}} {QUIET}"
+GRANIAN_TLS = "--ssl-certificate {tls}/cert.pem --ssl-keyfile {tls}/key.pem"
+
 PEERS = (
     Peer("serverd", f"-e{HERE.parent}", "serverd -c {here}/serverd.toml", ("http", "http2", "websocket", "deflate")),
     Peer("uvicorn", "uvicorn[standard]", UVICORN % "none", ("http",)),
@@ -58,8 +70,7 @@ PEERS = (
     Peer(
         "granian",
         "granian[uvloop]",
-        "granian --interface asgi --port {port} --workers 1 --working-dir {here}"
-        " --no-access-log --log-level warning hello:app",
+        GRANIAN,
         ("http", "http2", "websocket"),  # it does not compress messages
     ),
     Peer(
@@ -69,6 +80,9 @@ PEERS = (
         " {here}/hello:app",
         ("http", "http2"),
     ),
+    Peer("serverd", f"-e{HERE.parent}", "serverd -c {here}/serverd-tls.toml", ("tls",)),
+    Peer("uvicorn", "uvicorn[standard]", f"{UVICORN % 'none'} {UVICORN_TLS}", ("tls",)),
+    Peer("granian", "granian[uvloop]", f"{GRANIAN} {GRANIAN_TLS}", ("tls",)),
 )
 
 NAMES = sorted({name for peer in PEERS for name in (peer.program, peer.name)})
@@ -81,11 +95,13 @@ class Requests:
     script: str
     subject: str = "http"
     connections: int = 64
+    path: str = "/"
 
     def command(self, port: int, seconds: int) -> list[str | Path]:
         """Return the command that makes the load."""
         options = ["--threads", "1", "--connections", str(self.connections), "--duration", f"{seconds}s"]
-        return ["wrk", *options, "--script", HERE / self.script, f"http://127.0.0.1:{port}/"]
+        scheme = "https" if self.subject == "tls" else "http"
+        return ["wrk", *options, "--script", HERE / self.script, f"{scheme}://127.0.0.1:{port}{self.path}"]
 
     def read(self, output: str) -> tuple[int, float]:
         """Return how many requests the command has made, and how many per second; exit if one has failed."""
@@ -143,6 +159,28 @@ class Echoes:
         return result["messages"], result["rate"]
 
 
+@dataclass(frozen=True)
+class Handshakes:
+    """TLS connections for one request each, by handshake_load.py."""
+
+    resume: bool = False
+    subject: str = "tls"
+
+    def command(self, port: int, seconds: int) -> list[str | Path]:
+        """Return the command that makes the load."""
+        resume = ["--resume"] if self.resume else []
+        return [sys.executable, HERE / "handshake_load.py", str(port), "--seconds", str(seconds), *resume]
+
+    def read(self, output: str) -> tuple[int, float]:
+        """Return how many connections there were, and how many per second; say so if the load had no time."""
+        result = json.loads(output)
+        if result["load"] > BUSY:
+            print(f"the load took {result['load']:.0%} of its core: compare by CPU", file=sys.stderr)
+        return result["connections"], result["rate"]
+
+
+Scenario = Requests | Streams | Echoes | Handshakes
+
 # Those of browser.lua, as far as they are the same for every page.
 BROWSER = (
     "user-agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
@@ -157,7 +195,7 @@ BROWSER = (
     "priority: u=0, i",
 )
 
-SCENARIOS: dict[str, Requests | Streams | Echoes] = {
+SCENARIOS: dict[str, Scenario] = {
     "plain GET": Requests("plain.lua"),
     "GET with 11 browser headers": Requests("browser.lua"),
     "the same, no two requests alike": Requests("varied.lua"),
@@ -167,10 +205,18 @@ SCENARIOS: dict[str, Requests | Streams | Echoes] = {
     "WebSocket echo, 64 KB": Echoes(65536, "websocket"),
     "WebSocket echo, 64 B, compressed": Echoes(64, "deflate"),
     "WebSocket echo, 64 KB, compressed": Echoes(65536, "deflate"),
+    "TLS, plain GET": Requests("plain.lua", "tls"),
+    "TLS, full handshakes": Handshakes(),
+    "TLS, resumed handshakes": Handshakes(resume=True),
+    "TLS, 1 MB": Requests("plain.lua", "tls", 16, "/large"),
 }
 
-SUBJECTS = ("http", "http2", "websocket", "deflate")
-TOOLS = {"http": ("wrk", "wrk"), "http2": ("h2load", "nghttp2-client")}  # the program, and Debian's package
+SUBJECTS = ("http", "http2", "websocket", "deflate", "tls")
+TOOLS = {
+    "http": ("wrk", "wrk"),
+    "tls": ("wrk", "wrk"),
+    "http2": ("h2load", "nghttp2-client"),
+}  # the program, and Debian's package
 
 
 @dataclass(frozen=True)
@@ -194,6 +240,7 @@ def main() -> None:
     scenarios = {name: scenario for name, scenario in SCENARIOS.items() if scenario.subject in options.subjects}
     prepare(options.bin, peers)
     results: dict[tuple[str, str], list[Result]] = {}
+    os.environ["TLS"] = str(make_certificate(options.key))
     for number in range(options.rounds):
         for name, scenario in scenarios.items():
             for peer in peers:
@@ -215,6 +262,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--warm-up", type=int, default=1, help="seconds of load before each measurement")
     parser.add_argument("--servers", nargs="+", default=NAMES, choices=NAMES, metavar="NAME")
     parser.add_argument("--subjects", nargs="+", default=SUBJECTS, choices=SUBJECTS)
+    parser.add_argument("--key", default="ec", choices=("ec", "rsa"), help="of the certificate of the TLS scenarios")
     parser.add_argument("--bin", type=Path, default=VENV / "bin", help="directory that holds the servers' commands")
     return parser.parse_args()
 
@@ -232,19 +280,32 @@ def prepare(directory: Path, peers: list[Peer]) -> None:
     )
 
 
+def make_certificate(key: str) -> Path:
+    """Write the certificate that all servers show, with its key, P-256 or RSA of 2048 bits; return their directory."""
+    directory = Path(tempfile.gettempdir()) / f"serverd-benchmarks-{os.getuid()}-{key}"
+    if not directory.exists():
+        directory.mkdir(mode=0o700)
+        kind = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"] if key == "ec" else ["rsa:2048"]
+        names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        files = ["-keyout", directory / "key.pem", "-out", directory / "cert.pem"]
+        command = ["openssl", "req", "-x509", "-nodes", "-days", "3650", "-newkey", *kind, *names, *files]
+        subprocess.run(command, check=True, capture_output=True)
+    return directory
+
+
 @contextlib.contextmanager
 def running(peer: Peer, directory: Path, core: int) -> Iterator[tuple[int, int]]:
     """Run the server on one core; yield its pid and port once it answers."""
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         port = reserved.getsockname()[1]
-    name, *arguments = peer.command.format(port=port, here=HERE).split()
+    name, *arguments = peer.command.format(port=port, here=HERE, tls=os.environ["TLS"]).split()
     process = subprocess.Popen(
         ["taskset", "--cpu-list", str(core), directory / name, *arguments],
         env={**os.environ, "BIND": f"127.0.0.1:{port}"},
         start_new_session=True,
     )
     try:
-        wait_until_it_answers(process, port)
+        wait_until_it_answers(process, f"{peer.scheme}://127.0.0.1:{port}/")
         yield process.pid, port
     finally:
         process.terminate()
@@ -255,12 +316,15 @@ def running(peer: Peer, directory: Path, core: int) -> Iterator[tuple[int, int]]
         process.wait()
 
 
-def wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
+def wait_until_it_answers(process: subprocess.Popen[bytes], url: str) -> None:
     """Ask until the answer is right. The peers share no other way to tell that they are ready."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    unverified = ssl._create_unverified_context()
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=unverified)
+    )
     deadline = time.monotonic() + 30
     while True:
-        with contextlib.suppress(OSError), opener.open(f"http://127.0.0.1:{port}/", timeout=5) as response:
+        with contextlib.suppress(OSError), opener.open(url, timeout=5) as response:
             if response.read() == b"Hello, world!":
                 return
         if process.poll() is not None or time.monotonic() > deadline:
@@ -268,7 +332,7 @@ def wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
         time.sleep(0.05)
 
 
-def measure(pid: int, port: int, scenario: Requests | Streams | Echoes, seconds: int, core: int) -> Result:
+def measure(pid: int, port: int, scenario: Scenario, seconds: int, core: int) -> Result:
     """Load the server from another core; a failed request makes the whole comparison worthless and ends it."""
     before = cpu_time(pid)
     command = ["taskset", "--cpu-list", str(core), *scenario.command(port, seconds)]

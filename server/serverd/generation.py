@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 __all__ = [
+    "ACCESS_FIELDS",
+    "AccessLog",
     "Account",
     "Address",
     "AddressKind",
@@ -216,6 +218,7 @@ class Mount:
     listeners: tuple[str, ...]  # names, never empty: "all" is already spelled out
     target: Target
     headers: tuple[tuple[str, str], ...] = ()  # of every response that has none of the name; names in lower case
+    access_log: bool = True  # what it answers stands there
     trace: bool = False  # TRACE reaches the application
     source: str = ""
 
@@ -258,6 +261,7 @@ class Server:
     pid_file: str = ""  # absolute; "": none
     server_header: bool = True
     date_header: bool = True
+    request_id_header: str | None = None  # of the response, in lower case
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +271,52 @@ class Logging:
     level: str = "info"  # debug | info | warning | error
     format: str = "auto"  # auto | text | json
     file: str = ""  # absolute; "": standard error
+
+
+# What a template of the access log may name; `observe.access_fields` says what each is.
+ACCESS_FIELDS = (
+    "time",
+    "client",
+    "client_port",
+    "method",
+    "path",
+    "query",
+    "target",
+    "protocol",
+    "host",
+    "status",
+    "bytes",
+    "bytes_received",
+    "duration",
+    "duration_ms",
+    "first_byte",
+    "app",
+    "mount",
+    "listener",
+    "worker",
+    "pid",
+    "request_id",
+    "trace_id",
+    "tls",
+    "user_agent",
+    "referer",
+    "messages",
+    "messages_received",
+    "close_code",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLog:
+    """What is logged of each request ([access_log])."""
+
+    enabled: bool = True
+    format: str = "auto"  # auto | text | json | combined | a template of ACCESS_FIELDS
+    file: str = ""  # absolute; "": standard output
+    exclude: tuple[str, ...] = ()  # paths; "/a/*": all that begin with "/a/"
+    exclude_failures: bool = False  # of these also what is not 2xx
+    sample: float = 1.0  # share of the responses below 400
+    min_duration: float = 0.0  # of those
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +329,7 @@ class Generation:
     apps: tuple[App, ...]
     mounts: tuple[Mount, ...]
     logging: Logging
+    access_log: AccessLog = AccessLog()
     control_socket: str = ""  # absolute path of the control socket; "": none
     files: tuple[str, ...] = ()  # what it was read from: absolute paths, of `include` the patterns
     warnings: tuple[str, ...] = ()

@@ -121,7 +121,7 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Reopen:
-    """Write to the descriptor that comes along in the place of standard error."""
+    """Write to the descriptors that come along: one in the place of standard error, one the access log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +282,7 @@ def descriptors(message: Message) -> int:
     return _FIXED.get(type(message), 0)
 
 
-_FIXED: dict[type[Message], int] = {Reopen: 1, Fork: 3}
+_FIXED: dict[type[Message], int] = {Reopen: 2, Fork: 3}
 
 
 def encode(message: Message) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_it_has_every_key_of_the_specification_and_no_other(parser: str) -> None
         "headers": [(b"host", b"a"), (b"x-name", b"\xe9"), (b"x-name", b"2")],
         "client": ("127.0.0.1", 54321),
         "server": ("127.0.0.1", 8000),
-        "state": {},
+        "state": {"request_id": scope["state"]["request_id"]},
         "extensions": {
             "http.response.trailers": {},
             "http.response.early_hint": {},
@@ -116,7 +117,7 @@ def test_the_state_is_a_shallow_copy_for_each_request() -> None:
         recorder.scopes[0]["state"]["new"] = 3
         recorder.scopes[0]["state"]["shared"].append(4)
         wire.send(get())
-    assert recorder.scopes[1]["state"] == {"shared": [4], "number": 1}
+    assert recorder.scopes[1]["state"] == {"shared": [4], "number": 1, "request_id": ANY}
     assert recorder.scopes[1]["state"]["shared"] is shared
     assert state == {"shared": [4], "number": 1}
 

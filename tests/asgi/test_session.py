@@ -69,7 +69,7 @@ class TestScope:
             "client": TCP_ENDS["peername"],
             "server": TCP_ENDS["sockname"],
             "subprotocols": ["a", "b"],
-            "state": state,
+            "state": {**state, "request_id": scope["state"]["request_id"]},
             "extensions": {"websocket.http.response": {}},
         }
 

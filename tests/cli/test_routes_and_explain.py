@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,13 @@ from click.testing import CliRunner, Result
 from serverd import cli
 from serverd.asgi.router import Route, Router
 from serverd.asgi.scope import Endpoint
+from serverd.cli.explain import explain as ask
+from serverd.cli.explain_text import scope_of
 from serverd.cli.mount_table import ANY_HOST, table
+from serverd.cli.question import read_question
 from serverd.config.load import load
 from tests.support.authority import Authority
+from tests.support.server import Server
 
 CONFIG = """
 [listeners.web]
@@ -304,3 +310,54 @@ def test_the_schema_is_the_generated_one() -> None:
     result = run("schema")
     expected = (Path(__file__).parents[2] / "config" / "server.schema.json").read_text()
     assert (result.exit_code, result.stdout) == (0, expected)
+
+
+# The server itself
+
+
+ECHO = """
+import json
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    told = {key: scope[key] for key in ("type", "method", "scheme", "root_path", "path")}
+    told |= {key: scope[key].decode() for key in ("raw_path", "query_string")} | {"client": scope["client"][0]}
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": json.dumps(told).encode()})
+"""
+
+
+def test_what_is_explained_is_what_the_server_does(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(ECHO)
+    file = tmp_path / "server.toml"
+    file.write_text(CONFIG.replace(":8000", "127.0.0.1:0").replace("127.0.0.1:9000", "127.0.0.1:0"))
+    questions = [
+        ("GET", host, target)
+        for host in ("shop.example", "x.shop.example", "b.example", "nobody", "bad$host")
+        for target in (
+            "/",
+            "/api/v2",
+            "/api/v2/x?y=1",
+            "/api/../old/z",
+            "/api/v2/%2e%2e/x",
+            "/old/a?b",
+            "/apis",
+            "/%zz",
+        )
+    ]
+    questions += [("TRACE", "shop.example", "/"), ("FROB", "shop.example", "/"), ("POST", "shop.example", "/api/x")]
+    generation = load(str(file), {})
+    with Server(file) as server:
+        for method, host, target in questions:
+            (answer,) = ask(generation, read_question(f"http://{host}{target}", method), "web")
+            connection = http.client.HTTPConnection(*server.address(), timeout=10)
+            with contextlib.closing(connection):
+                connection.putrequest(method, target, skip_host=True)
+                connection.putheader("Host", host)
+                connection.endheaders()
+                response = connection.getresponse()
+                body = response.read()
+            if answer.status is None:
+                assert (response.status, json.loads(body)) == (200, scope_of(answer))
+            else:
+                assert response.status == answer.status
+                assert response.getheader("location", "") == answer.location

@@ -63,6 +63,9 @@ def plan(server: Server) -> list[str]:
     after = status(server)
     for changing in ("uptime", "workers"):
         del before[changing], after[changing]
+    for found in (before, after):  # of two clocks, which do not run quite alike
+        if found["last_reload"]:
+            del found["last_reload"]["at"]
     assert before == after
     assert (done.code, done.err) == (0, "")
     return done.out.splitlines()

@@ -17,7 +17,7 @@ from serverd.connection.negotiation import Negotiation
 from serverd.connection.tls_extension import distinguished_name
 from serverd.generation import Certificate, Limits, Listener, Tls
 from serverd.net.tls import Contexts
-from tests.support.applications import Manual, Recorder, echo, hello
+from tests.support.applications import Manual, Recorder, Script, echo, hello
 from tests.support.authority import Authority, Issued
 from tests.support.wire import TCP_ENDS, MemoryTransport, Wire
 
@@ -362,6 +362,57 @@ class TestTraffic:
                 received += task.result()["body"]
             assert received == body
 
+    def test_an_end_is_told_after_what_came_before_it(self) -> None:
+        manual = Manual()
+        with TlsWire(manual) as wire:
+            wire.shake()
+            body = os.urandom(2_000_000)
+            wire.client.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body))
+            sent = 0
+            while sent < len(body):
+                sent += wire.client.write(body[sent:])
+            wire.deliver()  # all at once: most of it waits undecrypted, because nobody has asked for it
+            assert not wire.transport.reading
+            assert wire.transport._connection.eof_received()  # as a loop may that had read it already
+            received = b""
+            while len(received) < len(body):
+                message = wire.run(manual.call.receive()).result()
+                assert message["type"] == "http.request"
+                received += message["body"]
+            assert received == body
+
+    def test_the_end_of_a_handshake_leaves_with_the_first_answer(self) -> None:
+        with TlsWire(hello) as wire:
+            with pytest.raises(ssl.SSLWantReadError):
+                wire.client.do_handshake()
+            wire.exchange()
+            wire.client.do_handshake()
+            wire.client.write(GET)
+            written = wire.transport.writes
+            wire.deliver()
+            assert wire.transport.writes == written + 1
+            assert wire.answer().endswith(b"ok")
+
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    def test_nobody_needs_to_ask_for_the_end_of_a_handshake(self, version: ssl.TLSVersion) -> None:
+        context = AUTHORITY.client_context()
+        context.maximum_version = version
+        with TlsWire(hello, context=context) as wire:
+            wire.shake()
+            with pytest.raises(ssl.SSLWantReadError):
+                wire.client.read(1)
+            assert wire.client.session is not None
+            assert wire.client.session.has_ticket
+
+    def test_a_large_answer_leaves_in_batches_of_records(self) -> None:
+        body = os.urandom(2_500_000)
+        with TlsWire(Script({"type": "http.response.start", "status": 200, "headers": []},
+                            {"type": "http.response.body", "body": body})) as wire:  # fmt: skip
+            wire.shake()
+            written = wire.transport.writes
+            assert body in wire.ask(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+            assert wire.transport.writes <= written + 4, "one for each 64 records, and one for close_notify"
+
     def test_pipelined_requests_in_one_record_are_answered_in_order(self) -> None:
         with TlsWire(echo) as wire:
             answer = wire.shake().ask(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n for n in range(5)))
@@ -503,6 +554,15 @@ class TestTheClientsCertificate:
         assert extension["client_cert_name"] == "CN=alice"
         assert next(iter(extension["client_cert_chain"])) == alice.cert
         assert extension["client_cert_error"] is None
+
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    def test_comes_with_the_chain_that_was_sent(self, tmp_path: Path, version: ssl.TLSVersion) -> None:
+        bob = Authority(deep=True).issue("bob", client=True)
+        end = "-----END CERTIFICATE-----\n"
+        chain = [f"{pem}{end}" for pem in bob.cert.split(end)[:-1]]
+        assert len(chain) == 2
+        extension = self.scope(bob, tmp_path, version)
+        assert list(extension["client_cert_chain"]) == chain
 
 
 class TestDistinguishedNames:

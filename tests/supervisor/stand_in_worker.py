@@ -30,6 +30,7 @@ from serverd.messages import (
     Failed,
     Propose,
     Ready,
+    Reopen,
     SocketGrant,
     Sockets,
     Start,
@@ -134,6 +135,10 @@ class StandIn:
                 self.accept_on(())
             case Cover():
                 self.accept_on(message.slots)
+            case Reopen():
+                for descriptor in self.descriptors[:2]:
+                    os.close(descriptor)
+                del self.descriptors[:2]
             case _:
                 return not line or self.behaviour != "stubborn"
         return False

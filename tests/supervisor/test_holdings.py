@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from serverd.errors import BindError
-from serverd.generation import Generation, Logging
+from serverd.generation import AccessLog, Generation, Logging
 from serverd.supervisor.holdings import Holdings
 from tests.net.test_sockets import generation, listener, unix
 
@@ -50,8 +50,8 @@ def holdings(nothing_is_left: None) -> Iterator[Holdings]:
         yield holdings
         holdings.leave()
         assert dict(selector.get_map()) == {}
-        if holdings._log_file is not None:
-            holdings._log_file.close()  # which a process keeps to its end
+        for file in holdings._log_files:
+            file.close()  # which a process keeps to its end
         os.umask(holdings._umask)
 
 
@@ -150,7 +150,9 @@ def test_a_reload_takes_everything_away(holdings: Holdings, machine: Machine) ->
     commits(holdings, machine.generation())
     assert commits(holdings, machine.generation(pid="", log="", control=""))
     assert machine.files() == {"web", "log"}
-    assert holdings.log_descriptor() == sys.stderr.fileno()
+    log, access = holdings.log_descriptors()
+    assert log == sys.stderr.fileno()
+    assert os.fstat(access).st_ino == os.fstat(1).st_ino
 
 
 def test_what_stays_is_not_touched(holdings: Holdings, machine: Machine) -> None:
@@ -210,19 +212,19 @@ def test_what_a_worker_writes_to_is_that_of_its_own_generation(holdings: Holding
     machine.log = machine.directory / "log2"
     new = machine.generation()
     holdings.prepare(new, 1)
-    targets = [os.readlink(f"/proc/self/fd/{holdings.log_descriptor(one)}") for one in (old, new)]
+    targets = [os.readlink(f"/proc/self/fd/{holdings.log_descriptors(one)[0]}") for one in (old, new)]
     assert targets == [str(machine.directory / "log"), str(machine.directory / "log2")]
     holdings.rollback()
-    assert holdings.log_descriptor(old) == holdings.log_descriptor()
+    assert holdings.log_descriptors(old) == holdings.log_descriptors()
 
 
 def test_a_log_file_that_was_moved_is_made_anew(holdings: Holdings, machine: Machine) -> None:
     commits(holdings, machine.generation())
-    number = holdings.log_descriptor()
+    number = holdings.log_descriptors()[0]
     machine.log.rename(machine.directory / "log.1")
-    assert holdings.reopen_log()
-    assert holdings.log_descriptor() == number
-    assert "log file reopened" in machine.log.read_text()
+    assert holdings.reopen_logs() == []
+    assert holdings.log_descriptors()[0] == number
+    assert "log files reopened" in machine.log.read_text()
 
 
 def test_a_log_file_that_cannot_be_reopened_is_told_of_in_the_old_one(holdings: Holdings, machine: Machine) -> None:
@@ -230,14 +232,40 @@ def test_a_log_file_that_cannot_be_reopened_is_told_of_in_the_old_one(holdings: 
     moved = machine.directory / "log.1"
     machine.log.rename(moved)
     machine.log.mkdir()
-    assert not holdings.reopen_log()
+    (failure,) = holdings.reopen_logs()
+    assert "it is no plain file" in failure
     assert "cannot open the log file" in moved.read_text()
     assert "reopened" not in moved.read_text()
 
 
 def test_without_a_log_file_there_is_nothing_to_reopen(holdings: Holdings, machine: Machine) -> None:
     commits(holdings, machine.generation(log=""))
-    assert not holdings.reopen_log()
+    assert holdings.reopen_logs() == ["there is no log file to reopen: neither logging.file nor access_log.file is set"]
+
+
+def test_a_file_that_changes_is_told_of_also_when_logging_was_configured_before(
+    holdings: Holdings, machine: Machine
+) -> None:
+    commits(holdings, machine.generation())
+    machine.log = machine.directory / "log2"
+    new = machine.generation()
+    holdings.prepare(new, 1)
+    holdings.configure_logging(new.logging)
+    assert holdings.commit()
+
+
+def test_the_access_log_is_a_file_of_its_own(holdings: Holdings, machine: Machine) -> None:
+    path = machine.directory / "access"
+    commits(holdings, replace(machine.generation(), access_log=AccessLog(file=str(path))))
+    log, access = holdings.log_descriptors()
+    assert os.readlink(f"/proc/self/fd/{access}") == str(path)
+    assert os.readlink(f"/proc/self/fd/{log}") == str(machine.log)
+    path.rename(machine.directory / "access.1")
+    assert holdings.reopen_logs() == []
+    assert os.readlink(f"/proc/self/fd/{access}") == str(path)
+    assert commits(holdings, machine.generation())
+    assert holdings.log_descriptors()[0] == log
+    assert os.fstat(holdings.log_descriptors()[1]).st_ino == os.fstat(1).st_ino
 
 
 # In the place of another supervisor
@@ -260,8 +288,8 @@ def test_the_files_of_the_one_before_are_taken_with_the_commit_and_not_earlier(
         holdings.commit()
         old.close(kept=True)
         old.leave()
-        assert old._log_file is not None
-        old._log_file.close()
+        for file in old._log_files:
+            file.close()
     assert machine.files() == ALL
     assert machine.pid.read_text() == f"{os.getpid()}\n"
     with socket.socket(socket.AF_UNIX) as client:
@@ -285,8 +313,8 @@ def test_one_that_fails_leaves_the_files_to_the_one_before(machine: Machine) -> 
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(machine.control))
         old.leave()
-        assert old._log_file is not None
-        old._log_file.close()
+        for file in old._log_files:
+            file.close()
 
 
 def test_what_another_left_must_make_sense(holdings: Holdings) -> None:

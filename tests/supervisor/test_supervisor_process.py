@@ -426,7 +426,7 @@ class TestOtherSignals:
         running = start()
         running.is_ready()
         running.tells(signal.SIGUSR1)
-        running.waits_for("there is no log file to reopen: logging.file is not set")
+        running.waits_for("there is no log file to reopen: neither logging.file nor access_log.file is set")
         assert running.stops() == 0
 
     def test_a_closed_pipe_is_survived_without_one(self, start: Starter) -> None:

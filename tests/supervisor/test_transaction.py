@@ -113,6 +113,14 @@ class TestStart:
         assert actions.Complain(f"worker 0 (pid {100 + first}) {told} before it was ready") in scene.actions
         assert scene.exits(second)[-1] == actions.Exit(3)
 
+    def test_a_worker_that_dies_while_it_brings_up_an_application_names_it(self, scene: Scene) -> None:
+        scene.happens(events.Begin())
+        first, _ = scene.is_prepared()
+        scene.happens(said(first, Starting("server.toml:7: apps.shop")))
+        scene.exits(first, status=7)
+        how = f"worker 0 (pid {100 + first}) exited with status 7 before it was ready"
+        assert actions.Complain(f"{how} (bringing up server.toml:7: apps.shop)") in scene.actions
+
     def test_a_worker_that_dies_before_the_others_are_ready_ends_it(self, scene: Scene) -> None:
         scene.happens(events.Begin())
         first, second = scene.is_prepared()

@@ -91,8 +91,8 @@ def test_a_message_comes_with_its_descriptors_in_their_order(ends: Ends, files: 
 
 def test_messages_that_arrive_together_share_out_what_came_with_them(ends: Ends, files: list[int]) -> None:
     lines = encode(sockets(1)) + encode(Cover((1,))) + encode(Reopen())
-    socket.send_fds(ends.supervisor, [lines], files[:2])
-    expected = [[os.fstat(files[0]).st_ino], [], [os.fstat(files[1]).st_ino]]
+    socket.send_fds(ends.supervisor, [lines], files[:3])
+    expected = [[os.fstat(files[0]).st_ino], [], [os.fstat(fd).st_ino for fd in files[1:3]]]
     for kind, inodes in zip((Sockets, Cover, Reopen), expected, strict=True):
         received = ends.channel.receive()
         assert received is not None

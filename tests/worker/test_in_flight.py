@@ -94,7 +94,7 @@ def test_a_long_path_is_cut_and_the_rest_is_kept(wire: Wire, in_flight: InFlight
 def test_nothing_in_a_request_can_forge_a_line(wire: Wire, in_flight: InFlight) -> None:
     request(wire, "/a")
     exchange = next(iter(wire.service.exchanges))
-    exchange._head.raw_path = b"/a\n\x1b[31m\xff"
+    exchange.head.raw_path = b"/a\n\x1b[31m\xff"
     assert in_flight.shown() == ("GET /a\\n\\x1b[31m\\xff (app shop, < 0.1 s)",)
 
 

@@ -164,7 +164,7 @@ class Timer:
 
 @pytest.mark.parametrize(
     ("start_timeout", "lead", "seconds"),
-    [(60.0, 1.0, 59.0), (60.0, 2.0, 58.0), (2.0, 1.0, 1.5), (2.0, 2.0, 1.0), (1e-9, 1.0, 0.001)],
+    [(60.0, 1.0, 59.0), (60.0, 2.0, 58.0), (2.0, 1.0, 1.5), (2.0, 2.0, 1.0), (0.4, 1.0, 0.3)],
 )
 def test_the_stack_is_shown_before_the_time_is_over_and_not_when_it_was_enough(
     monkeypatch: pytest.MonkeyPatch, start_timeout: float, lead: float, seconds: float
@@ -176,6 +176,13 @@ def test_the_stack_is_shown_before_the_time_is_over_and_not_when_it_was_enough(
     with pytest.raises(RuntimeError), stack_shown(start_timeout, lead):
         raise RuntimeError
     assert timer.told == [seconds, None] * 2
+
+
+def test_no_stack_is_shown_when_the_time_is_too_short_for_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    timer = Timer(monkeypatch)
+    with stack_shown(1e-9):
+        pass
+    assert timer.told == [None]
 
 
 @pytest.mark.parametrize("start_timeout", [1e-9, 365 * 86400.0])

@@ -408,8 +408,8 @@ def test_a_worker_tells_whether_its_code_is_what_is_on_disk(spawn: Callable[...,
 
 def test_standard_error_can_be_put_elsewhere(spawn: Callable[..., Worker], tmp_path: Path) -> None:
     worker = ready(spawn())
-    with open(tmp_path / "log", "ab") as log:
-        worker.tell(Reopen(), [log])
+    with open(tmp_path / "log", "ab") as log, open(tmp_path / "access", "ab") as access:
+        worker.tell(Reopen(), [log, access])
     worker.tell(Propose(worker.generation, (SocketGrant("web", 0),)), [worker.listening])
     assert worker.hear() == Accepted(1)
     worker.get("/fail")
@@ -417,6 +417,7 @@ def test_standard_error_can_be_put_elsewhere(spawn: Callable[..., Worker], tmp_p
     _, _, err = worker.wait()
     assert "app shop failed" not in err
     assert "app shop failed on GET /fail" in (tmp_path / "log").read_text()
+    assert '"target":"/fail"' in (tmp_path / "access").read_text()
 
 
 # After the drain has begun

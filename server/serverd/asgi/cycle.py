@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextvars import Context
+from contextvars import Context, ContextVar
 from enum import Enum
+from time import perf_counter
 from typing import Any
 
 from serverd.asgi.failure import began_with_disconnect
@@ -18,11 +19,14 @@ from serverd.asgi.scope import Endpoint
 from serverd.asgi.stream import ByteStream
 from serverd.asgi.types import Message, Scope
 from serverd.errors import ClientDisconnected, ResponseError
-from serverd.protocol.head import RequestHead
+from serverd.protocol.head import Fields, RequestHead
 
-__all__ = ["Cycle", "Stage"]
+__all__ = ["REQUEST_ID", "Cycle", "Stage"]
 
 log = logging.getLogger("serverd.exchange")
+
+# The id of the request that an application is called for, in its task and what that starts; for its log lines.
+REQUEST_ID = ContextVar("request_id", default="")
 
 # Bytes that are sent, one socket buffer's worth, after which others get their turn. Each message counts for a 16th of
 # it besides: one that sends small ones and awaits nothing would keep the loop from everybody.
@@ -43,14 +47,25 @@ class Cycle:
         "_active",
         "_cut",
         "_disconnected",
-        "_head",
+        "_is_observed",
         "_stream",
         "_waiters",
         "_weight",
+        "began",
+        "client",
         "endpoint",
+        "first_byte",
+        "given_up",
+        "head",
+        "host",
+        "received",
+        "request_id",
         "scope",
+        "sent",
         "state",
+        "status",
         "task",
+        "trace_id",
     )
 
     owes_continue = False  # the peer may hold the request body back for a 100 (RFC 9110 §10.1.1)
@@ -64,8 +79,20 @@ class Cycle:
         self.state = state
         self.endpoint = endpoint
         self.task: asyncio.Task[None] | None = None
+        self.head = head
+        # What observers see. Hot path: this and no more for each request; benchmarks/ "plain GET".
+        self.began = perf_counter()  # seconds, on a clock of its own
+        self.first_byte = 0.0  # when the first byte of the response was sent; 0: with all of it, or never
+        self.host = head.host  # as it is believed, too
+        self.client = scope["client"]  # as it is believed; the scope is the application's to change
+        self.request_id = ""  # its name in the logs
+        self.trace_id = ""  # of a distributed trace that it is a part of; "": none
+        self.status = 0  # of the final response, also when it could not be sent any more; 0: none was begun
+        self.sent = 0  # bytes of the response body, or of messages
+        self.received = 0  # bytes of the request body, or of messages
+        self.given_up = False  # the peer has no whole response
+        self._is_observed = False  # the observer has been told of the end
         self._stream = stream
-        self._head = head
         self._active = active
         self._cut = False  # the worker has ended it
         self._disconnected = False  # nothing more comes from the peer
@@ -88,6 +115,12 @@ class Cycle:
         self._disconnected = True
         self._wake()
 
+    def deliver_refusal(self, status: int) -> None:
+        """Take note that the connection has answered `status` in the application's place, and ends."""
+        self.status = status
+        self.first_byte = perf_counter()
+        self.deliver_disconnect()
+
     @property
     def waits_for_body(self) -> bool:
         """True while the application waits for a part of the request body."""
@@ -103,7 +136,14 @@ class Cycle:
     @property
     def description(self) -> str:
         """The request line as logs show it."""
-        return f"{self._head.method} {self._head.raw_path.decode('ascii', 'backslashreplace')}"
+        return f"{self.head.method} {self.head.raw_path.decode('ascii', 'backslashreplace')}"
+
+    def more_fields(self) -> Fields:
+        """Return the fields that the response gets which has none of the name."""
+        endpoint = self.endpoint
+        if endpoint.request_id_name:
+            return [*endpoint.fields, (endpoint.request_id_name, self.request_id.encode())]
+        return endpoint.fields
 
     def cancel(self) -> asyncio.Task[None]:
         """Cut the application off at the end of a drain; return the task that ends with it."""
@@ -118,6 +158,7 @@ class Cycle:
         self.cancel()
 
     async def _run(self) -> None:
+        REQUEST_ID.set(self.request_id)
         try:
             await self.endpoint.application(self.scope, self.receive, self.send)
         except BaseException as error:
@@ -125,7 +166,8 @@ class Cycle:
             if self._cut or (self._is_gone and began_with_disconnect(error)):
                 log.debug("app %s ended early on %s: %r", self.endpoint.name, self.description, error)
             else:
-                log.exception("app %s failed on %s", self.endpoint.name, self.description)
+                trace = {"trace_id": self.trace_id} if self.trace_id else None
+                log.exception("app %s failed on %s", self.endpoint.name, self.description, extra=trace)
             self.end_incomplete(500)
         else:
             self.on_return()
@@ -135,6 +177,14 @@ class Cycle:
     def _forget(self) -> None:
         """Note that the application has returned."""
         self._active.discard(self)
+        if not self._is_observed:
+            self.given_up = True
+            self._observe()
+
+    def _observe(self) -> None:
+        """Tell the observer, once, of the end."""
+        self._is_observed = True
+        self.endpoint.observer.on_exchange(self)
 
     @property
     def _is_gone(self) -> bool:

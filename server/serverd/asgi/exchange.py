@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Awaitable
+from time import perf_counter
 
 from serverd.asgi.cycle import Cycle
 from serverd.asgi.failure import send_error
@@ -43,7 +44,6 @@ class Exchange(Cycle):
         "_body_size",
         "_fields",
         "_left",
-        "_status",
         "_trailers",
         "owes_continue",
     )
@@ -60,7 +60,6 @@ class Exchange(Cycle):
         self._body_read = False  # and the application has had the end of it
         self._asked = False  # the peer can be heard
         self.owes_continue = head.expects_continue  # the peer may hold the body back for a 100
-        self._status = 0
         self._fields: Fields = []
         self._left: int | None = None  # bytes until the announced Content-Length; None: not announced
         self._bodiless = head.method == "HEAD"  # RFC 9110 §6.4.1; 204 and 304 as well, once known
@@ -72,11 +71,13 @@ class Exchange(Cycle):
         """End a request that has taken too long: answer 504 if nothing is on the wire, and cancel the application."""
         super().expire()
         if self.state is not COMPLETE:
-            self._complete()  # what is on the wire has been cut off
+            self.given_up = True  # what is on the wire has been cut off
+            self._complete()
 
     def deliver_body(self, data: bytes, end: bool) -> bool:
         """Take a part of the request body; return whether reading should pause."""
         self.owes_continue = False  # RFC 9110 §10.1.1: who sends the body waits for no 100
+        self.received += len(data)
         self._body_end = self._body_end or end
         if self.state is COMPLETE:
             return False  # nobody will read it
@@ -111,11 +112,12 @@ class Exchange(Cycle):
         """Answer `status` while nothing is on the wire, else let the peer notice the missing end (RFC 9112 §8)."""
         if self.state is COMPLETE:
             return
-        if self._cut or self.state not in (START, HEAD):
+        if self._cut or self._stream.closed or self.state not in (START, HEAD):
             self._stream.abort()
             return
+        self.status = status
         self._complete()
-        send_error(self._stream, status, self.endpoint.fields, bodiless=self._head.method == "HEAD")
+        send_error(self._stream, status, self.more_fields(), bodiless=self.head.method == "HEAD")
 
     def _complete(self) -> None:
         """Note the end of the response: before the last write, because that may begin the next request."""
@@ -123,6 +125,7 @@ class Exchange(Cycle):
         self._body.clear()
         if self._waiters:
             self._wake()
+        self._observe()
 
     # The application's side.
 
@@ -163,9 +166,9 @@ class Exchange(Cycle):
         if not isinstance(status, int) or not 200 <= status <= 599:
             raise ResponseError(f"status {status!r} is not a final status code: expected 200 to 599")
         self._fields, length = check_fields(message.get("headers", ()))
-        if self.endpoint.fields:
-            self._fields += missing_from(self._fields, self.endpoint.fields)
-        self._status = status
+        if self.endpoint.fields or self.endpoint.request_id_name:
+            self._fields += missing_from(self._fields, self.more_fields())
+        self.status = status
         self._trailers = [] if message.get("trailers") else None
         if status in BODILESS:
             self._bodiless = True
@@ -179,16 +182,18 @@ class Exchange(Cycle):
         data = message.get("body")
         if type(data) is bytes and len(data) == self._left and self._trailers is None and not message.get("more_body"):
             # Hot path: the response in one message, as long as announced; benchmarks/ "plain GET".
+            self.sent = len(data)
             self._complete()
-            self._stream.send_headers(self._status, self._fields, False)
+            self._stream.send_headers(self.status, self._fields, False)
             self._stream.send_body(data, True)
             return
         data, end = self._count(message)
         if end and not data and self._trailers is None:
             self._complete()
-            self._stream.send_headers(self._status, self._fields, True)
+            self._stream.send_headers(self.status, self._fields, True)
             return
-        self._stream.send_headers(self._status, self._fields, False)
+        self.first_byte = perf_counter()
+        self._stream.send_headers(self.status, self._fields, False)
         self._send_part(data, end)
 
     def _send_more_body(self, message: Message) -> Awaitable[None] | None:
@@ -197,6 +202,7 @@ class Exchange(Cycle):
         return self._give_way(len(data))
 
     def _send_part(self, data: bytes, end: bool) -> None:
+        self.sent += len(data)
         if end and self._trailers is None:
             self._complete()
             self._stream.send_body(data, True)
@@ -247,8 +253,10 @@ class Exchange(Cycle):
             self._left = size
         self._left = left_after(self._left, size, True)
         self.state = FILE
-        self._stream.send_headers(self._status, self._fields, False)
+        self.first_byte = perf_counter()
+        self._stream.send_headers(self.status, self._fields, False)
         await self._stream.send_file(fd, size)
+        self.sent += size
         self._send_part(b"", True)
 
 

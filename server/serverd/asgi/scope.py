@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from serverd.asgi.observer import UNOBSERVED, Observer
 from serverd.asgi.types import Application, Scope, State
 from serverd.protocol.forwarded import Origin
 from serverd.protocol.head import Fields, RequestHead
@@ -61,9 +62,11 @@ class Endpoint:
     strip: str = ""  # the prefix that `strip_prefix` takes off the path
     state: State = field(default_factory=dict)  # the lifespan state, copied per request
     fields: Fields = field(default_factory=list)  # of every response that has none of the name
+    request_id_name: bytes = b""  # of the field of every response that holds the id of the request; b"": none
     takes_trace: bool = False  # TRACE is the application's to answer
     is_ours: bool = False  # no application: the server answers by itself
     request_timeout: float = 0.0  # seconds for a response to be complete; 0: it may take its time
+    observer: Observer = UNOBSERVED  # of the mount
 
 
 def http_scope(head: RequestHead, endpoint: Endpoint, peer: Peer, path: str) -> Scope:

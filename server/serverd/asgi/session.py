@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from time import perf_counter
 from typing import Any
 
 from serverd.asgi.cycle import Cycle, Stage
 from serverd.asgi.exchange import Exchange
 from serverd.asgi.failure import send_error
 from serverd.asgi.fields import check_body, check_fields
+from serverd.asgi.observer import UNOBSERVED
 from serverd.asgi.scope import Endpoint
 from serverd.asgi.stream import Stream
 from serverd.asgi.types import Message, Scope
@@ -65,6 +67,8 @@ class Session(Cycle):
         "_sessions",
         "_told",
         "_websocket",
+        "messages_received",
+        "messages_sent",
     )
 
     def __init__(
@@ -85,6 +89,8 @@ class Session(Cycle):
         self._refusal: Exchange | None = None  # what answers in the place of the session
         self._websocket = WebSocket(self, sessions.limits, handshake.terms)
         self._told = False  # the application has had websocket.disconnect
+        self.messages_received = 0  # by the application
+        self.messages_sent = 0
 
     ends_with_peer = True  # RFC 6455 §7.1.1: a session has no other half
 
@@ -103,6 +109,16 @@ class Session(Cycle):
     def sweep(self, now: float) -> None:
         """Look after an open session; `now` is the loop's time in seconds."""
         self._websocket.sweep(now)
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the application has accepted it, at any time."""
+        return self._request is None
+
+    @property
+    def close_code(self) -> int:
+        """Why the session has ended, as far as that is known (RFC 6455 §7.1.5)."""
+        return int(self._websocket.code)
 
     @property
     def is_held(self) -> bool:
@@ -139,8 +155,21 @@ class Session(Cycle):
             self.on_end()
 
     def _forget(self) -> None:
-        super()._forget()
         self._sessions.open.discard(self)
+        super()._forget()
+
+    def _observe(self) -> None:
+        refusal = self._refusal
+        if refusal is not None:
+            self.status, self.first_byte, self.sent = refusal.status, refusal.first_byte, refusal.sent
+            self.given_up = refusal.given_up or not refusal.is_complete
+        else:
+            self.given_up = not self.status
+        if self.is_accepted:
+            self._is_observed = True
+            self.endpoint.observer.on_session(self)
+        else:
+            super()._observe()
 
     def end_incomplete(self, status: int) -> None:
         """Answer `status` in the place of a session; close an open one with 1011."""
@@ -169,7 +198,8 @@ class Session(Cycle):
 
     def _send_error(self, status: int) -> None:
         assert self._request is not None  # there is no session yet
-        send_error(self._request, status, self.endpoint.fields, bodiless=False)
+        self.status = status
+        send_error(self._request, status, self.more_fields(), bodiless=False)
 
     def _close(self, code: int, reason: str) -> None:
         self.state = CLOSED
@@ -187,6 +217,8 @@ class Session(Cycle):
         while True:
             if websocket.messages:
                 message = websocket.take()
+                self.messages_received += 1
+                self.received += len(message) if isinstance(message, bytes) or message.isascii() else _size(message)
                 return {"type": "websocket.receive", "text" if type(message) is str else "bytes": message}
             if websocket.ending is not None:
                 websocket.settle()
@@ -213,6 +245,8 @@ class Session(Cycle):
         self.state = OPEN
         self._active.discard(self)
         self._sessions.open.add(self)
+        self.status = 101
+        self.first_byte = perf_counter()
         assert self._request is not None  # it has not been accepted before
         self._stream = self._request.send_upgrade([*fields, *headers])
         self._request = None
@@ -222,7 +256,10 @@ class Session(Cycle):
         """`websocket.http.response.start`: a response of the application's making in the place of the session."""
         self.state = REFUSED
         assert self._request is not None  # nor has it been accepted
-        self._refusal = Exchange(self._request, self._head, self.endpoint, self.scope, self._active)
+        self._refusal = refusal = Exchange(
+            self._request, self.head, replace(self.endpoint, observer=UNOBSERVED), self.scope, self._active
+        )
+        refusal.request_id = self.request_id
         return self._go_on_refusing(message)
 
     async def _go_on_refusing(self, message: Message) -> None:
@@ -247,6 +284,8 @@ class Session(Cycle):
         else:
             data = check_body(data)
             self._websocket.send(FIN | BINARY, data)
+        self.messages_sent += 1
+        self.sent += len(data)
         return self._give_way(len(data))
 
     def _send_close(self, message: Message) -> None:
@@ -259,6 +298,11 @@ class Session(Cycle):
             raise ResponseError(f"close reason is too long: expected at most {CLOSE_REASON_SIZE} bytes in UTF-8")
         self._websocket.messages.clear()
         self._close(code, reason)
+
+
+def _size(text: str) -> int:
+    """Return the bytes of a text in UTF-8, in which all that was received came."""
+    return len(text.encode())
 
 
 def _encode(text: Any) -> bytes:

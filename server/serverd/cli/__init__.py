@@ -4,7 +4,7 @@ It knows no configuration and no processes. What a command needs is imported whe
 and `--version` answer at once.
 
     command       the group: `serverd -c FILE`, what is wrong usage
-    control       status, reload, stop, scale, upgrade: they ask a running server
+    control       status, reload, reopen, stop, scale, upgrade: they ask a running server
     run           run: one application without a file; and what --reload means
     inspection    check, routes, explain, schema: they look at a configuration
                   (check, mount_table, explain and what these use are what the commands find out)

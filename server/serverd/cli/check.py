@@ -23,6 +23,7 @@ _INDENT = "    "
 
 def rehearse(path: str, *, lifespan: bool = True) -> Report:
     """Return what a start with the configuration at `path` would meet; what applications print goes to stderr."""
+    os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")  # of the applications: a check leaves nothing behind
     with output_reserved():
         return Rehearsal(os.path.abspath(path), _tls_problems, lifespan=lifespan).run()
 

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from serverd.cli.ending import EXIT_OUTPUT, serve
 from serverd.cli.run import reload_options, watched
@@ -98,4 +99,15 @@ def main(context: click.Context, /, path: str, take_over: int | None, **given: A
         raise click.UsageError("--reload stands behind run, or goes with no command")
     if take_over is not None:
         raise click.UsageError("--take-over goes with no command")
+    if context.get_parameter_source("path") is ParameterSource.COMMANDLINE:
+        _refuse_unread(context)
     context.obj = path
+
+
+def _refuse_unread(context: click.Context) -> None:
+    """Refuse a configuration that the command would not look at."""
+    name = context.invoked_subcommand
+    assert name is not None  # else it is served
+    assert isinstance(context.command, click.Group)
+    if not any(parameter.name == "path" for parameter in context.command.commands[name].params):
+        raise click.UsageError(f"{name} reads no configuration (expected no -c)")

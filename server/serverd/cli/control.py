@@ -88,6 +88,16 @@ def reload(path: str, socket: str | None, dry_run: bool, timeout: int | None) ->
 @click.command()
 @_server_options
 @_timeout_option
+def reopen(path: str, socket: str | None, timeout: int | None) -> None:
+    """Open the log files anew, as after logrotate has moved them."""
+    from serverd.control import commands
+
+    _ask(path, socket, lambda client: commands.reopen(client, timeout=timeout))
+
+
+@click.command()
+@_server_options
+@_timeout_option
 def stop(path: str, socket: str | None, timeout: int | None) -> None:
     """Stop gracefully and wait until the server has gone."""
     from serverd.control import commands
@@ -146,4 +156,4 @@ def _redraw(outcome: Outcome, *, as_json: bool) -> None:
     show(f"{_HOME}{lines}{_CUT_SCREEN}")
 
 
-COMMANDS = (status, reload, stop, scale, upgrade)
+COMMANDS = (status, reload, reopen, stop, scale, upgrade)

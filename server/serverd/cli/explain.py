@@ -31,6 +31,7 @@ from serverd.protocol.http1_h11 import H11Parser
 from serverd.protocol.http1_response import DefaultFields
 from serverd.protocol.http2_head import TunnelHead
 from serverd.protocol.websocket_handshake import offers_websocket
+from serverd.worker.observers import Observers
 from serverd.worker.routes import build_router, make_routes
 
 __all__ = ["Answer", "Candidate", "explain"]
@@ -95,7 +96,7 @@ async def _answer(generation: Generation, listener: Listener, address: Address, 
     if listener.tls is not None:
         answer.certificate = shown_certificate(listener, question.host)
     stand_ins = {app.name: Endpoint(_application, app.name) for app in generation.apps}
-    routes = make_routes(generation, listener, stand_ins)
+    routes = make_routes(generation, listener, stand_ins, Observers())
     service = Service(
         asyncio.get_running_loop(),
         build_router(route for _, route in routes),

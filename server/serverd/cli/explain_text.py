@@ -12,7 +12,7 @@ from serverd.generation import Address, AddressKind, AppTarget, Generation, List
 from serverd.observe.logs import escape
 from serverd.supervisor.wording import describe_target, target_of
 
-__all__ = ["describe_answers", "describe_unreached", "document"]
+__all__ = ["describe_answers", "describe_unreached", "document", "scope_of"]
 
 _SCOPE = ("type", "method", "scheme", "root_path", "path", "raw_path", "query_string", "client")
 _LABEL_WIDTH = 13
@@ -53,7 +53,7 @@ def _of_app(answer: Answer, generation: Generation) -> Iterator[str]:
     name = answer.mount.target.app
     app = next(one for one in generation.apps if one.name == name)
     yield _line("app", f"{app.name} ({app.source}), {app.target} in {app.directory}")
-    scope = _scope(answer)
+    scope = scope_of(answer)
     for key in _SCOPE:
         if key in scope:
             yield _line("scope" if key == _SCOPE[0] else "", f"{key:<12} {_value(scope[key])}")
@@ -129,7 +129,7 @@ def _document(answer: Answer) -> dict[str, Any]:
         "nearest": None
         if answer.nearest is None
         else _mount_document(answer.nearest.mount) | {"why": answer.nearest.why},
-        "scope": _scope(answer) or None,
+        "scope": scope_of(answer) or None,
         "status": answer.status,
         "location": answer.location or None,
         "reason": answer.reason or None,
@@ -140,7 +140,7 @@ def _mount_document(mount: Mount) -> dict[str, Any]:
     return {"path": mount.path, "hosts": list(mount.hosts), "target": target_of(mount), "source": mount.source}
 
 
-def _scope(answer: Answer) -> dict[str, Any]:
+def scope_of(answer: Answer) -> dict[str, Any]:
     """Return what of the scope depends on listener, mount and URL, as text."""
     found: dict[str, Any] = {}
     for key in _SCOPE:

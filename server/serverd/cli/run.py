@@ -20,8 +20,6 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 # Of uvicorn's, those that mean nothing here, and why.
 _NOT_HERE = {
-    "--access-log": "serverd has no access log yet",
-    "--no-access-log": "there is no access log to switch off",
     "--log-config": "logging is --log-level and --log-format; an application may configure its own loggers",
     "--use-colors": "--log-format says how lines look",
     "--no-use-colors": "--log-format says how lines look",

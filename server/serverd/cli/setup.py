@@ -18,7 +18,8 @@ _SHELLS = ("bash", "zsh", "fish")
 def init(directory: str, force: bool) -> None:
     """Write a server.toml for the applications in DIRECTORY.
 
-    They are found by reading the Python files in it, this one by default; nothing is imported, and nothing asked.
+    DIRECTORY is the present one by default. They are found by reading its Python files; nothing is imported, and
+    nothing asked.
     """
     from serverd.cli.starter import write_configuration
 

@@ -61,6 +61,10 @@ def _flag(value: bool) -> str:
     return "true" if value else "false"
 
 
+def _list(value: tuple[str, ...]) -> str:
+    return _listed(value) or "nothing"
+
+
 def _bits(value: int | None) -> str:
     return "unset" if value is None else f"{value:04o}"
 
@@ -88,9 +92,17 @@ _SETTINGS: dict[str, _Setting] = {
     "server.pid_file": _Setting(True),
     "server.server_header": _Setting(True, _flag),
     "server.date_header": _Setting(True, _flag),
+    "server.request_id_header": _Setting(True),
     "logging.level": _Setting(True, str),
     "logging.format": _Setting(True, str),
     "logging.file": _Setting(True),
+    "access_log.enabled": _Setting(True, _flag),
+    "access_log.format": _Setting(True, str),
+    "access_log.file": _Setting(True),
+    "access_log.exclude": _Setting(True, _list),
+    "access_log.exclude_failures": _Setting(True, _flag),
+    "access_log.sample": _Setting(True, str),
+    "access_log.min_duration": _Setting(True, _seconds),
 }
 _UNFORESEEN = _Setting(False)
 
@@ -247,11 +259,13 @@ def _place(mount: Mount, common: set[str]) -> Mount:
     """
     hosts = tuple(sorted(mount.hosts))
     listeners = tuple(sorted(common.intersection(mount.listeners) or mount.listeners))
-    return replace(mount, hosts=hosts, listeners=listeners, target=_NO_TARGET, headers=(), trace=False, source="")
+    return replace(
+        mount, hosts=hosts, listeners=listeners, target=_NO_TARGET, headers=(), access_log=True, trace=False, source=""
+    )
 
 
-def _served(mount: Mount) -> tuple[Target, tuple[tuple[str, str], ...], bool]:
-    return mount.target, mount.headers, mount.trace
+def _served(mount: Mount) -> tuple[Target, tuple[tuple[str, str], ...], bool, bool]:
+    return mount.target, mount.headers, mount.access_log, mount.trace
 
 
 def _addresses(generation: Generation) -> dict[tuple[Address, int], str]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, PlainValidator
 from pydantic_core import CoreSchema
 
+from serverd.config.access_format import parse_access_format, parse_excluded_path, parse_share
 from serverd.config.addresses import parse_address, parse_proxy
 from serverd.config.routes import (
     parse_header_name,
@@ -41,12 +42,14 @@ from serverd.config.values import (
 from serverd.generation import Address
 
 __all__ = [
+    "AccessFormat",
     "Account",
     "AppReference",
     "BindAddresses",
     "CipherList",
     "Count",
     "Duration",
+    "ExcludedPath",
     "FilePath",
     "Flag",
     "ForwardedHeader",
@@ -67,6 +70,7 @@ __all__ = [
     "PythonTarget",
     "Redirect",
     "RootPath",
+    "Share",
     "Size",
     "SocketMode",
     "Status",
@@ -269,6 +273,20 @@ Status = Annotated[
     BeforeValidator(parse_status),
     BeforeValidator(read_number_or_flag),
     Kind("status from 200 to 599", _or_variable({"type": "integer", "minimum": 200, "maximum": 599})),
+]
+AccessFormat = Annotated[
+    str,
+    PlainValidator(parse_access_format),
+    Kind(
+        '"auto", "text", "json", "combined", or a template like "{client} {path} {status}"',
+        {"anyOf": [{"enum": ["auto", "text", "json", "combined"]}, _string(r"\{")]},
+    ),
+]
+ExcludedPath = Annotated[
+    str, PlainValidator(parse_excluded_path), Kind('path like "/healthz" or "/static/*"', _string("^/"))
+]
+Share = Annotated[
+    float, BeforeValidator(parse_share), Kind("number from 0 to 1", {"type": "number", "minimum": 0, "maximum": 1})
 ]
 HeaderName = Annotated[str, PlainValidator(parse_header_name), Kind("header name", {"type": "string", "minLength": 1})]
 HeaderValue = Annotated[str, PlainValidator(parse_header_value), Kind("header value", _string())]

@@ -22,7 +22,7 @@ from serverd.config.listeners import clashing_addresses, doubtful_trust, idle_li
 from serverd.config.models import App, File, Fragment, Listener, Tls
 from serverd.config.modules import foreign_modules
 from serverd.config.mounts import Names, equal_mounts, resolve_mount
-from serverd.config.process import resolve_control, resolve_logging, resolve_server, taken_files
+from serverd.config.process import resolve_access_log, resolve_control, resolve_logging, resolve_server, taken_files
 from serverd.config.report import Problem, Problems, in_order, render, render_warning
 from serverd.config.tls import (
     aging_certificates,
@@ -151,6 +151,7 @@ def _assemble(
         apps=tuple(app for _, app in apps),
         mounts=tuple(mounts),
         logging=resolve_logging(top.root),
+        access_log=resolve_access_log(top.root),
         control_socket=control,
         files=tuple(_read_from(top, fragments)),
         warnings=()

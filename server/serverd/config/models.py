@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from serverd.config.access_table import AccessLog
 from serverd.config.kinds import (
     Account,
     AppReference,
@@ -47,6 +48,7 @@ from serverd.config.settings import Control, Logging, Recycle, Section, Server, 
 from serverd.config.tls_table import Certificate, Tls
 
 __all__ = [
+    "AccessLog",
     "App",
     "Certificate",
     "Control",
@@ -211,6 +213,7 @@ class Mount(Section):
         " Strict-Transport-Security.",
         examples=[{"strict-transport-security": "max-age=31536000"}],
     )
+    access_log: Flag = Field(default=True, description="Whether what it answers stands in the access log.")
     trace: Flag = Field(
         default=False, description="For apps: whether TRACE requests are passed on; they are answered 405 otherwise."
     )
@@ -238,3 +241,4 @@ class File(Fragment):
     limits: Limits = Field(default_factory=Limits, description="Bounds for every listener.")
     control: Control = Field(default_factory=Control, description="How commands reach a running server.")
     logging: Logging = Field(default_factory=Logging, description="How log lines look, and where they go.")
+    access_log: AccessLog = Field(default_factory=AccessLog, description="A line for each request.")

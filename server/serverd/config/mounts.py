@@ -57,6 +57,7 @@ def resolve_mount(entry: Entry[Mount], listeners: Names, apps: Names, problems: 
         target=target,
         headers=tuple(model.headers.items()),
         trace=model.trace,
+        access_log=model.access_log,
         source=entry.place("path" if entry.has("path") else _chosen(entry)[0]),
     )
 

@@ -67,6 +67,7 @@ OPTIONS = (
     Option("loop", "text", ("server", "loop"), "auto, uvloop or asyncio."),
     Option("http", "text", ("server", "http1_parser"), "The HTTP/1 parser: auto, httptools or h11."),
     Option("log_level", "text", ("logging", "level"), "debug, info, warning or error."),
+    Option("access_log", "both", ("access_log", "enabled"), "Whether requests are logged."),
     Option("log_format", "text", ("logging", "format"), "auto, text or json."),
     Option("control_socket", "text", ("control", "socket"), "Where commands reach the server.", "PATH"),
     Option("proxy_headers", "both", (), "Whether proxies are believed; on this machine, unless told which."),

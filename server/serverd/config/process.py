@@ -15,11 +15,11 @@ from serverd.config.cpus import usable_cpus
 from serverd.config.document import Entry
 from serverd.config.models import File
 from serverd.config.report import Problem
-from serverd.generation import Account, Logging, Recycle, Server
+from serverd.generation import AccessLog, Account, Logging, Recycle, Server
 
-__all__ = ["resolve_control", "resolve_logging", "resolve_server", "taken_files"]
+__all__ = ["resolve_access_log", "resolve_control", "resolve_logging", "resolve_server", "taken_files"]
 
-WRITTEN_FILES = (("server", "pid_file"), ("logging", "file"), ("control", "socket"))
+WRITTEN_FILES = (("server", "pid_file"), ("logging", "file"), ("access_log", "file"), ("control", "socket"))
 
 _UNCHANGED = Account()
 
@@ -31,6 +31,7 @@ def resolve_server(root: Entry[File], problems: list[Problem]) -> Server:
     plain = model.model_dump(exclude={"user", "group", "recycle"})
     plain |= {
         "workers": usable_cpus() if model.workers == "auto" else model.workers,
+        "request_id_header": model.request_id_header and model.request_id_header.lower(),
         "pid_file": _absolute(root, model.pid_file),
         "account": _account(root, problems),
         "recycle": Recycle(**model.recycle.model_dump()),
@@ -42,6 +43,12 @@ def resolve_logging(root: Entry[File]) -> Logging:
     """Return how a generation logs."""
     model = root.model.logging
     return Logging(**{**model.model_dump(), "file": _absolute(root, model.file)})
+
+
+def resolve_access_log(root: Entry[File]) -> AccessLog:
+    """Return what a generation logs of each request."""
+    model = root.model.access_log
+    return AccessLog(**{**model.model_dump(), "file": _absolute(root, model.file)})
 
 
 def resolve_control(root: Entry[File], environ: Mapping[str, str], problems: list[Problem]) -> str:

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from serverd.config.kinds import VARIABLE
 from serverd.config.models import (
+    AccessLog,
     App,
     Certificate,
     Control,
@@ -55,6 +56,7 @@ TABLES: tuple[tuple[str, type[BaseModel], tuple[str, ...]], ...] = (
     ("[limits.websocket]", WebSocketLimits, ()),
     ("[control]", Control, ()),
     ("[logging]", Logging, ()),
+    ("[access_log]", AccessLog, ()),
 )
 """Header, model, and the keys to show where that is not all of them."""
 

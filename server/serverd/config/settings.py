@@ -18,6 +18,7 @@ from serverd.config.kinds import (
     FilePath,
     Flag,
     HangTimeout,
+    HeaderName,
     LagThreshold,
     Lifetime,
     MaybePath,
@@ -119,6 +120,13 @@ class Server(Section):
     )
     server_header: Flag = Field(default=True, description="Whether responses carry a Server header.")
     date_header: Flag = Field(default=True, description="Whether responses carry a Date header.")
+    request_id_header: HeaderName | None = Field(
+        default=None,
+        description="The response header that carries the id of the request, which stands in the logs and, as"
+        " request_id, in the state of the scope; it is the X-Request-ID or the trace id that a trusted proxy sends,"
+        " else made.",
+        examples=["X-Request-ID"],
+    )
     recycle: Recycle = Field(default_factory=Recycle, description="When workers are replaced.")
 
 

@@ -297,6 +297,11 @@ class Http1Connection(Http1Stream):
             self._transport.write(self._encoder.encode_refusal(error.status, error.reason))
             self._held = None
             self._end(linger=not self._eof)
+            if exchange is None:
+                self.service.observer.on_refusal(self.peer, error.status, error.reason)
+            else:
+                exchange.deliver_refusal(error.status)
+            return
         if exchange is not None:
             exchange.deliver_disconnect()
 

@@ -291,3 +291,4 @@ class Http2Connection(Connection):
     def _turn_away(self) -> None:
         self.core.close(reason="too many connections")
         self._leave()
+        self.service.observer.on_refusal(self.peer, 503, "too many connections")

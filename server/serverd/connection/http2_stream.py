@@ -12,6 +12,7 @@ import os
 from typing import Protocol
 
 from serverd.asgi.cycle import Cycle
+from serverd.asgi.scope import Peer
 from serverd.asgi.stream import ByteStream
 from serverd.connection.base import NEVER
 from serverd.connection.service import Service
@@ -30,6 +31,7 @@ class Carrier(Protocol):
     """What a stream asks of its connection."""
 
     core: Http2Core
+    peer: Peer
     service: Service
     blocked: bool  # the transport takes no more
 
@@ -119,7 +121,10 @@ class RequestStream:
             self.send_body(body, True)
         if cycle is not None:
             self.closed = True
-            cycle.deliver_disconnect()
+            cycle.deliver_refusal(error.status)
+        else:
+            connection = self._connection
+            connection.service.observer.on_refusal(connection.peer, error.status, error.reason)
 
     def sweep(self, now: float) -> None:
         """End what is overdue; `now` is the loop's time in seconds."""

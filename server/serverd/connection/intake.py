@@ -5,6 +5,8 @@ A connection calls it when a head has arrived. Whether there is room for the req
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from serverd.asgi import builtin
 from serverd.asgi.cycle import Cycle
 from serverd.asgi.exchange import Exchange
@@ -12,11 +14,13 @@ from serverd.asgi.router import normalise_path
 from serverd.asgi.scope import Endpoint, Peer, apply_origin, http_scope, make_websocket_scope
 from serverd.asgi.session import Session
 from serverd.asgi.stream import Stream
+from serverd.asgi.types import Scope
 from serverd.connection.service import Service
 from serverd.errors import PeerError
 from serverd.protocol.forwarded import OriginReader
 from serverd.protocol.head import RequestHead, normalise_host
 from serverd.protocol.http2_head import TunnelHead
+from serverd.protocol.request_id import read_identifiers
 from serverd.protocol.websocket_handshake import offers_websocket, read_handshake
 
 __all__ = ["begin"]
@@ -41,12 +45,30 @@ def begin(stream: Stream, head: RequestHead, peer: Peer, origins: OriginReader, 
     path = normalise_path(head.path)
     endpoint = service.router.find(host, path)
     if service.most_exchanges and len(service.exchanges) >= service.most_exchanges:
-        endpoint = _OVERLOADED
+        endpoint = _in_place_of(endpoint, _OVERLOADED)
     elif head.method == "TRACE" and not endpoint.takes_trace:
-        endpoint = _NO_TRACE
+        endpoint = _in_place_of(endpoint, _NO_TRACE)
     scope = http_scope(head, endpoint, peer, path)
     if origin is not None:
         apply_origin(scope, origin)
+    cycle = _make_cycle(stream, head, endpoint, scope, service)
+    given = ""
+    if head.notable:
+        cycle.host = host
+        given, cycle.trace_id = read_identifiers(head.fields)
+        given = (given or cycle.trace_id) if origins.is_trusted else ""
+    cycle.request_id = name = given or next(service.request_ids)
+    scope["state"].setdefault("request_id", name)
+    return cycle
+
+
+def _in_place_of(endpoint: Endpoint, ours: Endpoint) -> Endpoint:
+    """Return our own endpoint, observed as the one that the request was for."""
+    return replace(ours, observer=endpoint.observer, request_id_name=endpoint.request_id_name)
+
+
+def _make_cycle(stream: Stream, head: RequestHead, endpoint: Endpoint, scope: Scope, service: Service) -> Cycle:
+    """Return the session that the head offers, if it is an application's to take, else an exchange."""
     if head.notable:
         wants_session = offers_websocket(head)
         if wants_session and not endpoint.is_ours:

@@ -55,10 +55,13 @@ def tls_extension(connection: ssl.SSLObject, server_cert: str | None) -> dict[st
 
 
 def _chain(connection: ssl.SSLObject, certificate: bytes) -> list[bytes]:
-    """Return what the client has sent; before Python 3.13 only its own certificate can be had."""
+    """Return what the client has sent, in DER, its own certificate first."""
     if hasattr(connection, "get_unverified_chain"):
         return list(connection.get_unverified_chain())
-    return [certificate]
+    # Before Python 3.13 the method is there under a private name only; pip's `truststore` takes it from there, too.
+    ask = getattr(getattr(connection, "_sslobj", None), "get_unverified_chain", None)
+    sent = ask() if ask is not None else None
+    return [ssl.PEM_cert_to_DER_cert(one.public_bytes()) for one in sent] if sent else [certificate]
 
 
 def _number(suite: str, context: ssl.SSLContext) -> int | None:

@@ -51,6 +51,7 @@ class RunOptions(Options, total=False):
     loop: str
     log_level: str
     log_format: str
+    access_log: bool
     workers: int | str
     control_socket: str
     limit_max_requests: int

@@ -59,14 +59,16 @@ _MISTAKES = {
 class Contexts:
     """What new connections of a listener speak TLS by."""
 
-    __slots__ = ("_by_name", "_default", "_shown")
+    __slots__ = ("_by_name", "_default", "_names", "_shown")
 
     def __init__(self, tls: Tls, protocols: Sequence[str] = ("http/1.1",)) -> None:
         """Load everything; `protocols` are offered by ALPN, the best first.
 
         Raises ConfigError that lists everything that cannot be used, with its line.
         """
-        self._shown: dict[ssl.SSLContext, tuple[Certificate, ...]] = {}
+        # Of each context: the kinds of key and the certificates, in PEM; and their names.
+        self._shown: dict[ssl.SSLContext, list[tuple[str, str]]] = {}
+        self._names: dict[ssl.SSLContext, frozenset[str]] = {}
         _try_each(tls)
         made: dict[tuple[int, ...], ssl.SSLContext] = {}
         by_name = _by_name(tls.certificates)
@@ -74,7 +76,8 @@ class Contexts:
             if group not in made:
                 certificates = tuple(tls.certificates[number] for number in group)
                 made[group] = context = _context(tls, certificates, protocols)
-                self._shown[context] = certificates
+                self._shown[context] = [(one.key_type, _first_block(one.cert)) for one in certificates]
+                self._names[context] = frozenset(name for one in certificates for name in one.names)
         self._default = made[_default(tls.certificates)]
         self._by_name = {name: made[group] for name, group in by_name.items()}
         if len(made) > 1:
@@ -90,15 +93,14 @@ class Contexts:
         Of several for one name TLS 1.2 names the kind of key in its cipher suite; TLS 1.3 keeps it to itself.
         """
         shown = self._shown[connection.context]
-        suite = connection.cipher()
-        if len(shown) > 1 and suite is not None:
+        if len(shown) > 1 and (suite := connection.cipher()) is not None:
             kinds = ("rsa", "rsa-pss") if "-RSA-" in suite[0] else ("ec", "ed25519", "ed448")
-            shown = tuple(one for one in shown if "DHE-" in suite[0] and one.key_type in kinds)
-        return _first_block(shown[0].cert) if len(shown) == 1 else None
+            shown = [one for one in shown if "DHE-" in suite[0] and one[0] in kinds]
+        return shown[0][1] if len(shown) == 1 else None
 
     def names_of(self, connection: ssl.SSLObject) -> frozenset[str]:
         """Return the names, in lower case, that the certificates for this connection are for."""
-        return frozenset(name for certificate in self._shown[connection.context] for name in certificate.names)
+        return self._names[connection.context]
 
     def _on_server_name(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
         """Choose by what the client asks for (RFC 6066 §3): an exact name, then a wildcard, else the default."""

@@ -122,13 +122,14 @@ class Origin(NamedTuple):
 class OriginReader:
     """Tells the origin of each request of one connection."""
 
-    __slots__ = ("_client", "_fields", "_origin", "_scheme", "_trust")
+    __slots__ = ("_client", "_fields", "_origin", "_scheme", "_trust", "is_trusted")
 
     def __init__(self, trust: Trust, client: Client, scheme: str, trusted: bool | None = None) -> None:
         """Read what this peer says; `trusted` is False for a peer who speaks for somebody it does not name."""
         if trusted is None:
             trusted = trust.is_trusted(None if client is None else client[0])
         self._trust = trust if trusted else None
+        self.is_trusted = trusted  # what the peer says is believed
         self._client = client
         self._scheme = scheme
         self._fields: Fields | None = None

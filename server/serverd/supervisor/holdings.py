@@ -7,6 +7,7 @@ nothing. Each knows how to open itself; here is only the order. `supervisor` cal
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import selectors
@@ -20,6 +21,7 @@ from serverd.errors import BindError, OperatorError
 from serverd.generation import Generation, Logging
 from serverd.net.bindings import Bindings, Place
 from serverd.observe import logs
+from serverd.observe.lines import open_unblocking
 from serverd.observe.logs import LogFile
 from serverd.supervisor import banner
 from serverd.supervisor.pid_file import PidFile
@@ -27,6 +29,9 @@ from serverd.supervisor.pid_file import PidFile
 __all__ = ["Holdings"]
 
 log = logging.getLogger("serverd.supervisor")
+
+_STANDARD_OUTPUT = 1
+_NO_LOG_FILE = "there is no log file to reopen: neither logging.file nor access_log.file is set"
 
 
 class Holdings:
@@ -40,8 +45,10 @@ class Holdings:
         self._prepared: Generation | None = None
         self._pid_file: PidFile | None = None
         self._next_pid_file: PidFile | None = None
-        self._log_file: LogFile | None = None
-        self._next_log_file: LogFile | None = None
+        self._log_files: list[LogFile] = []
+        self._next_log_files: list[LogFile] = []
+        self._paths = ("", "")  # of the committed generation: logging.file and access_log.file
+        self._standard_output = io.FileIO(open_unblocking(_STANDARD_OUTPUT), "w")
         self._undo = contextlib.ExitStack()
         self._umask = os.umask(0)  # the one that we were started with, for a generation that asks for none
         os.umask(self._umask)
@@ -62,7 +69,7 @@ class Holdings:
         umask = generation.server.umask
         self._undo.callback(os.umask, os.umask(self._umask if umask is None else umask))
         problems: list[str] = []
-        for part in (self._prepare_sockets, self._prepare_control, self._prepare_log_file):
+        for part in (self._prepare_sockets, self._prepare_control, self._prepare_log_files):
             try:
                 part(generation, slots)
             except OperatorError as error:
@@ -101,26 +108,30 @@ class Holdings:
                 self._next_pid_file.write()
                 self._undo.callback(self._next_pid_file.remove)
 
-    def _prepare_log_file(self, generation: Generation, _: int) -> None:
-        path = generation.logging.file
-        self._next_log_file = self._log_file if self._log_file and self._log_file.path == path else None
-        if path and self._next_log_file is None:
-            self._next_log_file = LogFile(path)
-            self._undo.callback(self._next_log_file.close)
+    def _prepare_log_files(self, generation: Generation, _: int) -> None:
+        open_files = {file.path: file for file in self._log_files}
+        self._next_log_files = []
+        for path in _paths_of(generation):
+            if path in open_files:
+                self._next_log_files.append(open_files[path])
+            elif path:
+                self._next_log_files.append(LogFile(path))
+                self._undo.callback(self._next_log_files[-1].close)
 
     def commit(self) -> bool:
         """Close what the prepared generation no longer needs, and log what is new and what is closed.
 
-        Return whether running workers have to be given the descriptor to log to anew.
+        Return whether running workers have to be given the descriptors to log to anew.
         """
         generation, self._prepared = self._prepared, None
         assert generation is not None
         self._undo.pop_all()
-        before = self._log_file
-        self._log_file = self._next_log_file
+        before, self._log_files = self._log_files, self._next_log_files
+        paths, self._paths = self._paths, _paths_of(generation)
         self.configure_logging(generation.logging)
-        if before is not None and before is not self._log_file:
-            before.close()
+        for file in before:
+            if file not in self._log_files:
+                file.close()
         opened, closed = self.bindings.commit()
         if not self._is_new or self._takes_over or not banner.is_for_a_terminal(generation):
             self._log_opened(opened)
@@ -136,12 +147,12 @@ class Holdings:
             self.control.withdraw()
         if self._takes_over:
             self._take_files(generation)
-        return before is not self._log_file
+        return paths != self._paths
 
     def _welcome(self, generation: Generation, opened: Sequence[Place]) -> None:
         with contextlib.suppress(OSError):  # the terminal has gone
             print(banner.banner(generation, opened), end="", file=sys.stderr, flush=True)
-        if self._log_file is not None:
+        if generation.logging.file:
             self._log_opened(opened)
 
     def _log_opened(self, opened: Sequence[Place]) -> None:
@@ -174,6 +185,7 @@ class Holdings:
     def leave(self) -> None:
         """Close everything; the last thing a supervisor does."""
         self.close()
+        self._standard_output.close()
         self.control.close()
         if self._pid_file is not None:
             self._pid_file.remove()  # without effect when a successor has written its own
@@ -182,22 +194,39 @@ class Holdings:
 
     def configure_logging(self, settings: Logging) -> None:
         """Log as `settings` say from here on, to the log file if there is one."""
-        logs.configure(settings, self._log_file or sys.stderr)
+        logs.configure(settings, _file_of(self._paths[0], self._log_files) or sys.stderr)
 
-    def reopen_log(self) -> bool:
-        """Open the log file anew; return whether there is one."""
-        if self._log_file is None:
-            log.info("there is no log file to reopen: logging.file is not set")
-            return False
-        if not _attempt(self._log_file.reopen):
-            return False
-        log.info("log file reopened")
-        return True
+    def reopen_logs(self) -> list[str]:
+        """Open the log files anew; return why not, for each of which the old one goes on."""
+        if not self._log_files:
+            log.info(_NO_LOG_FILE)
+            return [_NO_LOG_FILE]
+        failures = []
+        for file in self._log_files:
+            try:
+                file.reopen()
+            except OperatorError as error:
+                failures.append(str(error))
+                log.error("%s", error)
+        if not failures:
+            log.info("log files reopened")
+        return failures
 
-    def log_descriptor(self, generation: Generation | None = None) -> int:
-        """Return what a worker of `generation`, None for the committed one, has in the place of standard error."""
-        is_next = generation is not None and generation is self._prepared
-        return ((self._next_log_file if is_next else self._log_file) or sys.stderr).fileno()
+    def log_descriptors(self, generation: Generation | None = None) -> list[int]:
+        """Return what a worker of `generation`, None: the committed one, has for standard error and access log."""
+        paths, files = self._paths, self._log_files
+        if generation is not None and generation is self._prepared:
+            paths, files = _paths_of(generation), self._next_log_files
+        error, access = (_file_of(path, files) for path in paths)
+        return [(error or sys.stderr).fileno(), access.fileno() if access else self._standard_output.fileno()]
+
+
+def _paths_of(generation: Generation) -> tuple[str, str]:
+    return generation.logging.file, generation.access_log.file
+
+
+def _file_of(path: str, files: list[LogFile]) -> LogFile | None:
+    return next((file for file in files if file.path == path), None)
 
 
 def _attempt(step: Callable[[], None]) -> bool:

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from serverd.control.running import Running, find_running
@@ -109,6 +110,8 @@ class Rehearsal:
     def _wait(self, inbox: SignalInbox) -> None:
         deadline = self._fleet.deadline()
         ready = self._selector.select(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        if not ready:
+            ready = self._selector.select(0)  # a wait that SIGSTOP has interrupted returns without having looked
         for number in inbox.take():
             if number is signal.SIGCHLD:
                 self._children.reap(set())
@@ -184,8 +187,8 @@ class Rehearsal:
         looks: list[Callable[[], None]] = []
         if generation.control_socket and running is None:
             looks.append(lambda: SocketFile.examine(generation.control_socket))
-        if generation.logging.file:
-            looks.append(lambda: LogFile.examine(generation.logging.file))
+        for path in filter(None, (generation.logging.file, generation.access_log.file)):
+            looks.append(partial(LogFile.examine, path))
         if generation.server.pid_file:
             looks.append(PidFile(generation.server.pid_file).examine)
         for look in looks:

@@ -159,7 +159,7 @@ class Supervisor:
 
     def _commit_sockets(self, _: actions.CommitSockets) -> None:
         if self._holdings.commit():
-            self._children.send_all(Reopen(), [self._holdings.log_descriptor()])
+            self._children.send_all(Reopen(), self._holdings.log_descriptors())
         if self._predecessor is not None:
             self._predecessor.tell_ready()
             self._predecessor = None
@@ -188,7 +188,7 @@ class Supervisor:
 
     def _surroundings(self, generation: Generation) -> Surroundings:
         server = generation.server
-        return Surroundings(server.account, server.umask, self._holdings.log_descriptor(generation))
+        return Surroundings(server.account, server.umask, self._holdings.log_descriptors(generation)[0])
 
     def _start_preloader(self, action: actions.StartPreloader) -> None:
         self._children.start_preloader(action.generation, self._surroundings(action.generation))
@@ -202,6 +202,7 @@ class Supervisor:
         self._children.spawn(action.worker, action.preloader, title, self._surroundings(generation))
         told, descriptors = self._grants(generation.number)
         self._children.send(action.worker, Start(generation, action.slot, told), descriptors)
+        self._children.send(action.worker, Reopen(), self._holdings.log_descriptors(generation))
 
     def _send(self, action: actions.Send) -> None:
         self._children.send(action.worker, action.message)
@@ -283,8 +284,7 @@ class Supervisor:
         self._notifier.status(action.text)
 
     def _log(self, action: actions.Log) -> None:
-        level = logging.getLevelNamesMapping()[action.level.upper()]
-        log.log(level, "%s", action.message, extra={"detail": action.detail})
+        log.log(getattr(logging, action.level.upper()), "%s", action.message, extra={"detail": action.detail})
 
     def _complain(self, action: actions.Complain) -> None:
         if self._predecessor is not None:
@@ -293,9 +293,11 @@ class Supervisor:
         with contextlib.suppress(OSError):
             print("\n".join(map(logs.escape, lines)), file=sys.stderr, flush=True)
 
-    def _reopen_logs(self, _: actions.ReopenLogs) -> None:
-        if self._holdings.reopen_log():
-            self._children.send_all(Reopen(), [self._holdings.log_descriptor()])
+    def _reopen_logs(self, action: actions.ReopenLogs) -> None:
+        failures = self._holdings.reopen_logs()
+        self._children.send_all(Reopen(), self._holdings.log_descriptors())
+        if action.client is not None:
+            self._holdings.control.reply(action.client, answers.reopened(failures))
 
     def _configure_logging(self, action: actions.ConfigureLogging) -> None:
         self._holdings.configure_logging(action.logging)

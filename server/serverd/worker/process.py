@@ -14,9 +14,11 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from setproctitle import setproctitle
 
+from serverd.asgi.cycle import REQUEST_ID
 from serverd.errors import AppError, ConfigError
 from serverd.generation import Generation
 from serverd.messages import (
@@ -39,11 +41,13 @@ from serverd.messages import (
     Start,
 )
 from serverd.observe import logs
+from serverd.observe.access import AccessLog
 from serverd.parent import die_with_parent
 from serverd.worker.applications import Applications, Imported
 from serverd.worker.channel import Channel, close_all
 from serverd.worker.identities import Identities, make_identities
 from serverd.worker.loop import run_on_loop
+from serverd.worker.observers import Observers
 from serverd.worker.offspring import set_apart
 from serverd.worker.pulse import Pulse
 from serverd.worker.serving import Serving
@@ -57,6 +61,9 @@ log = logging.getLogger("serverd.worker")
 # What is left of a drain for the lifespan shutdowns when the requests have used all of it.
 _SHUTDOWN_TIMEOUT = 5.0
 _STANDARD_ERROR = 2
+
+# Seconds that lines of the access log wait for others, to be written together.
+_ACCESS_LOG_DELAY = 0.01
 
 
 def run(channel: Channel, imported: Imported | None = None) -> int:
@@ -74,7 +81,7 @@ def run(channel: Channel, imported: Imported | None = None) -> int:
         return 0
     start, fds = received
     assert isinstance(start, Start)  # the first message, always
-    logs.configure(start.generation.logging, sys.stderr)
+    logs.configure(start.generation.logging, sys.stderr, REQUEST_ID.get)
     worker = _Worker(channel, start, fds, imported)
     return run_on_loop(start.generation.server.loop, worker.run)
 
@@ -104,6 +111,13 @@ class _Worker:
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
+        self._access_log = AccessLog(self._generation.access_log, partial(loop.call_later, _ACCESS_LOG_DELAY))
+        try:
+            return await self._live(loop)
+        finally:
+            self._access_log.close()
+
+    async def _live(self, loop: asyncio.AbstractEventLoop) -> int:
         self._drain: asyncio.Future[Drain] = loop.create_future()  # set when a drain is asked for
         self._orders: asyncio.Queue[tuple[Message, list[int]] | None] = asyncio.Queue()  # None: time to drain
         self._channel.watch(loop, self._on_message)
@@ -121,7 +135,10 @@ class _Worker:
         if not bring_up.result():
             await self._applications.shut_down(_SHUTDOWN_TIMEOUT)
             return AppError.exit_code
-        serving = Serving(loop, self._generation, self._applications.endpoints, self._start.slot, self._identities)
+        observers = Observers(self._access_log, self._start.slot)
+        serving = Serving(
+            loop, self._generation, self._applications.endpoints, self._start.slot, self._identities, observers
+        )
         self._applications.on_change = serving.reroute
         if not self._drain.done():
             await self._serve(loop, serving)
@@ -150,6 +167,7 @@ class _Worker:
 
     async def _serve(self, loop: asyncio.AbstractEventLoop, serving: Serving) -> None:
         """Say ready, and do what the supervisor says until it is time to drain."""
+        logs.keep(self._generation.logging, sys.stderr, REQUEST_ID.get)
         await serving.open(self._start.sockets, self._fds)
         self._descriptors = serving.descriptors
         # The collector need not walk the applications' modules again; performance.md, "gc.freeze".
@@ -195,11 +213,12 @@ class _Worker:
             self._drain.set_result(drain or Drain(self._generation.server.graceful_timeout, replaced))
             self._orders.put_nowait(None)
 
-    def _reopen(self, fd: int) -> None:
-        """Write to `fd` from now on; it keeps its number, so that everybody who has it does."""
-        os.dup2(fd, _STANDARD_ERROR)
-        os.close(fd)
-        logs.configure(self._generation.logging, sys.stderr)
+    def _reopen(self, error: int, access: int) -> None:
+        """Log to these from now on; standard error keeps its number, so that everybody who has it does."""
+        os.dup2(error, _STANDARD_ERROR)
+        os.close(error)
+        logs.configure(self._generation.logging, sys.stderr, REQUEST_ID.get)
+        self._access_log.reopen(access)
 
     async def _obey(self, serving: Serving, message: Message, fds: list[int]) -> None:
         """Do what `message` says; one after the other, and no longer once it is time to drain."""
@@ -258,7 +277,8 @@ class _Worker:
         assert proposal is not None  # nothing is committed that was not accepted
         assert proposal.generation.number == number
         self._generation = proposal.generation
-        logs.configure(self._generation.logging, sys.stderr)
+        logs.configure(self._generation.logging, sys.stderr, REQUEST_ID.get)
+        self._access_log.adopt(self._generation.access_log)
         self._applications.adopt(self._generation)
         self._watchdog.adopt(self._generation.server)
         self._identities = proposal.identities

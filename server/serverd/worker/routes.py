@@ -7,24 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from serverd.asgi import builtin
+from serverd.asgi.observer import UNOBSERVED, MountObserver
 from serverd.asgi.router import Route, Router
 from serverd.asgi.scope import Endpoint
 from serverd.asgi.types import Scope
 from serverd.generation import AppTarget, Generation, Listener, Mount, RedirectTarget, RespondTarget
 from serverd.protocol.head import Fields, normalise_host
+from serverd.worker.observers import Observers
 
 __all__ = ["build_router", "make_router", "make_routes"]
 
 
-def make_router(generation: Generation, listener: Listener, endpoints: Mapping[str, Endpoint]) -> Router:
-    """Return the router of `listener`; `endpoints` holds the applications by name."""
-    return build_router(route for _, route in make_routes(generation, listener, endpoints))
+def make_router(
+    generation: Generation, listener: Listener, endpoints: Mapping[str, Endpoint], observers: Observers | None = None
+) -> Router:
+    """Return the router of `listener`; `endpoints` holds the applications by name, `observers` look on."""
+    observers = observers or Observers()
+    routes = (route for _, route in make_routes(generation, listener, endpoints, observers))
+    return build_router(routes, _id_name(generation), observers.of_mount(listener.name, None))
 
 
 def make_routes(
-    generation: Generation, listener: Listener, endpoints: Mapping[str, Endpoint]
+    generation: Generation, listener: Listener, endpoints: Mapping[str, Endpoint], observers: Observers
 ) -> list[tuple[Mount, Route]]:
     """Return the mounts of `listener`, each with its route, whose endpoint is no other mount's."""
     timeouts = {app.name: app.request_timeout for app in generation.apps}
@@ -32,7 +39,14 @@ def make_routes(
         (
             mount,
             Route(
-                mount.hosts, mount.path, replace(_endpoint(mount, endpoints, timeouts), fields=_fields(mount.headers))
+                mount.hosts,
+                mount.path,
+                replace(
+                    _endpoint(mount, endpoints, timeouts),
+                    fields=_fields(mount.headers),
+                    request_id_name=_id_name(generation),
+                    observer=observers.of_mount(listener.name, mount),
+                ),
             ),
         )
         for mount in generation.mounts
@@ -40,14 +54,19 @@ def make_routes(
     ]
 
 
-def build_router(routes: Iterable[Route]) -> Router:
+def build_router(routes: Iterable[Route], id_name: bytes = b"", observer: MountObserver = UNOBSERVED) -> Router:
     """Return the router of these routes, with what answers for none of them."""
+    ours = partial(Endpoint, name="serverd", is_ours=True, request_id_name=id_name, observer=observer)
     return Router(
         routes,
-        unmounted=Endpoint(builtin.not_found, "serverd", is_ours=True),
-        unserved=Endpoint(builtin.misdirected, "serverd", is_ours=True),
-        options=Endpoint(builtin.options, "serverd", is_ours=True),
+        unmounted=ours(builtin.not_found),
+        unserved=ours(builtin.misdirected),
+        options=ours(builtin.options),
     )
+
+
+def _id_name(generation: Generation) -> bytes:
+    return (generation.server.request_id_header or "").encode()
 
 
 def _endpoint(mount: Mount, endpoints: Mapping[str, Endpoint], timeouts: Mapping[str, float]) -> Endpoint:

@@ -25,6 +25,7 @@ from serverd.protocol.websocket_frames import CloseCode
 from serverd.worker.acceptors import Acceptors
 from serverd.worker.identities import Identities, identity_of, make_identities
 from serverd.worker.in_flight import InFlight
+from serverd.worker.observers import Observers
 from serverd.worker.routes import make_router
 
 __all__ = ["Serving"]
@@ -49,6 +50,7 @@ class Serving:
         endpoints: Mapping[str, Endpoint],
         slot: int = 0,
         identities: Identities | None = None,
+        observers: Observers | None = None,
     ) -> None:
         """Build the routes; `endpoints` holds the applications by name and is looked at again by `reroute`.
 
@@ -56,6 +58,7 @@ class Serving:
         """
         self._loop = loop
         self._endpoints = endpoints
+        self._observers = observers or Observers(slot=slot)
         self._defaults = DefaultFields()
         self._services: dict[str, Service] = {}
         self.identities: Identities = {}  # by which the listeners speak TLS
@@ -106,7 +109,9 @@ class Serving:
     def reroute(self) -> None:
         """Build the routes again, because an application has another endpoint."""
         for listener in self._generation.listeners:
-            self._services[listener.name].router = make_router(self._generation, listener, self._endpoints)
+            self._services[listener.name].router = make_router(
+                self._generation, listener, self._endpoints, self._observers
+            )
 
     def _take(self, generation: Generation, identities: Identities | None) -> None:
         """Make `generation` the one that is served; services of listeners that stay are changed in place."""
@@ -120,13 +125,14 @@ class Serving:
         make_parser = _parser_factory(server.http1_parser)
         services = {}
         for listener in generation.listeners:
-            router = make_router(generation, listener, self._endpoints)
+            router = make_router(generation, listener, self._endpoints, self._observers)
             service = self._services.get(listener.name)
             if service is None:
                 service = Service(self._loop, router, listener.limits, self._defaults, make_parser)
             service.adopt(router, listener, make_parser)
             service.identity = identity_of(listener, self.identities)
             service.on_crowd = self._on_crowd
+            service.observer = self._observers.of_mount(listener.name, None)
             services[listener.name] = service
         # As a whole: the watchdog's thread may be looking.
         self._services = services

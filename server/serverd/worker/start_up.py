@@ -13,6 +13,9 @@ __all__ = ["stack_shown"]
 # be out before the supervisor kills us.
 _MARGIN = 1.0
 _MARGIN_SHARE = 1 / 4  # of a shorter start_timeout
+# Below so many seconds of start_timeout nothing is shown: no start is that quick, so what would be shown is no hang but
+# a thread that runs, and faulthandler, which takes no lock, may crash on the frames of one that does.
+_SHORTEST = 0.25
 
 
 @contextlib.contextmanager
@@ -24,7 +27,8 @@ def stack_shown(start_timeout: float, lead: float = 1.0) -> Iterator[None]:
     # Plain text and no log line, as a blocked import lets no Python code run that could make one. faulthandler
     # escapes what is not printable, so that no application forges a line with it.
     margin = min(_MARGIN, start_timeout * _MARGIN_SHARE) * lead
-    faulthandler.dump_traceback_later(max(start_timeout - margin, 0.001))  # it refuses what rounds to 0
+    if start_timeout >= _SHORTEST:
+        faulthandler.dump_traceback_later(start_timeout - margin)
     try:
         yield
     finally:

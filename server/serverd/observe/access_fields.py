@@ -1,0 +1,178 @@
+"""What a line of the access log can say: the fields of a template, and the clock that tells the time of a line.
+
+`access_formats` makes lines of them. Everything that a peer chooses is escaped here: no line can be forged.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+__all__ = ["FIELDS", "Clock", "Entry", "Place", "first_byte", "shown_status", "target", "tls_version", "value_of"]
+
+# What nginx logs for a client that has left without a response.
+CLIENT_LEFT = 499
+
+# What is written as nginx writes it, "\\x22": all but printable ASCII, and what would end a quoted value.
+_UNSAFE = re.compile(rb'[^ -~]|["\\\\]')
+
+_MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_TLS = {0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
+
+
+class Head(Protocol):
+    """The head of a request, as far as it is logged; every attribute is what the grammar of HTTP allows."""
+
+    method: str
+    version: str
+    path: str
+    raw_path: bytes
+    query: bytes
+    fields: list[tuple[bytes, bytes]]
+
+
+class Entry(Protocol):
+    """A request at its end, as far as it is logged; times are seconds of `time.perf_counter`."""
+
+    head: Any  # a Head
+    host: str | None
+    scope: Any  # of ASGI
+    client: tuple[str, int] | None
+    began: float
+    first_byte: float
+    status: int
+    sent: int
+    received: int
+    given_up: bool
+    request_id: str
+    trace_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a request was served: what is the same for all of a mount."""
+
+    listener: str
+    mount: str  # its path; "": none
+    app: str  # or "serverd"
+    worker: int
+
+
+class Clock:
+    """Times of day for lines, made of the clock that requests are timed by; the text of a second is made once."""
+
+    __slots__ = ("_combined", "_iso", "_offset", "_second")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._iso = self._combined = ""
+        self.adjust()
+
+    def adjust(self) -> None:
+        """Look at the time of day anew, which may have been set."""
+        self._offset = time.time() - time.perf_counter()
+
+    def iso(self, now: float) -> str:
+        """Return the time in ISO 8601, UTC, with milliseconds."""
+        moment = now + self._offset
+        second = int(moment)
+        if second != self._second:
+            self._turn(second)
+        return f"{self._iso}.{int((moment - second) * 1000):03d}+00:00"
+
+    def combined(self, now: float) -> str:
+        """Return the time as the Common Log Format has it."""
+        second = int(now + self._offset)
+        if second != self._second:
+            self._turn(second)
+        return self._combined
+
+    def _turn(self, second: int) -> None:
+        self._second = second
+        self.adjust()
+        year, month, day, hour, minute, seconds, *_ = time.gmtime(second)
+        clock = f"{hour:02}:{minute:02}:{seconds:02}"
+        self._iso = f"{year}-{month:02}-{day:02}T{clock}"
+        self._combined = f"{day:02}/{_MONTHS[month]}/{year}:{clock} +0000"
+
+
+def target(head: Head) -> str:
+    """Return path and query as they were sent; the grammar leaves nothing in it that could end a line."""
+    text = head.raw_path
+    query = head.query
+    if query:
+        text = b"%s?%s" % (text, query)
+    return _shown(text)
+
+
+def _shown(value: bytes) -> str:
+    """Return what a peer has sent, in printable ASCII that can stand within quotes."""
+    # Hot path: most has nothing to escape; benchmarks/ "access log".
+    return (_UNSAFE.sub(_escaped, value) if _UNSAFE.search(value) else value).decode("ascii")
+
+
+def _escaped(match: re.Match[bytes]) -> bytes:
+    return b"\\x%02X" % match[0][0]
+
+
+def shown_status(entry: Entry) -> int:
+    """Return the status that the peer saw, 499 when it left before there was one."""
+    return CLIENT_LEFT if entry.given_up and not entry.first_byte else entry.status
+
+
+def value_of(entry: Entry, name: bytes) -> str:
+    """Return the value of a header field, "-" for none."""
+    for key, value in entry.head.fields:
+        if key == name:
+            return _shown(value)
+    return "-"
+
+
+def tls_version(entry: Entry) -> str:
+    """Return the version of TLS, "-" in the clear."""
+    extension = entry.scope.get("extensions", {}).get("tls") if entry.scope else None
+    return "-" if extension is None else _TLS.get(extension["tls_version"], "-")
+
+
+def first_byte(entry: Entry, end: float) -> float:
+    """Return the seconds until the response began; until the end, if that was all at once."""
+    return (entry.first_byte or end) - entry.began
+
+
+Field = Callable[[Entry, Place, float, Clock], object]
+
+# Each from the entry, its place, and when it ended.
+FIELDS: dict[str, Field] = {
+    "time": lambda entry, place, end, clock: clock.iso(end),
+    "client": lambda entry, place, end, clock: entry.client[0] if entry.client else "unix:",
+    "client_port": lambda entry, place, end, clock: entry.client[1] if entry.client else "-",
+    "method": lambda entry, place, end, clock: entry.head.method,
+    "path": lambda entry, place, end, clock: target(entry.head).partition("?")[0],
+    "query": lambda entry, place, end, clock: target(entry.head).partition("?")[2],
+    "target": lambda entry, place, end, clock: target(entry.head),
+    "protocol": lambda entry, place, end, clock: f"HTTP/{entry.head.version}",
+    "host": lambda entry, place, end, clock: entry.host or "-",
+    "status": lambda entry, place, end, clock: shown_status(entry),
+    "bytes": lambda entry, place, end, clock: entry.sent,
+    "bytes_received": lambda entry, place, end, clock: entry.received,
+    "duration": lambda entry, place, end, clock: f"{end - entry.began:.6f}",
+    "duration_ms": lambda entry, place, end, clock: f"{(end - entry.began) * 1000:.2f}",
+    "first_byte": lambda entry, place, end, clock: f"{first_byte(entry, end):.6f}",
+    "app": lambda entry, place, end, clock: place.app,
+    "mount": lambda entry, place, end, clock: place.mount or "-",
+    "listener": lambda entry, place, end, clock: place.listener,
+    "worker": lambda entry, place, end, clock: place.worker,
+    "pid": lambda entry, place, end, clock: os.getpid(),
+    "request_id": lambda entry, place, end, clock: entry.request_id or "-",
+    "trace_id": lambda entry, place, end, clock: entry.trace_id or "-",
+    "tls": lambda entry, place, end, clock: tls_version(entry),
+    "user_agent": lambda entry, place, end, clock: value_of(entry, b"user-agent"),
+    "referer": lambda entry, place, end, clock: value_of(entry, b"referer"),
+    "messages": lambda entry, place, end, clock: getattr(entry, "messages_sent", "-"),
+    "messages_received": lambda entry, place, end, clock: getattr(entry, "messages_received", "-"),
+    "close_code": lambda entry, place, end, clock: getattr(entry, "close_code", "-"),
+}

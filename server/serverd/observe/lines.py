@@ -1,0 +1,155 @@
+"""Whole lines to a descriptor, in batches, without ever waiting for who reads them.
+
+For lines that are many and of which one may be lost, such as those of an access log; what must not be lost is `logs`'.
+Lines of several processes never mix: a file is appended to by one system call for each batch, everything else gets
+whole lines of at most PIPE_BUF bytes at a time, which POSIX keeps together for pipes. What is longer is best effort.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import stat
+import time
+from collections.abc import Callable
+
+__all__ = ["LineWriter", "open_unblocking"]
+
+log = logging.getLogger("serverd.access")
+
+# Characters after which lines are written at once, instead of when the batch is due.
+BATCH_SIZE = 64 * 1024
+# Bytes that wait for a reader who does not read; more is lost, and counted.
+PATIENCE_SIZE = 1024 * 1024
+# Seconds that a reader has for what is left at the very end.
+LAST_PATIENCE = 1.0
+
+_NOWHERE = -1
+
+
+def open_unblocking(descriptor: int) -> int:
+    """Return another descriptor of the same pipe or terminal that never blocks, and a plain duplicate of all else.
+
+    Writers that share a blocking pipe cannot know whether it still has room when they write, and it cannot be made a
+    non-blocking one: that is a property of what others have, too. Whoever may not open it anew (proc(5)) gets the
+    duplicate.
+    """
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        with contextlib.suppress(OSError):
+            return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    return os.dup(descriptor)
+
+
+class LineWriter:
+    """The lines of one process on their way to one descriptor."""
+
+    def __init__(self, schedule: Callable[[Callable[[], None]], object], descriptor: int = _NOWHERE) -> None:
+        """Write to `descriptor`, -1: keep what comes until `reopen`; `schedule` calls a function a moment later."""
+        self._schedule = schedule
+        self._lines: list[str] = []
+        self._size = 0  # characters of the lines
+        self._unwritten: list[bytes] = []  # pieces, each of whole lines, that the reader has not taken
+        self._lost = 0  # lines, since the last time that something could be written
+        self._is_due = False  # `flush` is scheduled
+        self._descriptor = _NOWHERE
+        self._piece = 0  # bytes that go in one piece; 0: as many as there are
+        if descriptor != _NOWHERE:
+            self.reopen(descriptor)
+
+    def write(self, line: str) -> None:
+        """Write one line, which ends in a newline, soon."""
+        self._lines.append(line)
+        self._size += len(line)
+        if self._size >= BATCH_SIZE:
+            self.flush()
+        elif not self._is_due:
+            self._is_due = True
+            self._schedule(self._on_due)
+
+    def reopen(self, descriptor: int) -> None:
+        """Take this descriptor, which is ours to close, in the place of the one before."""
+        self.flush()
+        if self._descriptor != _NOWHERE:
+            os.close(self._descriptor)
+        self._descriptor = descriptor
+        self._piece = 0 if stat.S_ISREG(os.fstat(descriptor).st_mode) else select.PIPE_BUF
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person reads it."""
+        return self._descriptor != _NOWHERE and os.isatty(self._descriptor)
+
+    def close(self) -> None:
+        """Write what is left, for which the reader has a moment, and close."""
+        self.flush(LAST_PATIENCE)
+        if self._descriptor != _NOWHERE:
+            os.close(self._descriptor)
+            self._descriptor = _NOWHERE
+
+    def _on_due(self) -> None:
+        self._is_due = False
+        self.flush()
+        if self._unwritten and not self._is_due:
+            self._is_due = True
+            self._schedule(self._on_due)
+
+    def flush(self, patience: float = 0.0) -> None:
+        """Write what there is, as far as it is taken; `patience` are seconds for the reader, in all."""
+        self._gather()
+        if self._descriptor == _NOWHERE or not self._unwritten:
+            return
+        writable = select.poll()
+        writable.register(self._descriptor, select.POLLOUT)
+        done = 0
+        end = time.monotonic() + patience
+        try:
+            for piece in self._unwritten:
+                if not writable.poll(max(0.0, end - time.monotonic()) * 1000):
+                    break
+                written = os.write(self._descriptor, piece)
+                if written < len(piece):
+                    self._unwritten[done] = piece[written:]
+                    break
+                done += 1
+        except BlockingIOError:
+            pass  # others were quicker; the pipe takes the rest later
+        except OSError as error:
+            self._lose(error.strerror or str(error))
+            return
+        del self._unwritten[:done]
+        if done and self._lost:
+            log.warning("%d lines of the access log were lost because nobody read them", self._lost)
+            self._lost = 0
+
+    def _gather(self) -> None:
+        """Make pieces of the lines that have come."""
+        lines, self._lines, self._size = self._lines, [], 0
+        if sum(map(len, self._unwritten)) > PATIENCE_SIZE:
+            self._lost += len(lines)
+            return
+        if not self._piece:
+            if lines:
+                self._unwritten.append("".join(lines).encode(errors="backslashreplace"))
+            return
+        batch = bytearray()
+        for line in lines:
+            data = line.encode(errors="backslashreplace")
+            if batch and len(batch) + len(data) > self._piece:
+                self._unwritten.append(bytes(batch))
+                batch.clear()
+            batch += data
+            while len(batch) > self._piece:
+                self._unwritten.append(bytes(batch[: self._piece]))
+                del batch[: self._piece]
+        if batch:
+            self._unwritten.append(bytes(batch))
+
+    def _lose(self, reason: str) -> None:
+        """Give up what could not be written: the disk is full, or the reader has gone."""
+        if not self._lost:
+            log.error("the access log cannot be written: %s", reason.lower())
+        self._lost += sum(piece.count(b"\n") for piece in self._unwritten)
+        self._unwritten.clear()

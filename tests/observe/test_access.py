@@ -1,0 +1,285 @@
+"""Lines of the access log: what each format says of a request, which requests have one, and that none can be forged."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serverd.asgi.scope import Endpoint
+from serverd.generation import ACCESS_FIELDS, Limits, Listener
+from serverd.generation import AccessLog as Settings
+from serverd.observe.access import AccessLog, AccessObserver
+from serverd.observe.access_fields import FIELDS, Clock, Place
+from serverd.observe.access_formats import make_format
+from tests.support.applications import Manual, echo, hello, respond
+from tests.support.frames import TEXT, close, frame
+from tests.support.http2 import Http2Wire
+from tests.support.wire import Wire, handshake
+
+GET = b"GET /a%20b?c=d HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: curl/8\r\nReferer: http://r/\r\n\r\n"
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00"
+ID = "[0-9a-f]{12}-[0-9a-f]+"
+
+
+@dataclass
+class Logged:
+    """An access log in a file."""
+
+    path: Path
+    log: AccessLog
+    settings: Settings = field(default_factory=Settings)
+
+    def use(self, **changes: Any) -> Logged:
+        self.settings = replace(self.settings, **changes)
+        self.log.adopt(self.settings)
+        return self
+
+    def wire(self, application: Any, limits: Limits | None = None) -> Wire:
+        observer = AccessObserver(self.log, Place("web", "/m", "shop", 3))
+        wire = Wire(Endpoint(application, "shop", observer=observer), limits=limits)
+        wire.service.observer = observer
+        return wire
+
+    def lines(self) -> list[str]:
+        self.log._writer.flush()
+        return self.path.read_text().splitlines()
+
+    def line(self) -> str:
+        (line,) = self.lines()
+        return line
+
+
+@pytest.fixture
+def logged(tmp_path: Path) -> Iterator[Logged]:
+    log = AccessLog(Settings(format="text"), lambda function: None)
+    path = tmp_path / "access"
+    log.reopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+    yield Logged(path, log, Settings(format="text"))
+    log.close()
+
+
+class TestFormats:
+    def test_text(self, logged: Logged) -> None:
+        with logged.wire(hello) as wire:
+            wire.send(GET)
+        assert re.fullmatch(
+            rf'{TIME} 127\.0\.0\.1 "GET /a%20b\?c=d HTTP/1\.1" 200 2 \d+\.\d\dms shop {ID}', logged.line()
+        )
+
+    def test_json(self, logged: Logged) -> None:
+        logged.use(format="json")
+        with logged.wire(echo) as wire:
+            wire.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
+        line = json.loads(logged.line())
+        assert re.fullmatch(TIME, line.pop("time"))
+        assert re.fullmatch(ID, line.pop("request_id"))
+        assert 0 <= line.pop("first_byte") == line.pop("duration") < 10
+        assert line == {
+            "client": "127.0.0.1",
+            "method": "POST",
+            "host": "a",
+            "target": "/",
+            "protocol": "HTTP/1.1",
+            "status": 200,
+            "referer": None,
+            "user_agent": None,
+            "bytes": 2,
+            "bytes_received": 2,
+            "app": "shop",
+            "mount": "/m",
+            "listener": "web",
+            "worker": 3,
+        }
+
+    def test_combined(self, logged: Logged) -> None:
+        logged.use(format="combined")
+        with logged.wire(hello) as wire:
+            wire.send(GET)
+        assert re.fullmatch(
+            r'127\.0\.0\.1 - - \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d \+0000\] "GET /a%20b\?c=d HTTP/1\.1" 200 2 '
+            r'"http://r/" "curl/8"',
+            logged.line(),
+        )
+
+    def test_a_template_fills_its_fields_and_keeps_braces_and_signs(self, logged: Logged) -> None:
+        logged.use(format="{{{method}}} 100% {path}|{query}|{mount} {worker} {pid}")
+        with logged.wire(hello) as wire:
+            wire.send(GET)
+        assert logged.line() == f"{{GET}} 100% /a%20b|c=d|/m 3 {os.getpid()}"
+
+    @pytest.mark.parametrize("name", ACCESS_FIELDS)
+    def test_every_field_has_a_value_for_every_kind_of_entry(self, logged: Logged, name: str) -> None:
+        logged.use(format=f"<{{{name}}}>")
+        with logged.wire(hello) as wire:
+            wire.send(GET)
+            wire.connect()
+            wire.send(b"nonsense\r\n\r\n")
+        assert len(logged.lines()) == 2
+        assert all(re.fullmatch("<[^<>]*>", line) for line in logged.lines())
+
+    def test_what_a_template_may_name_is_what_there_is(self) -> None:
+        assert tuple(FIELDS) == ACCESS_FIELDS
+
+    @pytest.mark.parametrize(("is_terminal", "start"), [(True, "20"), (False, "{")])
+    def test_auto_is_for_people_on_a_terminal(self, logged: Logged, is_terminal: bool, start: str) -> None:
+        logged.log.format = make_format("auto", is_terminal=is_terminal)
+        with logged.wire(hello) as wire:
+            wire.send(GET)
+        assert logged.line().startswith(start)
+
+    def test_over_http_2_the_protocol_is_told(self, logged: Logged) -> None:
+        observer = AccessObserver(logged.log, Place("web", "/", "shop", 0))
+        with Http2Wire(Endpoint(hello, "shop", observer=observer)) as wire:
+            wire.request(path="/x")
+        assert '"GET /x HTTP/2" 200 2' in logged.line()
+
+
+class TestEscapes:
+    def test_a_value_does_not_end_its_quotes(self, logged: Logged) -> None:
+        logged.use(format="combined")
+        with logged.wire(hello) as wire:
+            wire.send(b'GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: a"b\r\nReferer: c\\\r\n\r\n')
+        assert logged.line().endswith(r'"c\x5C" "a\x22b"')
+
+    @pytest.mark.parametrize("format", ["text", "json", "combined", "{target} {user_agent}"])
+    def test_a_line_is_never_longer_than_what_a_pipe_keeps_together(self, logged: Logged, format: str) -> None:
+        logged.use(format=format)
+        long = b"\xe4" * 7000
+        with logged.wire(hello) as wire:
+            wire.send(b"GET /%s HTTP/1.1\r\nHost: a\r\nUser-Agent: %s\r\n\r\n" % (b"x" * 7000, long))
+        line = logged.line()
+        assert "/xxx" in line
+        assert len(line.encode()) < select.PIPE_BUF
+        if format == "json":
+            assert json.loads(line)["status"] == 200
+
+    def test_what_an_application_does_to_its_scope_costs_no_response(
+        self, logged: Logged, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            scope["extensions"] = 5
+            await respond(send)
+
+        logged.use(format="{tls}")
+        with logged.wire(application) as wire:
+            assert wire.send(GET).startswith(b"HTTP/1.1 200")
+        assert not logged.lines()
+        assert "no line in the access log for b'/a%20b'" in caplog.text
+
+    def test_the_host_is_the_one_that_a_trusted_proxy_tells(self, logged: Logged) -> None:
+        logged.use(format="{host} {client}")
+        fields = ("x-forwarded-for", "x-forwarded-host")
+        with logged.wire(hello) as wire:
+            listener = Listener("web", (), 1, Limits(), trusted_proxies=("127.0.0.1",), forwarded_headers=fields)
+            wire.service.adopt(wire.service.router, listener, wire.service.make_parser)
+            wire.lose()
+            wire.connect()
+            told = b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Host: shop.example\r\n"
+            wire.send(b"GET / HTTP/1.1\r\nHost: inside\r\n" + told + b"\r\n")
+        assert logged.line() == "shop.example 192.0.2.1"
+
+
+class TestEnds:
+    def test_a_session_is_told_at_its_end(self, logged: Logged) -> None:
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            while (await receive())["type"] != "websocket.disconnect":
+                await send({"type": "websocket.send", "text": "hey"})
+
+        with logged.wire(application) as wire:
+            wire.send(handshake())
+            wire.loop.call_soon(wire.transport.deliver, frame(TEXT, b"a") + close(1001, b""))
+            wire.settle()
+        assert re.search(r'" 101 3 \S+ms shop \S+ websocket 1001 in 1/1 out 1$', logged.line())
+
+    def test_a_session_is_told_in_json(self, logged: Logged) -> None:
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "websocket.accept"})
+
+        logged.use(format="json")
+        with logged.wire(application) as wire:
+            wire.send(handshake())
+        line = json.loads(logged.line())
+        assert (line["status"], line["messages_received"], line["messages_sent"]) == (101, 0, 0)
+        assert line["close_code"] == 1000
+
+    def test_a_client_that_leaves_is_a_499(self, logged: Logged) -> None:
+        manual = Manual()
+        with logged.wire(manual) as wire:
+            wire.send(GET)
+            wire.lose()
+            manual.call.finish()
+            wire.settle()
+        assert '" 499 0 ' in logged.line()
+        assert logged.line().endswith(" incomplete")
+
+    def test_what_is_no_request_is_told(self, logged: Logged) -> None:
+        with logged.wire(hello) as wire:
+            wire.send(b"nonsense\r\n\r\n")
+        assert re.search(r'127\.0\.0\.1 "- - HTTP/1\.1" 400 0 0\.00ms shop -$', logged.line())
+
+
+class TestWhich:
+    @pytest.mark.parametrize(
+        ("settings", "path", "status", "expected"),
+        [
+            ({"exclude": ("/healthz",)}, b"/healthz", 200, False),
+            ({"exclude": ("/healthz",)}, b"/healthz", 503, True),
+            ({"exclude": ("/healthz",), "exclude_failures": True}, b"/healthz", 503, False),
+            ({"exclude": ("/healthz",)}, b"/healthz/x", 200, True),
+            ({"exclude": ("/static/*",)}, b"/static/x", 200, False),
+            ({"exclude": ("/static/*",)}, b"/staticx", 200, True),
+            ({"sample": 0.0}, b"/", 200, False),
+            ({"sample": 0.0}, b"/", 404, True),
+            ({"min_duration": 60.0}, b"/", 200, False),
+            ({"min_duration": 60.0}, b"/", 500, True),
+            ({}, b"/", 200, True),
+        ],
+    )
+    def test_only_what_is_wanted_has_a_line(
+        self, logged: Logged, settings: dict[str, Any], path: bytes, status: int, expected: bool
+    ) -> None:
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            await respond(send, status=status)
+
+        logged.use(**settings)
+        with logged.wire(application) as wire:
+            wire.send(b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path)
+        assert bool(logged.lines()) is expected
+
+
+class TestForgery:
+    """CVE-2020-7694 was a line of uvicorn's that a path forged."""
+
+    @pytest.mark.parametrize("format", ["text", "json", "combined", "{target} {user_agent} {referer} {host} {method}"])
+    @pytest.mark.parametrize("byte", [*range(1, 9), *range(11, 13), *range(14, 32), 34, 92, 127, *range(128, 256)])
+    def test_no_byte_ends_a_line_or_passes_for_a_control(self, logged: Logged, format: str, byte: int) -> None:
+        sign = bytes([byte])
+        logged.use(format=format)
+        with logged.wire(hello) as wire:
+            wire.send(b"GET /%s HTTP/1.1\r\nHost: a\r\nUser-Agent: x%sy\r\n\r\n" % (sign, sign))
+            wire.connect()
+            wire.send(b"GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: x%sy\r\nReferer: %s\r\n\r\n" % (sign, sign))
+        lines = logged.lines()
+        assert len(lines) == 2
+        assert not any(ord(sign) < 32 or 127 <= ord(sign) < 160 for line in lines for sign in line)
+        if format == "json":
+            assert all(json.loads(line) for line in lines)
+
+
+def test_the_time_is_that_of_the_day() -> None:
+    import datetime
+    import time
+
+    clock = Clock()
+    shown = datetime.datetime.fromisoformat(clock.iso(time.perf_counter()))
+    assert abs(shown.timestamp() - time.time()) < 60
