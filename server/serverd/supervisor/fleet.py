@@ -78,7 +78,7 @@ class Fleet:
     growing: int = 0  # slots that sockets are being opened for; 0: none
     preloaders: set[int] = field(default_factory=set)  # generations that have one
     is_rehearsal: bool = False  # the start ends where it would commit
-    reloads: bool = False  # whenever files change; a start that fails waits for that, too
+    watches_files: bool = False  # reloads when they change; a start that fails waits for that, too
     has_file: bool = True  # whose change can mend a configuration; options never change
     is_succeeded: bool = False  # another supervisor has taken over
     reload_wanted: bool = False  # begins when the step is IDLE

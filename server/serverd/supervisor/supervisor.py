@@ -56,7 +56,7 @@ class Supervisor:
         self._predecessor: Predecessor | None = None  # until we serve
         self._successor: Successor | None = None
         self._started = time.monotonic()
-        self._fleet = Fleet(reloads=source.watched is not None, has_file=not source.options)
+        self._fleet = Fleet(watches_files=source.watched is not None, has_file=not source.options)
         self._queue: deque[events.Event] = deque([events.Begin()])
         self._selector = selectors.DefaultSelector()
         self._children = Children(self._selector, self._queue.append, self._commands)

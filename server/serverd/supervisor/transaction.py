@@ -250,7 +250,7 @@ def rollback(fleet: Fleet, reason: str, detail: str, now: float, *, is_final: bo
     With --reload a start that has failed waits for a change, unless no change can mend it (`is_final`).
     """
     had_sockets = fleet.step in {Step.PROPOSING, Step.PRELOADING, Step.PREPARING}
-    if fleet.committed is None and (is_final or not fleet.reloads):
+    if fleet.committed is None and (is_final or not fleet.watches_files):
         fleet.exit_code = OperatorError.exit_code
         complaint = "\n".join(part.rstrip("\n") for part in (reason, detail) if part)
         fleet.move(PhaseEvent.STOP)
