@@ -339,5 +339,6 @@ class Generation:
     logging: Logging
     access_log: AccessLog = AccessLog()
     control_socket: str = ""  # absolute path of the control socket; "": none
+    files: tuple[str, ...] = ()  # what it was read from: absolute paths, of `include` the patterns
     warnings: tuple[str, ...] = ()
     number: int = 0

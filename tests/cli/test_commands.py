@@ -22,6 +22,7 @@ from serverd.config.control import configured_socket
 from serverd.control.requests import Request
 from serverd.control.server import ControlServer
 from serverd.supervisor import supervisor
+from serverd.supervisor.source import Source
 from tests.control.desk import Service
 from tests.control.documents import status
 
@@ -197,7 +198,8 @@ def test_without_a_command_it_serves(started: list[Any], tmp_path: Path, monkeyp
     assert run().exit_code == 3
     assert run("-c", "other.toml").exit_code == 3
     alone = {"take_over": None}
-    assert started == [(str(tmp_path / "server.toml"), alone), (str(tmp_path / "other.toml"), alone)]
+    files = [Source.of_file(str(tmp_path / name)) for name in ("server.toml", "other.toml")]
+    assert started == [(file, alone) for file in files]
 
 
 def test_a_command_starts_no_server(started: list[Any], file: str) -> None:
@@ -207,7 +209,7 @@ def test_a_command_starts_no_server(started: list[Any], file: str) -> None:
 
 def test_a_new_supervisor_is_told_where_to_take_over_from(started: list[Any]) -> None:
     assert run("-c", "/srv/server.toml", "--take-over", "7").exit_code == 3
-    assert started == [("/srv/server.toml", {"take_over": 7})]
+    assert started == [(Source.of_file("/srv/server.toml"), {"take_over": 7})]
 
 
 # Errors of ours, and people

@@ -85,6 +85,7 @@ def with_web(**values: Any) -> Generation:
 INVISIBLE = {
     ("Generation", "number"),
     ("Generation", "warnings"),
+    ("Generation", "files"),
     ("App", "source"),
     ("Listener", "source"),
     ("Tls", "name"),

@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from serverd.supervisor.source import Source
 from serverd.supervisor.supervisor import Commands, Supervisor
 
 HERE = Path(__file__).parent
@@ -21,7 +22,7 @@ def main(path: str, *options: str) -> int:
     if "without-worker" in options:
         worker = ("/nonexistent/python",)
     loader = (sys.executable, str(HERE / "stand_in_loader.py"))
-    return Supervisor(path, Commands(worker=worker, loader=loader)).run()
+    return Supervisor(Source.of_file(path), Commands(worker=worker, loader=loader)).run()
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from serverd.supervisor import children as children_module
 from serverd.supervisor import events, handle, spawn
 from serverd.supervisor import preloader as preloader_module
 from serverd.supervisor.children import Children
+from serverd.supervisor.source import Source
 from serverd.supervisor.spawn import Commands, Surroundings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has preloaders, and /proc to look into")
@@ -383,7 +384,7 @@ def test_one_that_does_not_answer_holds_the_supervisor_for_a_bounded_time(
 def test_a_loader_without_a_process_has_failed_at_once(stage: SetStage) -> None:
     one = stage(loader=("/nonexistent/python",))
     outcomes: list[Loaded | LoadFailed] = []
-    assert one.children.start_loader("server.toml", outcomes.append) is None
+    assert one.children.start_loader(Source.of_file("server.toml"), outcomes.append) is None
     assert isinstance(outcomes[0], LoadFailed)
     assert "no process for the loader" in outcomes[0].report
 
@@ -391,7 +392,7 @@ def test_a_loader_without_a_process_has_failed_at_once(stage: SetStage) -> None:
 def test_a_loader_that_has_been_stopped_tells_nothing(stage: SetStage) -> None:
     one = stage(loader=(sys.executable, "-c", "import signal; signal.pause()"))
     outcomes: list[Loaded | LoadFailed] = []
-    loader = one.children.start_loader("server.toml", outcomes.append)
+    loader = one.children.start_loader(Source.of_file("server.toml"), outcomes.append)
     assert loader is not None
     one.children.stop_loader(loader)
     one.until(lambda: not one.selector.get_map())
@@ -401,7 +402,7 @@ def test_a_loader_that_has_been_stopped_tells_nothing(stage: SetStage) -> None:
 def test_a_loader_that_hangs_is_given_up_at_its_deadline_and_told_once(stage: SetStage) -> None:
     one = stage(loader=(sys.executable, "-c", "import signal; signal.pause()"))
     outcomes: list[Loaded | LoadFailed] = []
-    one.children.start_loader("server.toml", outcomes.append, 100.0)
+    one.children.start_loader(Source.of_file("server.toml"), outcomes.append, 100.0)
     assert one.children.deadline() == 100.0
     one.children.expire(99.9)
     assert outcomes == []
@@ -415,7 +416,7 @@ def test_a_loader_that_says_too_much_is_ended(stage: SetStage, monkeypatch: pyte
     monkeypatch.setattr(handle, "LOADER_LIMIT", 2**20)
     one = stage(loader=(sys.executable, "-c", "import os\nwhile True: os.write(1, b'x' * 2**16)"))
     outcomes: list[Loaded | LoadFailed] = []
-    one.children.start_loader("server.toml", outcomes.append)
+    one.children.start_loader(Source.of_file("server.toml"), outcomes.append)
     one.until(lambda: bool(outcomes))
     assert isinstance(outcomes[0], LoadFailed)
     assert "was killed by SIGKILL" in outcomes[0].report

@@ -24,7 +24,7 @@ from serverd.supervisor.spawn import (
     UNKNOWN_STATUS,
     Process,
     Surroundings,
-    spawn_loader,
+    spawn_program,
     spawn_supervisor,
     spawn_worker,
 )
@@ -101,7 +101,7 @@ def child() -> Iterator[Callable[[str], Process]]:
     with contextlib.ExitStack() as stack:
 
         def child(program: str) -> Process:
-            process, output = spawn_loader((sys.executable, "-c", program), "")
+            process, output = spawn_program((sys.executable, "-c", program), ())
             stack.callback(os.close, output)
             stack.callback(process.close)
             stack.callback(process.reap_within, 10)
@@ -321,7 +321,7 @@ def test_another_supervisor_inherits_the_descriptors_under_their_numbers_and_our
     with contextlib.ExitStack() as stack:
         given = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
         kept = [sock.fileno() for sock in given]
-        process, channel = spawn_supervisor(REPORTS, "/etc/server.toml", {"NOTIFY_SOCKET": "/run/n"}, kept[1:])
+        process, channel = spawn_supervisor((*REPORTS, "-c", "/etc/server.toml"), {"NOTIFY_SOCKET": "/run/n"}, kept[1:])
         stack.callback(process.close)
         stack.callback(process.reap_within, 10)
         with channel:
@@ -344,7 +344,7 @@ SUCCESSOR = """
 import json, socket, sys
 from tests.net.test_sockets import generation, listener, tcp
 from serverd.net.bindings import Bindings
-channel = socket.socket(fileno=int(sys.argv[4]))
+channel = socket.socket(fileno=int(sys.argv[-1]))
 with channel.makefile("rw") as lines:
     text, descriptors = json.loads(lines.readline())
     bindings = Bindings()
@@ -373,7 +373,7 @@ def test_a_connection_that_waits_is_answered_by_another_supervisor(monkeypatch: 
         sock.listen(16)
         client = stack.enter_context(socket.create_connection(sock.getsockname(), timeout=10))
         text, numbers = old.hand_over()
-        process, channel = spawn_supervisor((sys.executable, "-c", SUCCESSOR), "server.toml", {}, numbers)
+        process, channel = spawn_supervisor((sys.executable, "-c", SUCCESSOR), {}, numbers)
         stack.callback(process.close)
         stack.callback(process.reap_within, 10)
         stack.callback(process.kill)
@@ -389,7 +389,7 @@ def test_a_connection_that_waits_is_answered_by_another_supervisor(monkeypatch: 
 
 
 def test_the_end_of_another_supervisor_is_the_end_of_its_channel() -> None:
-    process, channel = spawn_supervisor((sys.executable, "-c", "raise SystemExit(3)"), "server.toml", {}, [])
+    process, channel = spawn_supervisor((sys.executable, "-c", "raise SystemExit(3)"), {}, [])
     with channel:
         channel.settimeout(10)
         assert channel.recv(1) == b""

@@ -42,7 +42,7 @@ class Upgrade:
         self.events: list[events.SuccessorReady | events.SuccessorFailed] = []
         self.selector = selectors.DefaultSelector()
         command = (sys.executable, "-c", PRELUDE + program)
-        process, channel = spawn_supervisor(command, "server.toml", {}, [])
+        process, channel = spawn_supervisor((*command, "-c", "server.toml"), {}, [])
         self._process = process
         self.successor = Successor(self.selector, self.events.append, process, channel, left)
 

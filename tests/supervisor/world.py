@@ -298,6 +298,7 @@ class World:
             found.append(TERM)
         if self.dice.random() < 0.1 and self.fleet.committed is not None:
             found.append(events.CertificatesChanged())
+            found.append(events.FilesChanged("shop.py changed"))
         if self.is_loading:
             found += [events.Loaded(self.generation())] * 8 + [events.LoadFailed("no")]
         if self.preloading is not None:

@@ -5,6 +5,7 @@ and `--version` answer at once.
 
     command       the group: `serverd -c FILE`, what is wrong usage
     control       status, reload, reopen, stop, scale, upgrade: they ask a running server
+    run           run: one application without a file; and what --reload means
     inspection    check, routes, explain, schema: they look at a configuration
                   (check, mount_table, explain and what these use are what the commands find out)
     setup         init, dev-cert, completion: they prepare something
@@ -15,10 +16,10 @@ A further command is a `click.command` in a module of its kind, named in the mod
 
 from __future__ import annotations
 
-from serverd.cli import control, inspection, setup
+from serverd.cli import control, inspection, run, setup
 from serverd.cli.command import main
 
 __all__ = ["main"]
 
-for _command in (*control.COMMANDS, *inspection.COMMANDS, *setup.COMMANDS):
+for _command in (*run.COMMANDS, *control.COMMANDS, *inspection.COMMANDS, *setup.COMMANDS):
     main.add_command(_command)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import os
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from serverd.cli.ending import EXIT_OUTPUT, report_bug
+from serverd.cli.ending import EXIT_OUTPUT, serve
+from serverd.cli.run import reload_options, watched
 from serverd.console import abandon, prepare_streams, say
 
 __all__ = ["main"]
@@ -71,12 +71,13 @@ class _Group(click.Group):
     type=click.Path(readable=False),
     help="The configuration to serve.",
 )
+@reload_options
 @click.option("--take-over", metavar="FD", type=click.IntRange(min=3), hidden=True)
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the versions and exit."
 )
 @click.pass_context
-def main(context: click.Context, path: str, take_over: int | None) -> None:
+def main(context: click.Context, /, path: str, take_over: int | None, **given: Any) -> None:
     """Serve the applications that FILE names, in the foreground, until told to stop.
 
     reload, scale, status, stop and upgrade ask a server that runs already, and are for the user it runs as, and for
@@ -89,8 +90,13 @@ def main(context: click.Context, path: str, take_over: int | None) -> None:
     application does not allow it, or no server, or no mount, answers, 1 standard output fails, or a bug of serverd.
     """
     prepare_streams()
+    watch, arguments = watched(given)
     if context.invoked_subcommand is None:
-        _serve(path, take_over)
+        from serverd.supervisor.source import Source
+
+        serve(Source.of_file(path, watch, arguments), take_over)
+    if watch is not None:
+        raise click.UsageError("--reload stands behind run, or goes with no command")
     if take_over is not None:
         raise click.UsageError("--take-over goes with no command")
     if context.get_parameter_source("path") is ParameterSource.COMMANDLINE:
@@ -105,15 +111,3 @@ def _refuse_unread(context: click.Context) -> None:
     assert isinstance(context.command, click.Group)
     if not any(parameter.name == "path" for parameter in context.command.commands[name].params):
         raise click.UsageError(f"{name} reads no configuration (expected no -c)")
-
-
-def _serve(path: str, take_over: int | None) -> NoReturn:
-    from serverd.supervisor.supervisor import Supervisor
-
-    try:
-        code = Supervisor(os.path.abspath(path), take_over=take_over).run()
-    except KeyboardInterrupt:  # before the supervisor listens to signals: stopped as asked
-        code = 0
-    except Exception:
-        code = report_bug()
-    sys.exit(code)

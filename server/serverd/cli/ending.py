@@ -14,8 +14,9 @@ from serverd.console import OutputError, say, show
 
 if TYPE_CHECKING:
     from serverd.control.commands import Outcome
+    from serverd.supervisor.source import Source
 
-__all__ = ["EXIT_BUG", "EXIT_INTERRUPTED", "EXIT_OUTPUT", "finish", "report_bug", "write"]
+__all__ = ["EXIT_BUG", "EXIT_INTERRUPTED", "EXIT_OUTPUT", "finish", "report_bug", "serve", "write"]
 
 EXIT_BUG = 1
 # As grep and cat have it, for what could not be written.
@@ -42,6 +43,19 @@ def finish(command: Callable[[], int], interrupted: str = "interrupted") -> NoRe
         code = EXIT_INTERRUPTED
     except OutputError:  # the group says it
         raise
+    except Exception:
+        code = report_bug()
+    sys.exit(code)
+
+
+def serve(source: Source, take_over: int | None) -> NoReturn:
+    """Serve `source` until told to stop, and end the process."""
+    from serverd.supervisor.supervisor import Supervisor
+
+    try:
+        code = Supervisor(source, take_over=take_over).run()
+    except KeyboardInterrupt:  # before the supervisor listens to signals: stopped as asked
+        code = 0
     except Exception:
         code = report_bug()
     sys.exit(code)

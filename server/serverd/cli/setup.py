@@ -38,7 +38,7 @@ def dev_cert(names: tuple[str, ...], directory: str) -> None:
 
     For NAMES (localhost by default), from a local authority that is made with it and used again.
     """
-    from serverd.dev import make_certificate
+    from serverd.dev.certificates import make_certificate
 
     def make() -> int:
         show(make_certificate(directory, names))

@@ -1,6 +1,7 @@
-"""The loader process: `python -m serverd.config FILE` prints one message, `Loaded` or `LoadFailed`.
+"""The loader process: `python -m serverd.config FILE [--reload]` prints one message, `Loaded` or `LoadFailed`.
 
-With --renew in the place of FILE it reads a `Loaded` from standard input, and again what its certificates are made of.
+With --renew in the place of FILE it reads a `Loaded` from standard input, and again what its certificates are made of;
+with --options the options that are in the place of a file (`options.pack`). With --reload workers drain quickly.
 
 The supervisor runs it as a short-lived child, so that it never holds pydantic in memory itself. Exit codes
 are 0 for a generation, 3 for a report, 2 for wrong usage.
@@ -20,26 +21,35 @@ __all__ = ["main"]
 
 def main(arguments: list[str]) -> int:
     """Load what `arguments` name, print the outcome on stdout, and return the exit code."""
-    if len(arguments) != 1:
-        print("usage: python -m serverd.config FILE | --renew", file=sys.stderr)
+    if len(arguments) != 1 and arguments[1:] != ["--reload"]:
+        print("usage: python -m serverd.config FILE [--reload] | --options [--reload] | --renew", file=sys.stderr)
         return 2
     leave_group_signals()  # a HUP to the process group is a word to the supervisor, and no failure to load
     die_with_parent(signal.SIGKILL)  # a supervisor that is killed leaves nobody who wants the outcome
     # Imported now, because it takes a while, pydantic above all, in which the supervisor may die or a signal come.
-    from serverd.config.load import load
+    import serverd.config.load  # noqa: F401
     from serverd.errors import ConfigError
     from serverd.messages import Loaded, LoadFailed, encode
 
     try:
-        message: Loaded | LoadFailed = Loaded(
-            _renewed() if arguments == ["--renew"] else load(arguments[0], os.environ)
-        )
+        message: Loaded | LoadFailed = Loaded(_read(arguments[0], reloads=len(arguments) > 1))
         code = 0
     except ConfigError as error:
         message, code = LoadFailed(str(error)), error.exit_code
     sys.stdout.buffer.write(encode(message))
     sys.stdout.buffer.flush()
     return code
+
+
+def _read(what: str, *, reloads: bool) -> Generation:
+    from serverd.config.load import load, load_document
+    from serverd.config.options import unpack
+
+    if what == "--renew":
+        return _renewed()
+    if what == "--options":
+        return load_document(unpack(sys.stdin.buffer.read()), os.environ, reloads=reloads)
+    return load(what, os.environ, reloads=reloads)
 
 
 def _renewed() -> Generation:

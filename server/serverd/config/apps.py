@@ -53,11 +53,12 @@ def _not_there(entry: Entry[App], directory: str) -> Iterable[Problem]:
         looked = "" if hidden or given == directory else f" (looked for {directory})"
         yield entry.refusal("directory", f"is not a directory{looked}")
     elif entry.knows("app") and find(top_module(entry.model.app), [directory, *sys.path]) is None:
-        where = "its directory" if given else "the folder of this file"
+        where = "its directory" if given else entry.document.home
+        option = entry.document.term((*entry.path, "directory"))
         yield entry.refusal(
             "app",
             f"names a module that is neither in {where} nor installed (expected it there,"
-            " or `directory` naming the folder it is in)",
+            f" or {option} naming the folder it is in)",
         )
 
 

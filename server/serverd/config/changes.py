@@ -21,7 +21,7 @@ UNCHANGED = "the configuration is unchanged, so the code may have changed"
 MOST_LISTED = 5  # names in one line; more are counted
 
 ELSEWHERE = ("listeners", "apps", "mounts")  # of a Generation: compared by name, not by place
-NO_CHANGE = ("number", "warnings")  # of a Generation
+NO_CHANGE = ("number", "warnings", "files")  # of a Generation
 MARKS = ("name", "source")  # of an App or a Listener: what it is found by, and the line it stands on
 LIVE_OF_APP = ("on_failure", "request_timeout")
 

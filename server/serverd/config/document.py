@@ -47,6 +47,7 @@ class Document:
         self.path = path  # absolute
         self.display = display  # how reports name it
         self.order = order  # 0 for the main file
+        self.home = "the folder of this file"  # what relative paths are relative to, in words
         self.budget = budget or Budget()  # of the search for lines; the documents of one reading share it
         self.written: dict[str, Any] = {}
         self.values: dict[str, Any] = {}
@@ -93,6 +94,10 @@ class Document:
     def holds(self, path: Path) -> bool:
         """Return whether the file has something at `path`, right or wrong."""
         return present(path, self.written) == path
+
+    def term(self, path: Path) -> str:
+        """Return what the value at `path` is called where it would be set."""
+        return f"`{path[-1]}`"
 
     def place(self, path: Path) -> str:
         """Return "server.toml:7" for a key path."""

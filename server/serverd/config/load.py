@@ -1,7 +1,8 @@
 """From the path of the main file to a `Generation`, or to a `ConfigError` with every problem there is.
 
 It orders the steps: read, substitute, validate, resolve, compare; what each step means is in the module of its
-noun. Called by `python -m serverd.config`.
+noun. Called by `python -m serverd.config`, and by `embed` in the
+process of whoever embeds a server.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -38,9 +40,10 @@ from serverd.generation import Listener as PlainListener
 from serverd.generation import Mount as PlainMount
 from serverd.generation import Tls as PlainTls
 
-__all__ = ["load"]
+__all__ = ["load", "load_document"]
 
 MOST_BYTES = 4 * LARGEST_FILE  # in all files together
+RELOAD_DRAIN = 1.0  # s: a browser that idles on an event stream must not keep the author of a change waiting
 MOST_COMPARED = 1000  # listeners, their addresses, and apps: more than a process has descriptors or memory for
 
 Fragments = list[Validated[Fragment]]
@@ -50,22 +53,35 @@ Tables = list[tuple[Entry[Tls], PlainTls]]
 Model = TypeVar("Model", Listener, Tls, App)
 
 
-def load(path: str, environ: Mapping[str, str]) -> Generation:
+def load(path: str, environ: Mapping[str, str], *, reloads: bool = False) -> Generation:
     """Return what the configuration file at `path`, and all that it includes, says.
 
-    `environ` is what `${NAME}` refers to. Raises ConfigError whose text is the complete report.
+    `environ` is what `${NAME}` refers to; `reloads` as in `load_document`. Raises ConfigError whose text is the
+    complete report.
     """
     main = Document(os.path.abspath(path), os.path.basename(path) or path, 0)
     problems = Problems()
     text = _read(main, problems)
     if text is None:
         raise ConfigError(render(problems))
+    return load_document(main, environ, len(text), reloads=reloads)
+
+
+def load_document(main: Document, environ: Mapping[str, str], size: int = 0, *, reloads: bool = False) -> Generation:
+    """Return what a document that has its values, of `size` characters, and all that it includes, says.
+
+    With `reloads`, for --reload, workers drain quickly unless it is written how long. Raises ConfigError whose text
+    is the complete report.
+    """
+    problems = Problems()
     top = validate(main, File, main.expand(environ), problems)
-    fragments, complete = _read_fragments(top, environ, len(text), problems)
+    fragments, complete = _read_fragments(top, environ, size, problems)
     control = resolve_control(top.root, environ, problems)
     generation = _assemble(top, fragments, control, problems, complete)
     if problems:
         raise ConfigError(render(problems))
+    if reloads and not main.holds(("server", "graceful_timeout")):
+        return replace(generation, server=replace(generation.server, graceful_timeout=RELOAD_DRAIN))
     return generation
 
 
@@ -138,6 +154,7 @@ def _assemble(
         logging=resolve_logging(top.root),
         access_log=resolve_access_log(top.root),
         control_socket=control,
+        files=tuple(_read_from(top, fragments)),
         warnings=()
         if problems
         else tuple(
@@ -158,6 +175,15 @@ def _files(fragments: Fragments, listeners: Listeners) -> dict[str, str]:
         if address.path
     }
     return sockets | {fragment.document.path: "a configuration file" for fragment in fragments}
+
+
+def _read_from(top: Validated[File], fragments: Fragments) -> Iterable[str]:
+    """Yield what decides about the configuration: the files, with wildcards where new ones count as well."""
+    yield top.document.path
+    yield from (top.document.resolve(pattern) for pattern in top.root.model.include)
+    for entry in (entry for fragment in fragments for entry in fragment.apps()):
+        if entry.model.env_file:
+            yield entry.document.resolve(entry.model.env_file)
 
 
 def _refuse_mass(main: Document, number: int, what: str) -> None:

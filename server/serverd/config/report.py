@@ -28,7 +28,7 @@ class Problem:
     """One thing that is wrong, and where; `order` is the place of its file in the reading order."""
 
     order: int
-    file: str
+    file: str  # "" for an option of a command line, which is the subject
     line: int | None  # counted from 1; None when no line can be named
     quote: str | None  # the offending line; None where it might hold a secret, or there is none
     subject: str  # "apps.blog.workres"; "" for a problem of the file itself
@@ -72,7 +72,7 @@ def render(problems: Iterable[Problem]) -> str:
         lines.append(_headline(problem))
         if problem.line is not None and problem.quote is not None:
             lines.append(f"   {problem.line} | {_printable(problem.quote)}".rstrip())
-    files = ", ".join(dict.fromkeys(_printable(problem.file) for problem in found))
+    files = ", ".join(dict.fromkeys(_printable(problem.file) or "the options" for problem in found))
     lines.append(f"{len(found)} problem{'' if len(found) == 1 else 's'} in {files}")
     return "\n".join(lines)
 
@@ -84,8 +84,7 @@ def render_warning(problem: Problem) -> str:
 
 def _headline(problem: Problem) -> str:
     place = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
-    subject = f"{problem.subject}: " if problem.subject else ""
-    return _printable(f"{place}: {subject}{problem.message}", width=None)
+    return _printable(": ".join(filter(None, [place, problem.subject, problem.message])), width=None)
 
 
 def _printable(text: str, width: int | None = LINE_WIDTH) -> str:

@@ -20,6 +20,7 @@ from serverd.supervisor import events, spawn
 from serverd.supervisor.handle import Garbage, LoaderHandle, WorkerHandle
 from serverd.supervisor.ledger import Ledger
 from serverd.supervisor.preloader import PreloaderHandle
+from serverd.supervisor.source import Source
 from serverd.supervisor.spawn import Commands, Process, Surroundings
 from serverd.supervisor.wording import describe_exit
 
@@ -221,16 +222,18 @@ class Children:
     # Loaders
 
     def start_loader(
-        self, path: str, on_outcome: Outcome, deadline: float | None = None, renewed: Generation | None = None
+        self, source: Source, on_outcome: Outcome, deadline: float | None = None, renewed: Generation | None = None
     ) -> LoaderHandle | None:
-        """Have the configuration at `path` read; `on_outcome` gets the result, at once when there is no process.
+        """Have the configuration read; `on_outcome` gets the result, at once when there is no process.
 
         At `deadline`, of the monotonic clock, `expire` gives it up. Of a generation that is to be `renewed` only the
         certificates are read.
         """
-        what = (path,) if renewed is None else ("--renew", encode(Loaded(renewed)))
+        what, told = source.loader_arguments, source.options
+        if renewed is not None:
+            what, told = ("--renew",), encode(Loaded(renewed))
         try:
-            handle = LoaderHandle(*spawn.spawn_loader(self._commands.loader, *what))
+            handle = LoaderHandle(*spawn.spawn_program(self._commands.loader, what, told))
         except OSError as error:
             on_outcome(LoadFailed(f"the configuration cannot be read: no process for the loader: {error}"))
             return None

@@ -15,7 +15,7 @@ from serverd.supervisor.actions import Reply, ReplyPlan, ReplyStatus, Tell
 from serverd.supervisor.children import Children
 from serverd.supervisor.fleet import Fleet
 from serverd.supervisor.holdings import Holdings
-from serverd.supervisor.transaction import LOAD_PATIENCE
+from serverd.supervisor.reading import Reading
 
 __all__ = ["Desk"]
 
@@ -23,9 +23,9 @@ __all__ = ["Desk"]
 class Desk:
     """What one supervisor answers."""
 
-    def __init__(self, source: str, fleet: Fleet, holdings: Holdings, children: Children) -> None:
-        """Begin to answer for what the configuration at `source` is served by."""
-        self._source = source
+    def __init__(self, fleet: Fleet, holdings: Holdings, children: Children, reading: Reading) -> None:
+        """Begin to answer for what the configuration that `reading` reads is served by."""
+        self._reading = reading
         self._fleet = fleet
         self._holdings = holdings
         self._children = children
@@ -46,7 +46,7 @@ class Desk:
             plan = answers.plan(self._fleet.committed, outcome, self._fleet.outdated())
             self._holdings.control.reply(action.client, plan)
 
-        self._children.start_loader(self._source, reply, time.monotonic() + LOAD_PATIENCE)
+        self._reading.try_out(reply)
 
     def reply_reopened(self, client: int, failures: list[str]) -> None:
         """Tell a client whether the log files could be opened anew."""
@@ -62,6 +62,6 @@ class Desk:
     def _describe(self) -> dict[str, Any]:
         now = time.monotonic()
         return {
-            **answers.identity(self._source, now - self._started, self._holdings.bindings.places()),
+            **answers.identity(self._reading.source.path, now - self._started, self._holdings.bindings.places()),
             **status.describe(self._fleet, now, time.time()),
         }

@@ -19,6 +19,7 @@ __all__ = [
     "CertificatesChanged",
     "ChannelClosed",
     "Event",
+    "FilesChanged",
     "LoadFailed",
     "Loaded",
     "PreloadFailed",
@@ -170,11 +171,19 @@ class Tick:
     """A deadline of the fleet has passed."""
 
 
+@dataclass(frozen=True, slots=True)
+class FilesChanged:
+    """With --reload: what the configuration or an application is made of has changed, in words."""
+
+    what: str
+
+
 Event = (
     Begin
     | SignalReceived
     | Asked
     | CertificatesChanged
+    | FilesChanged
     | Loaded
     | LoadFailed
     | SocketsOpened

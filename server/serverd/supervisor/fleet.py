@@ -78,8 +78,12 @@ class Fleet:
     growing: int = 0  # slots that sockets are being opened for; 0: none
     preloaders: set[int] = field(default_factory=set)  # generations that have one
     is_rehearsal: bool = False  # the start ends where it would commit
+    watches_files: bool = False  # reloads when they change; a start that fails waits for that, too
+    has_file: bool = True  # whose change can mend a configuration; options never change
     is_succeeded: bool = False  # another supervisor has taken over
     reload_wanted: bool = False  # begins when the step is IDLE
+    fresh_wanted: bool = False  # with new workers in any case
+    is_fresh: bool = False  # the transaction under way was begun so
     renewal_wanted: bool = False  # as well, unless a reload is wanted, which reads everything
     unannounced: bool = False  # a reload is committed, but a connection may still reach what was before
     live: str = ""  # what a reload changes that the running workers adopt; "": new workers

@@ -62,7 +62,9 @@ def _follow_up(fleet: Fleet, now: float) -> list[Action]:
     is_alone = not fleet.unannounced and all(fleet.is_committed(worker) for worker in fleet.workers.values())
     if fleet.step is Step.RETIRING and is_alone:
         fleet.take_step(StepEvent.RETIRED)
-    if fleet.step is Step.IDLE and fleet.phase is Phase.SERVING and (fleet.reload_wanted or fleet.renewal_wanted):
+    # While STARTING only where a start has failed that waits for a change.
+    is_free = fleet.step is Step.IDLE and fleet.phase in {Phase.STARTING, Phase.SERVING}
+    if is_free and (fleet.reload_wanted or fleet.renewal_wanted):
         # The end of one reload is told before the beginning of the next: whoever asked for the next waits for that.
         actions += [*_notify(fleet), *transaction.begin(fleet, now)]
     return [*actions, *staffing.staff(fleet, now), *staffing.cover(fleet), *_notify(fleet)]
@@ -99,12 +101,16 @@ def _on_certificates_changed(fleet: Fleet, _: events.CertificatesChanged, __: fl
     return [Log("info", "renewing: files of certificates have changed")] if fleet.renewal_wanted else []
 
 
+def _on_files_changed(fleet: Fleet, event: events.FilesChanged, _: float) -> list[Action]:
+    return requests.reload_changed(fleet, event.what)
+
+
 def _on_loaded(fleet: Fleet, event: events.Loaded, _: float) -> list[Action]:
     return transaction.load(fleet, event.generation)
 
 
 def _on_load_failed(fleet: Fleet, event: events.LoadFailed, now: float) -> list[Action]:
-    return transaction.rollback(fleet, event.report, "", now)
+    return transaction.rollback(fleet, event.report, "", now, is_final=not fleet.has_file)
 
 
 def _on_opened(fleet: Fleet, _: events.SocketsOpened, now: float) -> list[Action]:
@@ -112,7 +118,7 @@ def _on_opened(fleet: Fleet, _: events.SocketsOpened, now: float) -> list[Action
 
 
 def _on_bind_failed(fleet: Fleet, event: events.BindFailed, now: float) -> list[Action]:
-    return transaction.rollback(fleet, event.report, "", now)
+    return transaction.rollback(fleet, event.report, "", now, is_final=True)
 
 
 def _on_slots_opened(fleet: Fleet, event: events.SlotsOpened, _: float) -> list[Action]:
@@ -168,6 +174,7 @@ _HANDLERS: dict[type[Event], _Handler] = {
     events.SignalReceived: requests.on_signal,
     events.Asked: requests.on_asked,
     events.CertificatesChanged: _on_certificates_changed,
+    events.FilesChanged: _on_files_changed,
     events.Loaded: _on_loaded,
     events.LoadFailed: _on_load_failed,
     events.SocketsOpened: _on_opened,

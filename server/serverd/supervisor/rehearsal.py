@@ -35,6 +35,7 @@ from serverd.supervisor.limits import raise_descriptor_limit
 from serverd.supervisor.pid_file import PidFile
 from serverd.supervisor.policy import decide
 from serverd.supervisor.signals import SignalInbox
+from serverd.supervisor.source import Source
 from serverd.supervisor.spawn import Commands, Surroundings
 
 __all__ = ["Finding", "Rehearsal", "Report"]
@@ -141,7 +142,7 @@ class Rehearsal:
     # The hands
 
     def _start_loader(self, _: actions.StartLoader) -> None:
-        self._loader = self._children.start_loader(self._path, self._on_loaded)
+        self._loader = self._children.start_loader(Source.of_file(self._path), self._on_loaded)
 
     def _stop_loader(self, _: actions.StopLoader) -> None:
         if self._loader is not None:

@@ -16,7 +16,7 @@ from serverd.supervisor.fleet import Fleet
 from serverd.supervisor.states import Phase, PhaseEvent, Step, WorkerState
 from serverd.supervisor.wording import duration, workers
 
-__all__ = ["delay_over", "on_asked", "on_signal", "scaled"]
+__all__ = ["delay_over", "on_asked", "on_signal", "reload_changed", "scaled"]
 
 
 def on_signal(fleet: Fleet, event: SignalReceived, now: float) -> list[Action]:
@@ -82,6 +82,14 @@ def _inspect(fleet: Fleet) -> list[Action]:
             worker.outdated = ""
             actions.append(Send(worker.number, Inspect()))
     return actions
+
+
+def reload_changed(fleet: Fleet, what: str) -> list[Action]:
+    """Reload because files have changed, with new workers in any case: what they read from them is not known."""
+    if fleet.phase not in {Phase.STARTING, Phase.SERVING}:
+        return []
+    fleet.fresh_wanted = True
+    return _want_reload(fleet, what)
 
 
 def _want_reload(fleet: Fleet, why: str) -> list[Action]:

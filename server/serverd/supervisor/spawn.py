@@ -35,8 +35,8 @@ __all__ = [
     "children",
     "fork_worker",
     "reap_orphans",
-    "spawn_loader",
     "spawn_preloader",
+    "spawn_program",
     "spawn_supervisor",
     "spawn_worker",
 ]
@@ -56,8 +56,9 @@ class Commands:
 
     worker: tuple[str, ...] = (*_PYTHON, "serverd.worker")  # and --channel FD --dump FD --title TITLE
     preloader: tuple[str, ...] = (*_PYTHON, "serverd.worker.preloader")  # and --channel FD
-    loader: tuple[str, ...] = (*_PYTHON, "serverd.config")  # and the path of the configuration
-    supervisor: tuple[str, ...] = (*_PYTHON, "serverd")  # and -c PATH --take-over FD
+    loader: tuple[str, ...] = (*_PYTHON, "serverd.config")  # and what to read
+    supervisor: tuple[str, ...] = (*_PYTHON, "serverd")  # and what to serve, and --take-over FD
+    watcher: tuple[str, ...] = (*_PYTHON, "serverd.dev.watcher")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +208,8 @@ def spawn_preloader(command: tuple[str, ...], surroundings: Surroundings) -> tup
     return process, ours
 
 
-def spawn_loader(command: tuple[str, ...], argument: str, told: bytes = b"") -> tuple[Process, int]:
-    """Start the program that reads the configuration at `argument`; return it and the descriptor of its stdout.
+def spawn_program(command: tuple[str, ...], arguments: Sequence[str], told: bytes = b"") -> tuple[Process, int]:
+    """Start a program that tells us something; return it and the descriptor of its stdout.
 
     `told` is what it finds in its standard input, where no other process can read it. Raises OSError when the machine
     refuses another process or descriptor.
@@ -219,7 +220,7 @@ def spawn_loader(command: tuple[str, ...], argument: str, told: bytes = b"") -> 
         os.set_blocking(ours, False)
         try:
             with _holding(told) as stdin:
-                pid = _start([*command, argument], stdin=stdin, stdout=theirs)
+                pid = _start([*command, *arguments], stdin=stdin, stdout=theirs)
         finally:
             os.close(theirs)
         process = Process(pid)
@@ -228,11 +229,11 @@ def spawn_loader(command: tuple[str, ...], argument: str, told: bytes = b"") -> 
 
 
 def spawn_supervisor(
-    command: tuple[str, ...], path: str, environment: Mapping[str, str], descriptors: Sequence[int]
+    command: Sequence[str], environment: Mapping[str, str], descriptors: Sequence[int]
 ) -> tuple[Process, socket.socket]:
     """Start the supervisor that takes our place; return its process and our end of the channel to it.
 
-    It serves the configuration at `path`, has `environment` beside ours, and inherits `descriptors` under
+    `command` says what it serves. It has `environment` beside ours, and inherits `descriptors` under
     their numbers. Raises OSError when the machine refuses another process or descriptor.
     """
     ours, theirs = socket.socketpair()
@@ -242,7 +243,7 @@ def spawn_supervisor(
         with theirs:
             channel = theirs.fileno()
             pid = _start(
-                [*command, "-c", path, "--take-over", str(channel)],
+                [*command, "--take-over", str(channel)],
                 env={**os.environ, **environment},
                 pass_fds=[channel, *descriptors],
             )

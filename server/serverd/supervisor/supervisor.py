@@ -23,7 +23,7 @@ import setproctitle
 
 from serverd.errors import BindError
 from serverd.generation import Generation, Logging
-from serverd.messages import Adopt, Loaded, LoadFailed, Propose, Reopen, SocketGrant, Sockets, Start
+from serverd.messages import Adopt, Propose, Reopen, SocketGrant, Sockets, Start
 from serverd.observe import logs
 from serverd.supervisor import actions, events, spawn
 from serverd.supervisor.actions import Notice
@@ -31,12 +31,13 @@ from serverd.supervisor.certificates import CertificateWatch
 from serverd.supervisor.children import Children
 from serverd.supervisor.desk import Desk
 from serverd.supervisor.fleet import Fleet
-from serverd.supervisor.handle import LoaderHandle
 from serverd.supervisor.holdings import Holdings
 from serverd.supervisor.limits import raise_descriptor_limit
 from serverd.supervisor.notify import Notifier
 from serverd.supervisor.policy import decide
+from serverd.supervisor.reading import Reading
 from serverd.supervisor.signals import SignalInbox
+from serverd.supervisor.source import Source
 from serverd.supervisor.spawn import Commands, Surroundings
 from serverd.supervisor.succession import HandOver, Predecessor, Successor
 
@@ -48,20 +49,21 @@ log = logging.getLogger("serverd.supervisor")
 class Supervisor:
     """One run of serverd, from the first reading of the configuration to the last worker's end."""
 
-    def __init__(self, path: str, commands: Commands | None = None, take_over: int | None = None) -> None:
-        """Prepare to serve the configuration at `path`; `take_over`: the channel to the supervisor to replace."""
-        self._path = path
+    def __init__(self, source: Source, commands: Commands | None = None, take_over: int | None = None) -> None:
+        """Prepare to serve the configuration from `source`; `take_over`: the channel to the supervisor to replace."""
+        self._source = source
         self._commands = commands or Commands()
         self._take_over = take_over
         self._predecessor: Predecessor | None = None  # until we serve
         self._successor: Successor | None = None
-        self._fleet = Fleet()
+        self._fleet = Fleet(watches_files=source.watched is not None, has_file=not source.options)
         self._queue: deque[events.Event] = deque([events.Begin()])
         self._selector = selectors.DefaultSelector()
         self._children = Children(self._selector, self._queue.append, self._commands)
         self._holdings = Holdings(self._selector, lambda *asked: self._queue.append(events.Asked(*asked)))
-        self._desk = Desk(path, self._fleet, self._holdings, self._children)
-        self._loader: LoaderHandle | None = None  # the one whose outcome the transaction waits for
+        watcher = self._commands.watcher
+        self._reading = Reading(source, self._children, self._selector, self._queue.append, watcher)
+        self._desk = Desk(self._fleet, self._holdings, self._children, self._reading)
         self._notifier = Notifier.from_environment()
         self._watchdog_due = time.monotonic() if self._notifier.watchdog_interval else float("inf")
         self._certificates = CertificateWatch(time.monotonic, time.time)
@@ -71,7 +73,7 @@ class Supervisor:
         """Serve until asked to stop; return the exit code of the process."""
         logs.configure(Logging(), sys.stderr)
         raise_descriptor_limit()
-        setproctitle.setproctitle(f"serverd: supervisor {self._path}")
+        setproctitle.setproctitle(f"serverd: supervisor {self._source.path}")
         with self._selector, SignalInbox() as inbox:
             self._selector.register(inbox.descriptor, selectors.EVENT_READ, None)
             try:
@@ -82,6 +84,7 @@ class Supervisor:
                     if self._exit_code is None:
                         self._wait(inbox)
             finally:
+                self._reading.close()
                 self._children.close()
                 self._holdings.leave()
         return self._exit_code
@@ -140,16 +143,10 @@ class Supervisor:
     # Reading the configuration
 
     def _start_loader(self, action: actions.StartLoader) -> None:
-        self._loader = self._children.start_loader(self._path, self._on_loaded, renewed=action.renewed)
-
-    def _on_loaded(self, outcome: Loaded | LoadFailed) -> None:
-        self._loader = None
-        self._queue.append(outcome)
+        self._reading.start(action.renewed)
 
     def _stop_loader(self, _: actions.StopLoader) -> None:
-        if self._loader is not None:
-            self._children.stop_loader(self._loader)
-            self._loader = None
+        self._reading.stop()
 
     # What is open
 
@@ -249,7 +246,9 @@ class Supervisor:
         hand_over = HandOver(*self._holdings.bindings.hand_over(), self._fleet.last_generation)
         try:
             process, channel = spawn.spawn_supervisor(
-                self._commands.supervisor, self._path, self._notifier.environment(), hand_over.descriptors
+                (*self._commands.supervisor, *self._source.arguments),
+                self._notifier.environment(),
+                hand_over.descriptors,
             )
         except OSError as error:
             self._queue.append(events.SuccessorFailed(f"no process for it: {error}"))

@@ -69,7 +69,8 @@ def begin(fleet: Fleet, now: float) -> list[Action]:
     """Begin a transaction: have the configuration read, or, if that is all that is wanted, the certificates."""
     fleet.take_step(StepEvent.LOAD, now + LOAD_PATIENCE)
     renewed = fleet.committed if fleet.renewal_wanted and not fleet.reload_wanted else None
-    fleet.reload_wanted = fleet.renewal_wanted = False
+    fleet.is_fresh = fleet.fresh_wanted
+    fleet.reload_wanted = fleet.renewal_wanted = fleet.fresh_wanted = False
     fleet.clients, fleet.next_clients = fleet.next_clients, []
     return [StartLoader(renewed)]
 
@@ -98,7 +99,7 @@ def open_done(fleet: Fleet, now: float) -> list[Action]:
     """Ask the running workers whether they can serve the candidate, or get new ones if that is out of the question."""
     assert fleet.candidate is not None
     changes = compare(fleet.committed, fleet.candidate) if fleet.committed is not None else None
-    if changes is None:
+    if changes is None or fleet.is_fresh:
         return _renew(fleet, now)
     if not changes.is_live:
         return [Log("info", f"starting new workers: {', '.join(changes.restart)}"), *_renew(fleet, now)]
@@ -245,10 +246,13 @@ def _conclude(fleet: Fleet, outcome: Outcome, detail: str = "") -> list[Action]:
     return [Reply(client, outcome.ok, text, detail) for client in clients]
 
 
-def rollback(fleet: Fleet, reason: str, detail: str, now: float) -> list[Action]:
-    """Give the candidate up; the committed generation goes on, or, when there is none, the start has failed."""
+def rollback(fleet: Fleet, reason: str, detail: str, now: float, *, is_final: bool = False) -> list[Action]:
+    """Give the candidate up; the committed generation goes on, or, when there is none, the start has failed.
+
+    With --reload a start that has failed waits for a change, unless no change can mend it (`is_final`).
+    """
     had_sockets = fleet.step in {Step.PROPOSING, Step.PRELOADING, Step.PREPARING}
-    if fleet.committed is None:
+    if fleet.committed is None and (is_final or not fleet.watches_files):
         fleet.exit_code = OperatorError.exit_code
         complaint = "\n".join(part.rstrip("\n") for part in (reason, detail) if part)
         fleet.move(PhaseEvent.STOP)
@@ -261,11 +265,13 @@ def rollback(fleet: Fleet, reason: str, detail: str, now: float) -> list[Action]
     preloader = _stop_preloaders(fleet, fleet.preloaders & {fleet.candidate.number} if fleet.candidate else set())
     fleet.candidate = None
     reason, _, rest = reason.partition("\n")
-    text = f"generation {fleet.committed.number} goes on serving: {reason}"
+    what = "reload" if fleet.committed else "start"
+    then = f"generation {fleet.committed.number} goes on serving" if fleet.committed else "waiting for a change"
+    text = f"{then}: {reason}"
     # A report of several lines: the log line gets the first, what follows it gets them all.
     report = f"{reason}\n{rest}" if rest else detail
     return [
-        Log("error", f"reload failed, {text}", report),
+        Log("error", f"{what} failed, {text}", report),
         *take_back,
         *leave,
         *preloader,
@@ -301,7 +307,7 @@ def stop(fleet: Fleet, now: float) -> list[Action]:
         actions.append(StopSuccessor())
     actions += _stop_preloaders(fleet, fleet.preloaders)
     fleet.take_step(StepEvent.ABORT)
-    fleet.reload_wanted = fleet.renewal_wanted = fleet.unannounced = False
+    fleet.reload_wanted = fleet.renewal_wanted = fleet.fresh_wanted = fleet.unannounced = False
     fleet.delay_ends = fleet.candidate = None
     fleet.slots.clear()
     fleet.growing = 0

@@ -62,6 +62,7 @@ class Applications:
     ) -> None:
         """Prepare; `tell` sends to the supervisor, `imported` comes from a preloader, `slot` is that of the worker."""
         self.endpoints: dict[str, Endpoint] = {}  # by name; also of those that are down
+        self.failure: AppError | None = None  # for which `bring_up` has given up
         self.on_change: Callable[[], None] | None = None  # called when an endpoint has been replaced
         self.sources = imported.sources if imported else Sources(app.directory for app in generation.apps)
         self._preloaded = dict(imported.applications) if imported else {}
@@ -98,6 +99,7 @@ class Applications:
             try:
                 self.endpoints[app.name] = await self._start(app)
             except AppError as error:
+                self.failure = error
                 self._tell(Failed(*told(*explain(app, error))))
                 return False
         if outcomes:

@@ -20,7 +20,7 @@ from serverd.asgi.types import Application, Receive, Scope, Send
 from serverd.errors import AppLoadError
 from serverd.generation import App
 
-__all__ = ["explain", "load_app", "own_traceback", "place"]
+__all__ = ["as_application", "explain", "load_app", "own_traceback", "place"]
 
 log = logging.getLogger("serverd.apps")
 
@@ -41,7 +41,7 @@ def load_app(app: App) -> Application:
     loaded = _find(app)
     if app.factory:
         loaded = _call_factory(app, loaded)
-    return _as_asgi3(app, loaded)
+    return as_application(app, loaded)
 
 
 def _find(app: App) -> Any:
@@ -93,7 +93,8 @@ def _call_factory(app: App, factory: Any) -> Any:
         raise AppLoadError(f"factory {app.target!r} failed: {_brief(error)}") from error
 
 
-def _as_asgi3(app: App, loaded: Any) -> Application:
+def as_application(app: App, loaded: Any) -> Application:
+    """Return what `app` names, or somebody has given for it, as an ASGI 3 application; raises AppLoadError."""
     if not callable(loaded):
         raise AppLoadError(
             f"{app.target!r} is {type(loaded).__name__}, which cannot be called: expected an application"

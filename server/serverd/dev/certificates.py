@@ -1,4 +1,4 @@
-"""What only development needs: certificates of an authority of one's own, for `serverd dev-cert`.
+"""Certificates of an authority of one's own, for `serverd dev-cert`.
 
 Needs the extra `dev-cert` (the library trustme). Never imported by a server.
 """

@@ -1,0 +1,126 @@
+"""`serverd run` and `--reload`: an application without a file, and what happens when its author saves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import Server
+
+APP = """
+async def app(scope, receive, send):
+    await send({{"type": "http.response.start", "status": 200, "headers": []}})
+    await send({{"type": "http.response.body", "body": {body!r}.encode()}})
+"""
+
+
+def write(path: Path, text: str) -> None:
+    """Write as editors do: beside the file, then in its place."""
+    fresh = path.with_name(f".{path.name}.tmp")
+    fresh.write_text(text)
+    os.replace(fresh, path)
+
+
+def serve(path: Path, *arguments: str, target: str = "shop") -> Server:
+    control = ("--control-socket", str(path / "control.sock"))
+    fixed = ("run", target, "--app-dir", str(path), "--port", "0", *control)
+    return Server(path / "unused.toml", arguments=(*fixed, *arguments))
+
+
+def get(server: Server) -> str:
+    host, port = server.address("web")[:2]
+    with urllib.request.urlopen(f"http://{host}:{port}/", timeout=20) as response:
+        return response.read().decode()
+
+
+def test_an_application_is_served_without_a_file_and_reloaded_by_hup(tmp_path: Path) -> None:
+    write(tmp_path / "shop.py", APP.format(body="one"))
+    with serve(tmp_path, "--header", "X-Shop: yes") as server:
+        assert get(server) == "one"
+        write(tmp_path / "shop.py", APP.format(body="second"))
+        server.send_signal(signal.SIGHUP)
+        server.wait_for("reloaded: generation 2")
+        assert get(server) == "second"
+        assert server.stop() == 0
+
+
+def test_a_change_is_served_and_a_syntax_error_is_shown_and_waited_out(tmp_path: Path) -> None:
+    write(tmp_path / "shop.py", APP.format(body="one"))
+    with serve(tmp_path, "--reload") as server:
+        write(tmp_path / "shop.py", "def (\n")
+        server.wait_for("reload failed, generation 1 goes on serving")
+        assert "SyntaxError" in server.output
+        assert get(server) == "one"
+        write(tmp_path / "shop.py", APP.format(body="mended"))
+        server.wait_for("is serving")
+        assert get(server) == "mended"
+        assert server.stop() == 0
+
+
+def test_a_first_start_that_is_broken_waits_for_the_change_that_mends_it(tmp_path: Path) -> None:
+    write(tmp_path / "shop.py", "import nothing_of_the_kind\n")
+    server = serve(tmp_path, "--reload").start()
+    try:
+        server.wait_for("start failed, waiting for a change")
+        write(tmp_path / "shop.py", APP.format(body="mended"))
+        server.wait_for("ready: generation")
+        assert get(server) == "mended"
+    finally:
+        server.kill()
+
+
+def test_a_broken_option_ends_the_start_also_with_reload(tmp_path: Path) -> None:
+    write(tmp_path / "shop.py", APP.format(body="one"))
+    server = serve(tmp_path, "--reload", "--loop", "fast").start()
+    try:
+        assert server.wait() == 3
+        assert '--loop: "fast" is not one of "auto", "uvloop", "asyncio"' in server.output
+    finally:
+        server.kill()
+
+
+def test_a_configuration_that_is_broken_at_first_is_waited_out_and_a_change_of_it_is_seen(tmp_path: Path) -> None:
+    write(tmp_path / "shop.py", APP.format(body="one"))
+    file = tmp_path / "server.toml"
+    text = '[listeners.web]\nbind = "127.0.0.1:0"\n[apps.shop]\napp = "shop"\n[[mounts]]\napp = "shop"\n'
+    write(file, text + "[nonsense\n")
+    server = Server(file, arguments=("-c", str(file), "--reload")).start()
+    try:
+        server.wait_for("start failed, waiting for a change")
+        write(file, text)
+        server.wait_for("ready: generation")
+        write(file, text + '[mounts.headers]\nx-new = "1"\n')
+        server.wait_for("reloaded: generation")
+        assert get(server) == "one"
+        begun = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - begun < 20
+    finally:
+        server.kill()
+
+
+def test_other_files_count_when_they_are_named_and_new_workers_read_them(tmp_path: Path) -> None:
+    (tmp_path / "templates").mkdir()
+    write(tmp_path / "templates" / "page.html", "old")
+    program = "import pathlib\nPAGE = pathlib.Path(__file__).with_name('templates').joinpath('page.html').read_text()\n"
+    write(tmp_path / "shop.py", program + APP.format(body="{}").replace("'{}'", "PAGE"))
+    with serve(tmp_path, "--reload", "--reload-include", "templates/*.html") as server:
+        assert get(server) == "old"
+        write(tmp_path / "templates" / "page.html", "new")
+        server.wait_for("is serving")
+        assert get(server) == "new"
+
+
+@pytest.mark.parametrize("option", ["--access-logs", "--log-config=x", "--ws=auto"])
+def test_what_means_nothing_here_is_not_taken(tmp_path: Path, option: str) -> None:
+    server = serve(tmp_path, option).start()
+    try:
+        assert server.wait() == 2
+        assert "o such option" in server.output
+    finally:
+        server.kill()
