@@ -204,6 +204,16 @@ def reload(path: str, socket: str | None, dry_run: bool, timeout: int | None) ->
 @main.command()
 @_server_options
 @_timeout_option
+def reopen(path: str, socket: str | None, timeout: int | None) -> None:
+    """Open the log files anew, as after logrotate has moved them."""
+    from serverd.control import commands
+
+    _ask(path, socket, lambda client: commands.reopen(client, timeout=timeout))
+
+
+@main.command()
+@_server_options
+@_timeout_option
 def stop(path: str, socket: str | None, timeout: int | None) -> None:
     """Stop gracefully and wait until the server has gone."""
     from serverd.control import commands

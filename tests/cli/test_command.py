@@ -27,7 +27,7 @@ def test_the_help_names_options_signals_and_exit_codes(option: str) -> None:
     assert done.returncode == 0
     for word in ("-c, --config FILE", "--version", "HUP", "TERM", "Exit codes"):
         assert word in done.stdout
-    for command in ("status", "reload", "stop", "scale", "upgrade"):
+    for command in ("status", "reload", "reopen", "stop", "scale", "upgrade"):
         assert f"\n  {command} " in done.stdout
     assert "take-over" not in done.stdout
 

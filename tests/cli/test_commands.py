@@ -68,6 +68,7 @@ def asked(service: Service) -> list[Request]:
         (["reload", "--timeout", "20"], Request("reload"), "reload done\n"),
         (["scale", "3"], Request("scale", workers=3), "scale done\n"),
         (["upgrade"], Request("upgrade"), "upgrade done\n"),
+        (["reopen"], Request("reopen"), "reopen done\n"),
         (["stop"], Request("stop"), "stopped\n"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -125,7 +126,9 @@ def test_the_socket_may_be_named_instead_of_the_file(service: Service) -> None:
     assert len(asked(service)) == 1
 
 
-@pytest.mark.parametrize("command", [["status"], ["reload"], ["stop"], ["scale", "2"], ["upgrade"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [["status"], ["reload"], ["stop"], ["scale", "2"], ["upgrade"], ["reopen"]], ids=" ".join
+)
 def test_without_a_server_it_is_three_and_a_sentence(tmp_path: Path, command: list[str]) -> None:
     file = tmp_path / "shop.toml"
     result = run(*command, "-c", str(file))
@@ -152,7 +155,7 @@ def test_a_path_in_a_message_cannot_forge_lines(tmp_path: Path) -> None:
     [
         (["relaod"], 'there is no command "relaod" (did you mean "reload"?)'),
         (["server.toml"], 'there is no command "server.toml" (did you mean "serverd -c server.toml"?)'),
-        (["xyz"], 'there is no command "xyz" (expected one of dev-cert, reload, scale, status, stop, upgrade)'),
+        (["xyz"], 'there is no command "xyz" (expected one of dev-cert, reload, reopen, scale, status, stop, upgrade)'),
         (["scale"], "Missing argument 'N'."),
         (["scale", "0"], "Invalid value for 'N': 0 is not in the range 1<=x<=1024."),
         (["scale", "many"], "Invalid value for 'N': 'many' is not a valid integer range."),
@@ -313,7 +316,7 @@ def test_completion_is_there_for_shells() -> None:
         [sys.executable, "-c", "from serverd.cli import main; main(prog_name='serverd')"],
         capture_output=True, text=True, timeout=60, env=environment, check=False,
     )  # fmt: skip
-    assert done.stdout == "plain,reload\n"
+    assert done.stdout == "plain,reload\nplain,reopen\n"
 
 
 def test_the_group_has_the_commands_that_the_server_understands() -> None:

@@ -47,6 +47,7 @@ def run(service: Service, command: Ask, *arguments: Any, **options: Any) -> Outc
         (commands.reload, (), {"dry_run": True}, Request("reload", dry_run=True)),
         (commands.scale, (3,), {}, Request("scale", workers=3)),
         (commands.upgrade, (), {}, Request("upgrade")),
+        (commands.reopen, (), {}, Request("reopen")),
         (commands.stop, (), {}, Request("stop")),
     ],
 )

@@ -20,6 +20,7 @@ from serverd.control.requests import Request, RequestError, encode, parse_reques
         (b'{"command": "scale", "workers": 3}', Request("scale", workers=3)),
         (b'{"command": "scale", "workers": 1024}', Request("scale", workers=1024)),
         (b' {"command":"upgrade"}\r', Request("upgrade")),
+        (b'{"command":"reopen"}', Request("reopen")),
     ],
 )
 def test_a_request_is_understood(line: bytes, request_: Request) -> None:
@@ -40,11 +41,12 @@ WORKERS = "scale: workers is not a whole number from 1 to 1024"
         (b'{"command": "stop"} {}', "not a request: expected one JSON object in a line"),
         (b"null", "not a request: expected a JSON object"),
         (b'["stop"]', "not a request: expected a JSON object"),
-        (b"{}", "unknown command: expected one of status, reload, stop, scale, upgrade"),
-        (b'{"command": ["stop"]}', "unknown command: expected one of status, reload, stop, scale, upgrade"),
+        (b"{}", "unknown command: expected one of status, reload, stop, scale, upgrade, reopen"),
+        (b'{"command": ["stop"]}', "unknown command: expected one of status, reload, stop, scale, upgrade, reopen"),
         (
             b'{"command": "relaod"}',
-            'unknown command "relaod" (did you mean "reload"?): expected one of status, reload, stop, scale, upgrade',
+            'unknown command "relaod" (did you mean "reload"?):'
+            " expected one of status, reload, stop, scale, upgrade, reopen",
         ),
         (b'{"command": "stop", "when": 3}', 'stop does not take "when"'),
         (b'{"command": "reload", "dry-run": true}', 'reload does not take "dry-run" (did you mean "dry_run"?)'),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -55,7 +56,7 @@ def assert_docs_work(client: httpx.Client, prefix: str, host: str | None = None)
 
 
 def test_every_example_has_a_file_an_application_and_a_readme() -> None:
-    names = {"hello", "several", "django", "quart", "streaming", "unix-nginx", "chat"}
+    names = {"hello", "several", "django", "quart", "streaming", "unix-nginx", "chat", "opentelemetry"}
     assert {folder.name for folder in EXAMPLES.iterdir() if folder.is_dir()} == names
     for name in names:
         assert (EXAMPLES / name / "server.toml").is_file()
@@ -159,6 +160,20 @@ def test_streaming_echoes_before_the_upload_is_complete(example: Example) -> Non
         assert client.read(6) == b"1\r\na\r\n"
         client.send(b"b")
         assert client.read(11) == b"1\r\nb\r\n0\r\n\r\n"
+
+
+def test_opentelemetry_goes_on_with_the_trace_of_the_client_and_logs_it(example: Example) -> None:
+    server = example("examples/opentelemetry/server.toml")
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    with browse(server) as client:
+        response = client.get("/", headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"})
+        assert response.json() == {"trace_id": trace, "request_id": trace}
+        assert response.headers["x-request-id"] == trace
+        other = client.get("/").json()
+        assert other["request_id"] != trace
+    server.wait_for(f'"request_id":"{trace}","trace_id":"{trace}"')
+    logged = [json.loads(line) for line in server.output.splitlines() if '"answering in span' in line]
+    assert [line["request_id"] for line in logged] == [trace, other["request_id"]]
 
 
 def test_the_file_of_make_run_serves_all_of_its_applications(example: Example) -> None:

@@ -336,11 +336,14 @@ path = "/"
         assert Path(f"/proc/{server.pid}").stat().st_uid == 0
         # Another port that only root may bind, and a log file that only root may open.
         port, log = privileged_port(), private / "log"
-        more = f'["127.0.0.1:0", "127.0.0.1:{port}"]\n[logging]\nfile = "{log}"'
+        more = (
+            f'["127.0.0.1:0", "127.0.0.1:{port}"]\n[logging]\nfile = "{log}"\n[access_log]\nfile = "{private}/access"'
+        )
         file.write_text(text.replace('"127.0.0.1:0"', more))
         assert command(server, "reload").code == 0
         assert json.loads(get(("127.0.0.1", port), "/write").body) == expected
         wait_until(lambda: "said by the application" in log.read_text())
+        wait_until(lambda: '"target":"/write"' in (private / "access").read_text())
         mark = log.stat().st_size
         [old] = server.workers()
         os.kill(old, signal.SIGKILL)
@@ -464,12 +467,15 @@ class Talker:
     def __init__(self, directory: Path, *, preload: bool = False) -> None:
         (directory / "talker.py").write_text(TALKER)
         self.log = directory / "log"
+        self.access = directory / "access"
         self._text = f"""\
 [server]
 workers = 2
 preload = {"true" if preload else "false"}
 [logging]
 file = "log"
+[access_log]
+file = "access"
 [listeners.web]
 bind = "127.0.0.1:0"
 [apps.talker]
@@ -519,22 +525,36 @@ path = "/"
         wait_until(lambda: self.log.read_text().count("is ready") > mark)
 
 
+def _targets(access_log: Path) -> list[str]:
+    return [json.loads(line)["target"] for line in access_log.read_text().splitlines()]
+
+
 @pytest.mark.parametrize("preload", [False, True], ids=["", "preload"])
 def test_nothing_is_lost_when_the_log_is_rotated(tmp_path: Path, preload: bool) -> None:
-    old = tmp_path / "log.1"
+    old, old_access = tmp_path / "log.1", tmp_path / "access.1"
     with Talker(tmp_path, preload=preload) as talker:
         before = [talker.talk() for _ in range(10)]
         os.chmod(talker.log, 0o604)
         os.rename(talker.log, old)
+        os.chmod(talker.access, 0o604)
+        os.rename(talker.access, old_access)
         meanwhile = [talker.talk() for _ in range(10)]
-        talker.server.send_signal(signal.SIGUSR1)
-        talker.waits_for("log file reopened")
+        if preload:
+            assert command(talker.server, "reopen").out == "log files reopened\n"
+        else:
+            talker.server.send_signal(signal.SIGUSR1)
+        talker.waits_for("log files reopened")
         assert stat.S_IMODE(talker.log.stat().st_mode) == 0o604
+        assert stat.S_IMODE(talker.access.stat().st_mode) == 0o604
         assert talker.log.stat().st_uid == old.stat().st_uid
         after = [talker.talk() for _ in range(20)]
         for number in before + meanwhile + after:
             for text in (f"printed {number}.", f"logged {number}."):
                 assert (old.read_text() + talker.log.read_text()).count(text) == 1
+        expected = sorted(f"/?{number}" for number in before + meanwhile + after)
+        # In time: what a worker that is killed has not yet written is lost with it.
+        wait_until(lambda: sorted(_targets(old_access) + _targets(talker.access)) == expected)
+        assert len(_targets(old_access)) >= len(before)
         size = old.stat().st_size
         for _ in range(2):  # those that start later have never known the old one
             talker.kill_a_worker()
@@ -579,7 +599,7 @@ def test_a_log_file_that_cannot_be_opened_rolls_the_reload_back(tmp_path: Path) 
         wait_until(lambda: "cannot open the log file" in (tmp_path / "log.1").read_text().rpartition("generation 1")[2])
         number = talker.talk()
         assert f"printed {number}." in (tmp_path / "log.1").read_text()
-        assert "log file reopened" not in (tmp_path / "log.1").read_text()
+        assert "log files reopened" not in (tmp_path / "log.1").read_text()
 
 
 def test_a_log_file_that_cannot_be_opened_ends_the_start(tmp_path: Path, probe: str) -> None:

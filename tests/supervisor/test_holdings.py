@@ -222,9 +222,9 @@ def test_a_log_file_that_was_moved_is_made_anew(holdings: Holdings, machine: Mac
     commits(holdings, machine.generation())
     number = holdings.log_descriptors()[0]
     machine.log.rename(machine.directory / "log.1")
-    assert holdings.reopen_logs()
+    assert holdings.reopen_logs() == []
     assert holdings.log_descriptors()[0] == number
-    assert "log file reopened" in machine.log.read_text()
+    assert "log files reopened" in machine.log.read_text()
 
 
 def test_a_log_file_that_cannot_be_reopened_is_told_of_in_the_old_one(holdings: Holdings, machine: Machine) -> None:
@@ -232,14 +232,26 @@ def test_a_log_file_that_cannot_be_reopened_is_told_of_in_the_old_one(holdings: 
     moved = machine.directory / "log.1"
     machine.log.rename(moved)
     machine.log.mkdir()
-    assert not holdings.reopen_logs()
+    (failure,) = holdings.reopen_logs()
+    assert "it is no plain file" in failure
     assert "cannot open the log file" in moved.read_text()
     assert "reopened" not in moved.read_text()
 
 
 def test_without_a_log_file_there_is_nothing_to_reopen(holdings: Holdings, machine: Machine) -> None:
     commits(holdings, machine.generation(log=""))
-    assert not holdings.reopen_logs()
+    assert holdings.reopen_logs() == ["there is no log file to reopen: neither logging.file nor access_log.file is set"]
+
+
+def test_a_file_that_changes_is_told_of_also_when_logging_was_configured_before(
+    holdings: Holdings, machine: Machine
+) -> None:
+    commits(holdings, machine.generation())
+    machine.log = machine.directory / "log2"
+    new = machine.generation()
+    holdings.prepare(new, 1)
+    holdings.configure_logging(new.logging)
+    assert holdings.commit()
 
 
 def test_the_access_log_is_a_file_of_its_own(holdings: Holdings, machine: Machine) -> None:
@@ -249,7 +261,7 @@ def test_the_access_log_is_a_file_of_its_own(holdings: Holdings, machine: Machin
     assert os.readlink(f"/proc/self/fd/{access}") == str(path)
     assert os.readlink(f"/proc/self/fd/{log}") == str(machine.log)
     path.rename(machine.directory / "access.1")
-    assert holdings.reopen_logs()
+    assert holdings.reopen_logs() == []
     assert os.readlink(f"/proc/self/fd/{access}") == str(path)
     assert commits(holdings, machine.generation())
     assert holdings.log_descriptors()[0] == log

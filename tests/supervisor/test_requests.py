@@ -169,6 +169,7 @@ def test_usr1_reopens_the_logs_whenever_it_comes(scene: Scene) -> None:
     assert scene.happens(USR1) == [actions.ReopenLogs()]
     scene.is_prepared()
     assert scene.happens(USR1) == [actions.ReopenLogs()]
+    assert scene.happens(asked(1, "reopen")) == [actions.ReopenLogs(1)]
 
 
 class TestControlSocket:

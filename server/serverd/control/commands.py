@@ -1,4 +1,4 @@
-"""What `serverd status`, `reload`, `stop`, `scale` and `upgrade` ask, and what they make of the answer.
+"""What `serverd status`, `reload`, `reopen`, `stop`, `scale` and `upgrade` ask, and what they make of the answer.
 
 Each returns an `Outcome`, or raises ControlError; none prints or ends a process, which is the command line's part.
 """
@@ -15,7 +15,7 @@ from serverd.control.client import ControlClient, ControlError, ServerGone
 from serverd.control.status_text import describe_status
 from serverd.observe.logs import escape
 
-__all__ = ["Outcome", "read_status", "reload", "scale", "stop", "upgrade", "watch_status"]
+__all__ = ["Outcome", "read_status", "reload", "reopen", "scale", "stop", "upgrade", "watch_status"]
 
 EXIT_OK = 0
 EXIT_REFUSED = 3  # as of a start that the configuration does not allow
@@ -62,6 +62,11 @@ def watch_status(
 def reload(client: ControlClient, *, dry_run: bool = False, timeout: float | None = None) -> Outcome:
     """Reload the configuration and the applications, or tell what that would do; wait until it is decided."""
     return _told(client.ask({"command": "reload", "dry_run": dry_run}, timeout))
+
+
+def reopen(client: ControlClient, *, timeout: float | None = None) -> Outcome:
+    """Open the log files anew, as after logrotate has moved them."""
+    return _told(client.ask({"command": "reopen"}, timeout))
 
 
 def scale(client: ControlClient, workers: int, *, timeout: float | None = None) -> Outcome:

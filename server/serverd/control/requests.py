@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, frozenset[str]] = {
     "stop": frozenset(),
     "scale": frozenset({"workers"}),
     "upgrade": frozenset(),
+    "reopen": frozenset(),
 }
 
 

@@ -52,7 +52,7 @@ def _text(entry: Entry, place: Place, end: float, clock: Clock) -> str:
         f'"{head.method} {target(head)} HTTP/{head.version}" {shown_status(entry)} {entry.sent} '
         f"{(end - entry.began) * 1000:.2f}ms {place.app} {entry.request_id}"
     )
-    return f"{line}{_text_of_end(entry)}\n"
+    return f"{line}{_text_of_end(entry)}\n" if entry.given_up or entry.status == 101 else f"{line}\n"
 
 
 def _text_of_end(entry: Entry) -> str:
@@ -67,13 +67,14 @@ def _text_of_end(entry: Entry) -> str:
 def _json(entry: Entry, place: Place, end: float, clock: Clock) -> str:
     # Hot path: a third of what json.dumps takes; benchmarks/ "access log".
     head, client, began = entry.head, entry.client, entry.began
-    duration = end - began
+    duration = f"{end - began:.6f}"
+    first = duration if not entry.first_byte else f"{first_byte(entry, end):.6f}"
     said = dict(head.fields)
     return (
         f'{{"time":"{clock.iso(end)}","client":{_quote(client[0]) if client else "null"},"method":"{head.method}",'
         f'"host":{_quote(entry.host or "")},"target":{_quote(_target(head))},"protocol":"HTTP/{head.version}",'
         f'"status":{shown_status(entry)},"bytes":{entry.sent},"bytes_received":{entry.received},'
-        f'"duration":{duration:.6f},"first_byte":{first_byte(entry, end):.6f},'
+        f'"duration":{duration},"first_byte":{first},'
         f'"referer":{_value(said, b"referer")},"user_agent":{_value(said, b"user-agent")},'
         f'"app":"{place.app}","mount":{_quote(place.mount)},"listener":"{place.listener}","worker":{place.worker},'
         f'"request_id":"{entry.request_id}"{_json_of_end(entry)}}}\n'

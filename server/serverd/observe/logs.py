@@ -29,7 +29,7 @@ from typing import Protocol
 from serverd.errors import OperatorError
 from serverd.generation import Logging
 
-__all__ = ["LogFile", "Stream", "configure", "escape"]
+__all__ = ["LogFile", "Stream", "configure", "escape", "keep"]
 
 # C0, DEL and C1 controls; line and paragraph separators, which JSON and some terminals take for line
 # ends; the characters with the property Bidi_Control (Unicode, PropList.txt), which make a line read differently
@@ -39,6 +39,9 @@ _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 _COLOURS = {"debug": "\x1b[2m", "warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[1;31m"}
 _RESET = "\x1b[0m"
+
+# Above all loggers of ours.
+_OWN = "serverd"
 
 # The attribute of a record that holds the id of its request.
 _REQUEST_ID = "request_id"
@@ -144,15 +147,38 @@ def configure(settings: Logging, stream: Stream, request_id: Callable[[], str] =
     `request_id` returns the id of the request for which something is logged, "" for none. Warnings of Python's are
     logged, too.
     """
+    handler = _make_handler(settings, stream, request_id)
+    logging.captureWarnings(True)
+    root, own = logging.getLogger(), logging.getLogger(_OWN)
+    target = own if any(isinstance(old, _Handler) for old in own.handlers) else root  # as `keep` has left it
+    for logger in (root, own):
+        for old in logger.handlers[:]:
+            if isinstance(old, _Handler):
+                logger.removeHandler(old)
+    target.addHandler(handler)
+    target.setLevel(settings.level.upper())
+
+
+def keep(settings: Logging, stream: Stream, request_id: Callable[[], str] = str) -> None:
+    """See that our own lines are written, whatever applications have done to logging; arguments as for `configure`.
+
+    `dictConfig` disables every logger that it does not name, and takes the handlers off the root logger. What they have
+    made of the root logger stays: then our lines have a handler of their own.
+    """
+    own = logging.getLogger(_OWN)
+    for name, logger in logging.root.manager.loggerDict.items():
+        if isinstance(logger, logging.Logger) and f"{name}.".startswith(f"{_OWN}."):
+            logger.disabled = False
+    own.setLevel(settings.level.upper())
+    if not any(isinstance(handler, _Handler) for handler in (*logging.root.handlers, *own.handlers)):
+        own.addHandler(_make_handler(settings, stream, request_id))
+        own.propagate = False
+
+
+def _make_handler(settings: Logging, stream: Stream, request_id: Callable[[], str]) -> _Handler:
     handler = _Handler(stream.fileno(), request_id)
     handler.setFormatter(_formatter(settings.format, stream.isatty()))
-    logging.captureWarnings(True)
-    root = logging.getLogger()
-    for old in root.handlers[:]:
-        if isinstance(old, _Handler):
-            root.removeHandler(old)
-    root.addHandler(handler)
-    root.setLevel(settings.level.upper())
+    return handler
 
 
 def escape(text: str) -> str:
@@ -174,6 +200,12 @@ def _formatter(name: str, is_terminal: bool) -> logging.Formatter:
 
 def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+def _marks(record: logging.LogRecord) -> dict[str, str]:
+    """Return what ties the record to others: its request, and the trace that this is a part of."""
+    marks = {name: getattr(record, name, "") for name in (_REQUEST_ID, "trace_id")}
+    return {name: escape(str(value)) for name, value in marks.items() if value}
 
 
 def _explanation(record: logging.LogRecord, formatter: logging.Formatter) -> list[str]:
@@ -200,9 +232,7 @@ class _Text(logging.Formatter):
         if self._coloured and level in _COLOURS:
             shown = f"{_COLOURS[level]}{shown}{_RESET}"
         line = f"{_time(record)} {shown} {escape(record.name)}: {escape(record.getMessage())}"
-        request = getattr(record, _REQUEST_ID, "")
-        if request:
-            line += f" [request {request}]"
+        line += "".join(f" [{name} {value}]" for name, value in _marks(record).items())
         return "\n    ".join([line, *_explanation(record, self)])
 
 
@@ -217,9 +247,7 @@ class _Json(logging.Formatter):
             "pid": record.process,
             "message": escape(record.getMessage()),
         }
-        request = getattr(record, _REQUEST_ID, "")
-        if request:
-            line["request_id"] = request
+        line |= _marks(record)
         explanation = _explanation(record, self)
         if explanation:
             line["exception"] = "\n".join(explanation)

@@ -235,7 +235,9 @@ class Notify:
 
 @dataclass(frozen=True, slots=True)
 class ReopenLogs:
-    """Open the log file anew, for ourselves and every worker."""
+    """Open the log files anew, for ourselves and every worker."""
+
+    client: int | None = None  # who asked for it on the control socket, and is told how it went
 
 
 @dataclass(frozen=True, slots=True)

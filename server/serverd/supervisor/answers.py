@@ -14,7 +14,7 @@ from serverd.messages import Loaded, LoadFailed
 from serverd.net.bindings import Place
 from serverd.supervisor.actions import Reply
 
-__all__ = ["VERSION", "identity", "outcome", "plan", "read_version"]
+__all__ = ["VERSION", "identity", "outcome", "plan", "read_version", "reopened"]
 
 
 def read_version() -> str:
@@ -34,6 +34,11 @@ def outcome(reply: Reply) -> dict[str, Any]:
     if reply.ok:
         return {"ok": True, "text": reply.text}
     return {"ok": False, "error": reply.text, "detail": reply.detail}
+
+
+def reopened(failures: list[str]) -> dict[str, Any]:
+    """Return which log files could not be opened anew, and why."""
+    return outcome(Reply(0, not failures, "\n".join(failures) or "log files reopened"))
 
 
 def plan(committed: Generation | None, read: Loaded | LoadFailed, outdated: str = "") -> dict[str, Any]:

@@ -18,7 +18,7 @@ from functools import partial
 from serverd.control.requests import Request
 from serverd.control.server import ControlServer
 from serverd.errors import BindError, OperatorError
-from serverd.generation import AccessLog, Generation, Logging
+from serverd.generation import Generation, Logging
 from serverd.net.bindings import Bindings
 from serverd.observe import logs
 from serverd.observe.lines import open_unblocking
@@ -30,6 +30,7 @@ __all__ = ["Holdings"]
 log = logging.getLogger("serverd.supervisor")
 
 _STANDARD_OUTPUT = 1
+_NO_LOG_FILE = "there is no log file to reopen: neither logging.file nor access_log.file is set"
 
 
 class Holdings:
@@ -44,8 +45,7 @@ class Holdings:
         self._next_pid_file: PidFile | None = None
         self._log_files: list[LogFile] = []
         self._next_log_files: list[LogFile] = []
-        self._logging = Logging()
-        self._access_log = AccessLog()
+        self._paths = ("", "")  # of the committed generation: logging.file and access_log.file
         self._standard_output = io.FileIO(open_unblocking(_STANDARD_OUTPUT), "w")
         self._undo = contextlib.ExitStack()
         self._umask = os.umask(0)  # the one that we were started with, for a generation that asks for none
@@ -109,7 +109,7 @@ class Holdings:
     def _prepare_log_files(self, generation: Generation, _: int) -> None:
         open_files = {file.path: file for file in self._log_files}
         self._next_log_files = []
-        for path in (generation.logging.file, generation.access_log.file):
+        for path in _paths_of(generation):
             if path in open_files:
                 self._next_log_files.append(open_files[path])
             elif path:
@@ -125,8 +125,7 @@ class Holdings:
         assert generation is not None
         self._undo.pop_all()
         before, self._log_files = self._log_files, self._next_log_files
-        changed = (self._logging.file, self._access_log.file) != (generation.logging.file, generation.access_log.file)
-        self._access_log = generation.access_log
+        paths, self._paths = self._paths, _paths_of(generation)
         self.configure_logging(generation.logging)
         for file in before:
             if file not in self._log_files:
@@ -143,7 +142,7 @@ class Holdings:
             self.control.withdraw()
         if self._takes_over:
             self._take_files(generation)
-        return changed
+        return paths != self._paths
 
     def _take_files(self, generation: Generation) -> None:
         """Put ours in the place of the files of the supervisor before, which serves no longer."""
@@ -180,26 +179,35 @@ class Holdings:
 
     def configure_logging(self, settings: Logging) -> None:
         """Log as `settings` say from here on, to the log file if there is one."""
-        self._logging = settings
-        logs.configure(settings, _file_of(settings.file, self._log_files) or sys.stderr)
+        logs.configure(settings, _file_of(self._paths[0], self._log_files) or sys.stderr)
 
-    def reopen_logs(self) -> bool:
-        """Open the log files anew; return whether there are any."""
+    def reopen_logs(self) -> list[str]:
+        """Open the log files anew; return why not, for each of which the old one goes on."""
         if not self._log_files:
-            log.info("there is no log file to reopen: neither logging.file nor access_log.file is set")
-            return False
-        done = [_attempt(file.reopen) for file in self._log_files]
-        if all(done):
-            log.info("log file%s reopened", "s" if len(done) > 1 else "")
-        return any(done)
+            log.info(_NO_LOG_FILE)
+            return [_NO_LOG_FILE]
+        failures = []
+        for file in self._log_files:
+            try:
+                file.reopen()
+            except OperatorError as error:
+                failures.append(str(error))
+                log.error("%s", error)
+        if not failures:
+            log.info("log files reopened")
+        return failures
 
     def log_descriptors(self, generation: Generation | None = None) -> list[int]:
         """Return what a worker of `generation`, None: the committed one, has for standard error and access log."""
-        logging_file, access_file, files = self._logging.file, self._access_log.file, self._log_files
+        paths, files = self._paths, self._log_files
         if generation is not None and generation is self._prepared:
-            logging_file, access_file, files = generation.logging.file, generation.access_log.file, self._next_log_files
-        error, access = _file_of(logging_file, files), _file_of(access_file, files)
+            paths, files = _paths_of(generation), self._next_log_files
+        error, access = (_file_of(path, files) for path in paths)
         return [(error or sys.stderr).fileno(), access.fileno() if access else self._standard_output.fileno()]
+
+
+def _paths_of(generation: Generation) -> tuple[str, str]:
+    return generation.logging.file, generation.access_log.file
 
 
 def _file_of(path: str, files: list[LogFile]) -> LogFile | None:

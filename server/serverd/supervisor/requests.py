@@ -1,4 +1,4 @@
-"""What the operator wants, by signal or through the control socket: reload, stop, scale, upgrade.
+"""What the operator wants, by signal or through the control socket: reload, reopen, stop, scale, upgrade.
 
 Both ways lead to the same functions; a client of the control socket gets an answer, a signal a line in the log.
 Pure like `policy`, which dispatches to `on_signal` and `on_asked`.
@@ -52,6 +52,8 @@ def on_asked(fleet: Fleet, event: Asked, now: float) -> list[Action]:
     match request.command:
         case "status":
             return [ReplyStatus(client)]
+        case "reopen":
+            return [ReopenLogs(client)]
         case "stop":
             stop = _stop(fleet, "asked for on the control socket", now)
             return [*stop, Reply(client, True, "stopping", end=False)]

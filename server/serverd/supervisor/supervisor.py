@@ -286,8 +286,7 @@ class Supervisor:
         self._notifier.status(action.text)
 
     def _log(self, action: actions.Log) -> None:
-        level = logging.getLevelNamesMapping()[action.level.upper()]
-        log.log(level, "%s", action.message, extra={"detail": action.detail})
+        log.log(getattr(logging, action.level.upper()), "%s", action.message, extra={"detail": action.detail})
 
     def _complain(self, action: actions.Complain) -> None:
         if self._predecessor is not None:
@@ -296,9 +295,11 @@ class Supervisor:
         with contextlib.suppress(OSError):
             print("\n".join(map(logs.escape, lines)), file=sys.stderr, flush=True)
 
-    def _reopen_logs(self, _: actions.ReopenLogs) -> None:
-        if self._holdings.reopen_logs():
-            self._children.send_all(Reopen(), self._holdings.log_descriptors())
+    def _reopen_logs(self, action: actions.ReopenLogs) -> None:
+        failures = self._holdings.reopen_logs()
+        self._children.send_all(Reopen(), self._holdings.log_descriptors())
+        if action.client is not None:
+            self._holdings.control.reply(action.client, answers.reopened(failures))
 
     def _configure_logging(self, action: actions.ConfigureLogging) -> None:
         self._holdings.configure_logging(action.logging)

@@ -63,7 +63,7 @@ _SHUTDOWN_TIMEOUT = 5.0
 _STANDARD_ERROR = 2
 
 # Seconds that lines of the access log wait for others, to be written together.
-_ACCESS_LOG_DELAY = 0.05
+_ACCESS_LOG_DELAY = 0.01
 
 
 def run(channel: Channel, imported: Imported | None = None) -> int:
@@ -166,6 +166,7 @@ class _Worker:
 
     async def _serve(self, loop: asyncio.AbstractEventLoop, serving: Serving) -> None:
         """Say ready, and do what the supervisor says until it is time to drain."""
+        logs.keep(self._generation.logging, sys.stderr, REQUEST_ID.get)
         await serving.open(self._start.sockets, self._fds)
         self._descriptors = serving.descriptors
         # The collector need not walk the applications' modules again; performance.md, "gc.freeze".
