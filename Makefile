@@ -55,7 +55,7 @@ bench: $(STAMP)
 	$(PYTHON) benchmarks/run.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) benchmarks/.venv build dist server/*.egg-info
+	rm -rf $(VENV) benchmarks/.venv benchmarks/.scratch build dist server/*.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -63,8 +63,8 @@ def parse_options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Compare serverd with its peers.")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3, help="of each measurement (wrk and h2load: whole ones)")
-    parser.add_argument("--warm-up", type=float, default=1, help="seconds of load before each measurement")
+    parser.add_argument("--seconds", type=float, default=1, help="of each measurement (wrk and h2load: whole ones)")
+    parser.add_argument("--warm-up", type=float, default=0, help="seconds of load before each measurement")
     parser.add_argument("--servers", nargs="+", default=NAMES, choices=NAMES, metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--scenarios", nargs="+", default=KEYS, choices=KEYS, metavar="NAME", help=", ".join(KEYS))
     parser.add_argument("--key", default="ec", choices=KEY_KINDS, help="of the certificate: P-256, or RSA of 2048 bits")

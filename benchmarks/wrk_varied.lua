@@ -1,4 +1,4 @@
--- The fields of browser.lua, but no two requests alike: path, Referer and Cookie change every time, so that nothing
+-- The fields of wrk_browser.lua, but no two requests alike: path, Referer and Cookie change every time, so that nothing
 -- which a server remembers of the request before helps it.
 local fields = "\r\nHost: localhost"
   .. "\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"

@@ -22,6 +22,9 @@ from types import FrameType
 from typing import Any
 
 import serverd
+from serverd.asgi import builtin
+from serverd.asgi.router import Route, Router
+from serverd.asgi.scope import Endpoint
 from tests.support.frames import TEXT, frame
 from tests.support.http2 import Http2Wire
 from tests.support.wire import Wire, handshake
@@ -86,8 +89,15 @@ Figures = dict[str, dict[str, float]]
 Perform = Callable[[int], None]
 
 
-def _http1(make: Callable[[int], bytes]) -> tuple[Wire, Perform]:
-    wire = Wire(application)
+def _mounted(count: int) -> Router:
+    """Return the routes of a listener with so many mounts; the requests go to the one at the root."""
+    ours = Endpoint(builtin.not_found, "serverd")
+    further = [Route((), f"/services/service-{number}", ours) for number in range(1, count)]
+    return Router([Route((), "/", Endpoint(application, "test")), *further], ours, ours, ours)
+
+
+def _http1(make: Callable[[int], bytes], mounts: int = 1) -> tuple[Wire, Perform]:
+    wire = Wire(_mounted(mounts))
     blocks = [make(number) for number in range(WARM_UP + 2 * ROUNDS)]
 
     def perform(number: int) -> None:
@@ -126,6 +136,7 @@ KINDS: dict[str, Callable[[], tuple[Wire, Perform]]] = {
     "HTTP/1 GET, browser fields, repeated": lambda: _http1(lambda _: _head(b"/shop", _differing(0))),
     "HTTP/1 GET, browser fields, another path": lambda: _http1(lambda n: _head(b"/shop/%05d" % n, _differing(0))),
     "HTTP/1 GET, browser fields, all differing": lambda: _http1(lambda n: _head(b"/shop/%05d" % n, _differing(n))),
+    "HTTP/1 GET, 1,000 mounts": lambda: _http1(lambda _: _head(b"/", []), mounts=1000),
     "HTTP/2 GET, browser fields, repeated": lambda: _http2(lambda _: ("/shop", _differing(0))),
     "HTTP/2 GET, browser fields, all differing": lambda: _http2(lambda n: (f"/shop/{n:05d}", _differing(n))),
     "WebSocket echo, 64 B": _websocket,

@@ -37,6 +37,7 @@ _MESSAGE_WEIGHT = FAIR_SIZE // 16
 class Stage(Enum):
     """How far a cycle has come; `actions` is what the application may send next: message type -> what is done."""
 
+    _value_: str  # said because mypyc takes `actions`, which is none, for a value otherwise
     actions: dict[str, Callable[[Any, Any], Awaitable[None] | None]]
 
 

@@ -39,37 +39,40 @@ def normalise_path(path: str) -> str:
 
 
 class _Paths:
-    """The mounts of one host: path prefix -> endpoint, longest first by looking from the long end."""
+    """The mounts of one host below one path: its own endpoint, and a table for each segment that leads on."""
 
-    __slots__ = ("_by_path", "_depth", "_root")
+    __slots__ = ("_below", "_endpoint")
 
     def __init__(self) -> None:
-        self._by_path: dict[str, Endpoint] = {}
-        self._root: Endpoint | None = None
-        self._depth = 0  # segments in the deepest mount
+        self._below: dict[str, _Paths] = {}  # by segment, with the slash before it
+        self._endpoint: Endpoint | None = None
 
     def add(self, path: str, endpoint: Endpoint) -> None:
-        if path == "/":
-            self._root = endpoint
-        else:
-            self._by_path[path] = endpoint
-            self._depth = max(self._depth, path.count("/"))
+        """Mount the endpoint at `path`."""
+        paths = self
+        if path != "/":
+            for segment in path[1:].split("/"):
+                paths = paths._below.setdefault(f"/{segment}", _Paths())
+        paths._endpoint = endpoint
 
     def find(self, path: str) -> Endpoint | None:
-        if self._depth:
-            # Only as many segments as the deepest mount has can match: a long path costs nothing.
-            end = -1
-            for _ in range(self._depth + 1):
-                end = path.find("/", end + 1)
-                if end < 0:
-                    end = len(path)
-                    break
-            while end > 0:
-                endpoint = self._by_path.get(path[:end])
-                if endpoint is not None:
-                    return endpoint
-                end = path.rfind("/", 0, end)
-        return self._root
+        """Return the endpoint of the longest mount that `path` is below."""
+        # Hot path: one look-up for each segment that mounts have in common with the path, however many mounts there are
+        # and however long it is; benchmarks/ "1,000 mounts".
+        found = self._endpoint
+        below = self._below
+        start = 0
+        while below:
+            end = path.find("/", start + 1)
+            paths = below.get(path[start:] if end < 0 else path[start:end])
+            if paths is None:
+                break
+            found = paths._endpoint or found
+            if end < 0:
+                break
+            start = end
+            below = paths._below
+        return found
 
 
 class Router:
