@@ -185,7 +185,7 @@ def assert_flat(before: tuple[Usage, list[Usage]], after: tuple[Usage, list[Usag
     assert len(workers_after) == len(workers)
     for worker, worker_after in zip(workers, workers_after, strict=True):
         assert worker_after.threads == worker.threads
-        # Workers are new processes: measured, they differ by 100 KiB, and by the load's connections that each holds. Less
+        # Workers are new processes: measured, they differ by 100 KiB, and by the connections that each holds. Less
         # is no leak: one that happened to have more in flight when it was looked at first keeps what it had to take.
         assert worker_after.resident - worker.resident < 512 * KIB
         assert abs(worker_after.descriptors - worker.descriptors) <= CLIENTS

@@ -89,8 +89,6 @@ class TestFormats:
             "target": "/",
             "protocol": "HTTP/1.1",
             "status": 200,
-            "referer": None,
-            "user_agent": None,
             "bytes": 2,
             "bytes_received": 2,
             "app": "shop",

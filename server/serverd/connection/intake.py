@@ -57,7 +57,7 @@ def begin(stream: Stream, head: RequestHead, peer: Peer, origins: OriginReader, 
         cycle.host = host
         given, cycle.trace_id = read_identifiers(head.fields)
         given = (given or cycle.trace_id) if origins.is_trusted else ""
-    cycle.request_id = name = given or next(service.request_ids)
+    cycle.request_id = name = given or f"{service.id_prefix}{service.requests}"
     scope["state"].setdefault("request_id", name)
     return cycle
 

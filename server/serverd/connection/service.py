@@ -6,11 +6,10 @@ Made by `worker.serving`, one for each listener; connections read it and enter t
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
 import os
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -83,7 +82,7 @@ class Service:
     name: str = ""  # of the listener
     requests: int = 0  # that have begun
     counts: memoryview[int] | list[int] = field(default_factory=_nobodys_counts)  # a listener's row of the counters
-    request_ids: Iterator[str] = field(init=False)  # for requests that bring none
+    id_prefix: str = field(init=False)  # of the ids that are made for requests, which their number completes
     observer: RefusalObserver = UNOBSERVED  # of what is answered before it has a cycle
     backlog: int = 0  # length of the queue of its listening sockets, for who makes them listen
     bounds: Bounds = field(init=False)
@@ -101,8 +100,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self.sessions = Sessions(self.limits.websocket, self.exchanges)
-        # Unlike those of any other worker, before and after. Hot path: made in C; benchmarks/ "plain GET".
-        self.request_ids = map(f"{os.urandom(6).hex()}-{{:x}}".format, itertools.count(1))
+        self.id_prefix = f"{os.urandom(6).hex()}-"  # no other worker has it, before and after
         self._set_bounds()
 
     def enter(self, connection: OpenConnection) -> bool:

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 __all__ = ["FIELDS", "Clock", "Entry", "Place", "first_byte", "shown_status", "target", "tls_version", "value_of"]
@@ -60,6 +61,11 @@ class Place:
     mount: str  # its path; "": none
     app: str  # or "serverd"
     worker: int
+    json: str = field(init=False)  # all of it, within an object
+
+    def __post_init__(self) -> None:
+        said = {"app": self.app, "mount": self.mount, "listener": self.listener, "worker": self.worker}
+        object.__setattr__(self, "json", json.dumps(said, separators=(",", ":"))[1:-1])
 
 
 class Clock:
