@@ -233,9 +233,11 @@ class Cycle:
 
         Else one that awaits nothing would keep the loop from everybody, and never hear that its client has gone.
         """
-        turns = self._weight // FAIR_SIZE
-        self._weight += size + _MESSAGE_WEIGHT
-        return asyncio.sleep(0) if self._weight // FAIR_SIZE > turns else None
+        self._weight = weight = self._weight + size + _MESSAGE_WEIGHT
+        if weight < FAIR_SIZE:
+            return None
+        self._weight = 0
+        return asyncio.sleep(0)
 
     async def _wait(self) -> None:
         """Wait for the next event: what the peer sends, its disconnect, the end of the cycle."""
