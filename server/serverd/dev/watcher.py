@@ -93,6 +93,14 @@ def _fits(names: Iterable[str], patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern.rstrip("/")) for name in names for pattern in listed)
 
 
+def _is_at(descriptor: int, folder: str) -> bool:
+    """Return whether the folder that is open is what the path leads to."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(folder))
+    except OSError:
+        return False
+
+
 def _written(path: str) -> float:
     try:
         return os.stat(path).st_mtime
@@ -123,21 +131,19 @@ Tell = Callable[[Iterable[str]], None]
 def _watch(wanted: Wanted, folders: Sequence[str], tell: Tell, *, deep: bool) -> Iterator[None]:
     """Watch, and yield once when the watching has begun."""
     has_begun = False
-    try:
+    before = wanted.written(deep=deep)
+    # The library fails where a name is no UTF-8, and sees nothing of a folder that takes the place of another.
+    with contextlib.suppress(Exception):
         for _ in _watch_events(folders, wanted.has if deep else wanted.is_configuration, tell, deep=deep):
             has_begun = True
             yield
-    except Exception:
-        # Of the library, for which every name is UTF-8. What was in the events that are lost was written just now.
-        tell(wanted.newer(time.time() - _DEBOUNCE / 1000))
-    before = wanted.written(deep=deep)
     if not has_begun:
         yield
     while True:
-        time.sleep(_LOOK_INTERVAL)
         now = wanted.written(deep=deep)
         tell(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
         before = now
+        time.sleep(_LOOK_INTERVAL)
 
 
 def _watch_events(folders: Sequence[str], counts: Callable[[str], bool], tell: Tell, *, deep: bool) -> Iterator[None]:
@@ -145,6 +151,8 @@ def _watch_events(folders: Sequence[str], counts: Callable[[str], bool], tell: T
     from watchfiles import watch
 
     has_begun = False
+    # Kept open, so that what takes the place of one cannot have its inode.
+    opened = [(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), folder) for folder in folders]
     for changes in watch(
         *folders,
         watch_filter=lambda _, path: counts(path),
@@ -157,6 +165,8 @@ def _watch_events(folders: Sequence[str], counts: Callable[[str], bool], tell: T
         ignore_permission_denied=True,
     ):
         tell(path for _, path in changes)
+        if not all(_is_at(*one) for one in opened):  # of which the kernel tells nothing
+            return
         if not has_begun:
             has_begun = True
             yield
@@ -170,9 +180,8 @@ def main() -> int:
     since = told.pop("since")
     wanted = Wanted(**told)
     teller = _Teller()
-    folders = [folder for folder in wanted.folders if os.path.isdir(folder)]
     watches = [
-        (folders, True),
+        (wanted.folders, True),
         (wanted.outer_folders(), False),
     ]
     begun = threading.Barrier(sum(bool(places) for places, _ in watches) or 1, lambda: teller.tell(wanted.newer(since)))
