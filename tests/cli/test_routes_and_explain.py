@@ -371,3 +371,9 @@ def test_what_is_explained_is_what_the_server_does(tmp_path: Path) -> None:
             else:
                 assert response.status == answer.status
                 assert response.getheader("location", "") == answer.location
+
+
+def test_bytes_that_are_no_text_go_into_the_request_as_they_are() -> None:
+    question = read_question("/\udcff", "\udcfe", ["X-\udcfd: \udcfc"])
+    assert question.request().startswith(b"\xfe /%FF HTTP/1.1\r\n")
+    assert b"X-\xfd: \xfc\r\n" in question.request()

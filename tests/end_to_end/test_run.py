@@ -62,6 +62,37 @@ def test_a_change_is_served_and_a_syntax_error_is_shown_and_waited_out(tmp_path:
         assert server.stop() == 0
 
 
+def test_a_folder_whose_names_are_no_text_is_served_and_watched(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"shop-\xff")
+    folder.mkdir()
+    (folder / os.fsdecode(b"n\xff.py")).write_text("")
+    write(folder / "shop.py", APP.format(body="one"))
+    configuration = folder / os.fsdecode(b"server-\xff.toml")
+    configuration.write_text(
+        f'[control]\nsocket = "{tmp_path}/control.sock"\n[listeners.web]\nbind = "127.0.0.1:0"\n'
+        '[apps.shop]\napp = "shop:app"\n[[mounts]]\npath = "/"\napp = "shop"\n'
+    )
+    with Server(configuration, arguments=("-c", os.fspath(configuration), "--reload")) as server:
+        assert get(server) == "one"
+        write(folder / "shop.py", APP.format(body="second"))
+        server.wait_for("reloaded: generation 2")
+        assert get(server) == "second"
+        assert "Traceback" not in server.output
+        assert server.stop() == 0
+
+
+def test_a_folder_that_has_gone_and_comes_again_is_watched(tmp_path: Path) -> None:
+    write(tmp_path / "shop.py", APP.format(body="one"))
+    (tmp_path / "watched").mkdir()
+    with serve(tmp_path, "--reload", "--reload-dir", str(tmp_path / "watched")) as server:
+        (tmp_path / "watched").rmdir()
+        (tmp_path / "watched.new").mkdir()
+        (tmp_path / "watched.new" / "a.py").write_text("")
+        (tmp_path / "watched.new").rename(tmp_path / "watched")
+        server.wait_for("reloaded: generation 2")
+        assert server.stop() == 0
+
+
 def test_a_first_start_that_is_broken_waits_for_the_change_that_mends_it(tmp_path: Path) -> None:
     write(tmp_path / "shop.py", "import nothing_of_the_kind\n")
     server = serve(tmp_path, "--reload").start()

@@ -159,6 +159,13 @@ class TestEscapes:
         if format == "json":
             assert json.loads(line)["status"] == 200
 
+    @pytest.mark.parametrize("template", ["{target}" * 100, "\u2192{host}" * 140, "\u2192" * 993 + "{path}"])
+    def test_nor_is_one_of_a_template(self, logged: Logged, template: str) -> None:
+        logged.use(format=template)
+        with logged.wire(hello) as wire:
+            wire.send(b"GET /" + b'"' * 7000 + b" HTTP/1.1\r\nHost: " + b"a" * 200 + b"\r\n\r\n")
+        assert len(f"{logged.line()}\n".encode()) <= select.PIPE_BUF
+
     def test_what_an_application_does_to_its_scope_costs_no_response(
         self, logged: Logged, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -145,6 +146,42 @@ def test_a_reader_that_has_gone_is_told_of_once(clock: Clock, caplog: pytest.Log
         clock.tick()
     assert caplog.text.count("the access log cannot be written: broken pipe") == 1
     writer.close()
+
+
+def test_a_line_that_a_full_disk_has_cut_does_not_run_into_the_next(
+    clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "access.log"
+    writer = LineWriter(clock, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6, before[1]))
+    try:
+        for line in ("one\n", "second\n", "lost\n"):
+            writer.write(line)
+            clock.tick()
+        clock.tick()
+        writer.write("lost as well\n")
+        clock.tick()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    writer.write("three\n")
+    writer.close()
+    assert path.read_text() == "one\nse\nthree\n"
+    assert "3 lines of the access log were lost" in caplog.text
+
+
+def test_a_descriptor_that_an_application_has_closed_is_replaced(clock: Clock, tmp_path: Path) -> None:
+    closed = os.open(tmp_path / "old", os.O_WRONLY | os.O_CREAT)
+    writer = LineWriter(clock, closed)
+    os.close(closed)
+    fresh = os.open(tmp_path / "new", os.O_WRONLY | os.O_CREAT)
+    if fresh == closed:  # the number is somebody else's now, whose it is nobody can tell
+        fresh = os.dup(fresh)
+        os.close(closed)
+    writer.reopen(fresh)
+    writer.write("one\n")
+    writer.close()
+    assert (tmp_path / "new").read_text() == "one\n"
 
 
 def test_a_blocking_pipe_is_opened_anew_for_us_alone(clock: Clock, pipe: tuple[int, int]) -> None:

@@ -64,7 +64,7 @@ class Question:
         fields = [("Host", self.authority)] if "host" not in own else []
         fields += [*self.fields, *(_HANDSHAKE if self.scheme in ("ws", "wss") else ())]
         lines = [f"{self.method} {self.target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
-        return "".join(f"{line}\r\n" for line in [*lines, ""]).encode()
+        return "".join(f"{line}\r\n" for line in [*lines, ""]).encode(errors="surrogateescape")
 
     def reaches(self, address: Address, *, speaks_tls: bool) -> bool:
         """Return whether a client that follows the URL may come to this address of a listener.
@@ -119,7 +119,8 @@ def read_question(url: str, method: str = "GET", headers: Sequence[str] = (), cl
 
 
 def _target(text: str) -> str:
-    return quote(text.partition("#")[0], safe=_UNESCAPED)
+    # Bytes that are no UTF-8, which a shell passes on, go out as the bytes that they are.
+    return quote(text.partition("#")[0], safe=_UNESCAPED, errors="surrogateescape")
 
 
 def _ascii(host: str, url: str) -> str:

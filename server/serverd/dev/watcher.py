@@ -8,12 +8,14 @@ which may have wildcards; "since", a time: what was written later, and before th
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import json
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +29,7 @@ _NEVER = (".*", "*.py[cod]", "~*", "*~", "__pycache__", "node_modules", "site-pa
 _DEBOUNCE = 1600  # ms: changes that follow one another are one, up to so long
 _STEP = 50  # ms without a further change that end it
 _FIRST_LOOK = 100  # ms until the watching has begun for sure
+_LOOK_INTERVAL = 1.0  # s between two looks at every file, where the kernel's events are of no use
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,11 @@ class Wanted:
             if self.has(path) and _written(path) > since:
                 yield path
 
+    def written(self, *, deep: bool) -> dict[str, float]:
+        """Return when each file that counts was written: those of the applications, or of the configuration."""
+        paths = self._inner_files() if deep else self._outer_files()
+        return {path: _written(path) for path in paths if self.has(path)}
+
     def _inner_files(self) -> Iterator[str]:
         for folder in self.folders:
             for place, below, names in os.walk(folder):
@@ -76,12 +84,21 @@ class Wanted:
 
     def _outer_files(self) -> Iterator[str]:
         for folder in self.outer_folders():
-            yield from (os.path.join(folder, name) for name in os.listdir(folder))
+            with contextlib.suppress(OSError):  # it has gone
+                yield from (os.path.join(folder, name) for name in os.listdir(folder))
 
 
 def _fits(names: Iterable[str], patterns: Iterable[str]) -> bool:
     listed = tuple(patterns)
     return any(fnmatch.fnmatchcase(name, pattern.rstrip("/")) for name in names for pattern in listed)
+
+
+def _is_at(descriptor: int, folder: str) -> bool:
+    """Return whether the folder that is open is what the path leads to."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(folder))
+    except OSError:
+        return False
 
 
 def _written(path: str) -> float:
@@ -108,13 +125,34 @@ class _Teller:
             sys.stdout.flush()
 
 
-def _watch(
-    folders: Sequence[str], counts: Callable[[str], bool], tell: Callable[[Iterable[str]], None], *, deep: bool
-) -> Iterator[None]:
+Tell = Callable[[Iterable[str]], None]
+
+
+def _watch(wanted: Wanted, folders: Sequence[str], tell: Tell, *, deep: bool) -> Iterator[None]:
     """Watch, and yield once when the watching has begun."""
+    has_begun = False
+    before = wanted.written(deep=deep)
+    # The library fails where a name is no UTF-8, and sees nothing of a folder that takes the place of another.
+    with contextlib.suppress(Exception):
+        for _ in _watch_events(folders, wanted.has if deep else wanted.is_configuration, tell, deep=deep):
+            has_begun = True
+            yield
+    if not has_begun:
+        yield
+    while True:
+        now = wanted.written(deep=deep)
+        tell(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
+        before = now
+        time.sleep(_LOOK_INTERVAL)
+
+
+def _watch_events(folders: Sequence[str], counts: Callable[[str], bool], tell: Tell, *, deep: bool) -> Iterator[None]:
+    """Watch by the events of the kernel, and yield once when the watching has begun."""
     from watchfiles import watch
 
     has_begun = False
+    # Kept open, so that what takes the place of one cannot have its inode.
+    opened = [(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), folder) for folder in folders]
     for changes in watch(
         *folders,
         watch_filter=lambda _, path: counts(path),
@@ -127,6 +165,8 @@ def _watch(
         ignore_permission_denied=True,
     ):
         tell(path for _, path in changes)
+        if not all(_is_at(*one) for one in opened):  # of which the kernel tells nothing
+            return
         if not has_begun:
             has_begun = True
             yield
@@ -140,17 +180,14 @@ def main() -> int:
     since = told.pop("since")
     wanted = Wanted(**told)
     teller = _Teller()
-    folders = [folder for folder in wanted.folders if os.path.isdir(folder)]
     watches = [
-        (folders, wanted.has, True),
-        (wanted.outer_folders(), wanted.is_configuration, False),
+        (wanted.folders, True),
+        (wanted.outer_folders(), False),
     ]
-    begun = threading.Barrier(
-        sum(bool(places) for places, _, _ in watches) or 1, lambda: teller.tell(wanted.newer(since))
-    )
+    begun = threading.Barrier(sum(bool(places) for places, _ in watches) or 1, lambda: teller.tell(wanted.newer(since)))
 
-    def run(places: Sequence[str], counts: Callable[[str], bool], deep: bool) -> None:
-        for _ in _watch(places, counts, teller.tell, deep=deep):
+    def run(places: Sequence[str], deep: bool) -> None:
+        for _ in _watch(wanted, places, teller.tell, deep=deep):
             begun.wait()
 
     threads = [threading.Thread(target=run, args=watch, daemon=True) for watch in watches if watch[0]]

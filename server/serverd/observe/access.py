@@ -99,8 +99,8 @@ class AccessObserver:
             if access.leaves_out and not access.wants(cycle, end - cycle.began):
                 return
             line = access.format(cycle, self._place, end, access.clock)
-            if len(line) > LONGEST_LINE:
-                line = access.format(_Shortened(cycle), self._place, end, access.clock)
+            if len(line) > LONGEST_LINE or not line.isascii():  # a template may hold anything
+                line = _fitting(line, lambda: access.format(_Shortened(cycle), self._place, end, access.clock))
         except Exception:
             # The scope is the application's to change, and its response must not depend on what is logged of it.
             log.exception("no line in the access log for %r", cycle.head.raw_path[:SHORT])
@@ -114,6 +114,16 @@ class AccessObserver:
         access = self._log
         end = perf_counter()
         access.write(access.format(_Refused(peer.client, status, end), self._place, end, access.clock))
+
+
+def _fitting(line: str, shorten: Callable[[], str]) -> str:
+    """Return a line of at most LONGEST_LINE bytes; one of a template that names ever so much is cut."""
+    if len(line.encode(errors="backslashreplace")) > LONGEST_LINE:
+        line = shorten()
+    data = line.encode(errors="backslashreplace")
+    if len(data) > LONGEST_LINE:
+        line = data[: LONGEST_LINE - 1].decode(errors="ignore") + "\n"
+    return line
 
 
 class _Shortened:

@@ -53,6 +53,7 @@ class LineWriter:
         self._size = 0  # characters of the lines
         self._unwritten: list[bytes] = []  # pieces, each of whole lines, that the reader has not taken
         self._lost = 0  # lines, since the last time that something could be written
+        self._is_torn = False  # of the last line that was written the end is missing
         self._is_due = False  # `flush` is scheduled
         self._descriptor = _NOWHERE
         self._piece = 0  # bytes that go in one piece; 0: as many as there are
@@ -72,8 +73,7 @@ class LineWriter:
     def reopen(self, descriptor: int) -> None:
         """Take this descriptor, which is ours to close, in the place of the one before."""
         self.flush()
-        if self._descriptor != _NOWHERE:
-            os.close(self._descriptor)
+        self._close()
         self._descriptor = descriptor
         self._piece = 0 if stat.S_ISREG(os.fstat(descriptor).st_mode) else select.PIPE_BUF
 
@@ -85,8 +85,12 @@ class LineWriter:
     def close(self) -> None:
         """Write what is left, for which the reader has a moment, and close."""
         self.flush(LAST_PATIENCE)
+        self._close()
+
+    def _close(self) -> None:
         if self._descriptor != _NOWHERE:
-            os.close(self._descriptor)
+            with contextlib.suppress(OSError):  # an application has closed it
+                os.close(self._descriptor)
             self._descriptor = _NOWHERE
 
     def _on_due(self) -> None:
@@ -110,6 +114,7 @@ class LineWriter:
                 if not writable.poll(max(0.0, end - time.monotonic()) * 1000):
                     break
                 written = os.write(self._descriptor, piece)
+                self._is_torn = piece[written - 1 : written] != b"\n"
                 if written < len(piece):
                     self._unwritten[done] = piece[written:]
                     break
@@ -127,6 +132,8 @@ class LineWriter:
     def _gather(self) -> None:
         """Make pieces of the lines that have come."""
         lines, self._lines, self._size = self._lines, [], 0
+        if lines and self._is_torn and not self._unwritten:  # the end has been lost
+            lines[0] = f"\n{lines[0]}"
         if sum(map(len, self._unwritten)) > PATIENCE_SIZE:
             self._lost += len(lines)
             return
@@ -151,5 +158,5 @@ class LineWriter:
         """Give up what could not be written: the disk is full, or the reader has gone."""
         if not self._lost:
             log.error("the access log cannot be written: %s", reason.lower())
-        self._lost += sum(piece.count(b"\n") for piece in self._unwritten)
+        self._lost += sum(piece.lstrip(b"\n").count(b"\n") for piece in self._unwritten)
         self._unwritten.clear()

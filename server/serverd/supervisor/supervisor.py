@@ -73,7 +73,7 @@ class Supervisor:
         """Serve until asked to stop; return the exit code of the process."""
         logs.configure(Logging(), sys.stderr)
         raise_descriptor_limit()
-        setproctitle.setproctitle(f"serverd: supervisor {self._source.path}")
+        setproctitle.setproctitle(f"serverd: supervisor {logs.escape(self._source.path)}")
         with self._selector, SignalInbox() as inbox:
             self._selector.register(inbox.descriptor, selectors.EVENT_READ, None)
             try:
@@ -294,7 +294,7 @@ class Supervisor:
         self._holdings.configure_logging(action.logging)
 
     def _set_title(self, action: actions.SetTitle) -> None:
-        setproctitle.setproctitle(action.title)
+        setproctitle.setproctitle(logs.escape(action.title))
 
     def _exit(self, action: actions.Exit) -> None:
         self._exit_code = action.code
