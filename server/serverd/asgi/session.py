@@ -16,7 +16,7 @@ from typing import Any
 from serverd.asgi.cycle import Cycle, Stage
 from serverd.asgi.exchange import Exchange
 from serverd.asgi.failure import send_error
-from serverd.asgi.fields import check_body, check_fields
+from serverd.asgi.fields import check_body, check_fields, missing_from
 from serverd.asgi.observer import UNOBSERVED
 from serverd.asgi.scope import Endpoint
 from serverd.asgi.stream import Stream
@@ -248,7 +248,8 @@ class Session(Cycle):
         self.status = 101
         self.first_byte = perf_counter()
         assert self._request is not None  # it has not been accepted before
-        self._stream = self._request.send_upgrade([*fields, *headers])
+        fields += headers
+        self._stream = self._request.send_upgrade([*fields, *missing_from(fields, self.more_fields())])
         self._request = None
         self._websocket.open(self._stream)
 
