@@ -100,7 +100,15 @@ class TestExchange:
             manual.call.finish(RuntimeError("broken"))
             wire.settle()
             cycle = notes.only
-            assert (cycle.status, cycle.sent, cycle.given_up) == ((200, 3, True) if begun else (500, 0, False))
+            assert (cycle.status, cycle.sent, cycle.given_up) == ((200, 3, True) if begun else (500, 22, False))
+
+    def test_a_failure_that_answers_a_head_request_sends_no_body(self) -> None:
+        notes, manual = Notes(), Manual()
+        with observed(manual, notes) as wire:
+            wire.send(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+            manual.call.finish(RuntimeError("broken"))
+            wire.settle()
+            assert (notes.only.status, notes.only.sent) == (500, 0)
 
     def test_a_client_that_leaves_gets_no_whole_response(self) -> None:
         notes, manual = Notes(), Manual()
@@ -134,7 +142,8 @@ class TestExchange:
             (cycle,) = wire.service.exchanges
             cycle.expire()
             wire.settle()
-            assert (notes.only.status, notes.only.given_up) == ((200, True) if begun else (504, False))
+            cycle = notes.only
+            assert (cycle.status, cycle.sent, cycle.given_up) == ((200, 3, True) if begun else (504, 16, False))
 
     def test_what_the_connection_answers_in_its_place_is_its_status(self) -> None:
         notes, manual = Notes(), Manual()
@@ -213,7 +222,7 @@ class TestSession:
     def test_a_refused_one_is_a_response(self, notes: Notes) -> None:
         with observed(self.application({"type": "websocket.close"}), notes) as wire:
             wire.send(handshake())
-        assert (notes.only.status, notes.only.given_up, notes.sessions) == (403, False, [])
+        assert (notes.only.status, notes.only.sent, notes.only.given_up, notes.sessions) == (403, 10, False, [])
 
     def test_with_a_response_of_its_own_it_is_told_once(self, notes: Notes) -> None:
         start = {"type": "websocket.http.response.start", "status": 401, "headers": []}
