@@ -13,6 +13,7 @@ from serverd.asgi.cycle import Cycle
 from serverd.asgi.scope import Endpoint, Peer
 from serverd.asgi.session import Session
 from serverd.generation import Limits
+from serverd.protocol.head import RequestHead
 from tests.support.applications import Manual, echo, hello
 from tests.support.frames import TEXT, close, frame
 from tests.support.http2 import Http2Wire
@@ -28,6 +29,7 @@ class Notes:
     exchanges: list[Cycle] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
     refusals: list[int] = field(default_factory=list)
+    refused: RequestHead | None = None
 
     def on_exchange(self, cycle: Cycle) -> None:
         self.exchanges.append(cycle)
@@ -35,7 +37,8 @@ class Notes:
     def on_session(self, session: Session) -> None:
         self.sessions.append(session)
 
-    def on_refusal(self, peer: Peer, status: int, reason: str) -> None:
+    def on_refusal(self, peer: Peer, status: int, reason: str, head: RequestHead | None) -> None:
+        self.refused = head
         assert peer.client is not None
         assert reason
         self.refusals.append(status)
@@ -170,7 +173,14 @@ class TestRefusal:
         notes = Notes()
         with observed(hello, notes) as wire:
             wire.send(b"GET / HTTP/1.1\r\n\r\n")
-        assert (notes.refusals, notes.exchanges) == ([400], [])
+        assert (notes.refusals, notes.exchanges, notes.refused) == ([400], [], None)
+
+    def test_a_handshake_that_is_none_is_told_with_its_head(self, notes: Notes) -> None:
+        with observed(hello, notes) as wire:
+            wire.send(handshake().replace(b"Version: 13", b"Version: 12"))
+        assert (notes.refusals, notes.exchanges) == ([426], [])
+        assert notes.refused is not None
+        assert (notes.refused.method, notes.refused.raw_path) == ("GET", b"/chat")
 
     def test_as_is_one_connection_too_many(self) -> None:
         notes = Notes()
@@ -187,6 +197,14 @@ class TestRefusal:
             wire.service.observer = notes
             assert wire.request("POST", fields=[(b"content-length", b"9")], end=False).status == 413
         assert (notes.refusals, notes.exchanges) == ([413], [])
+
+    def test_over_http_2_a_tunnel_of_an_unknown_protocol_is_told_with_its_head(self, notes: Notes) -> None:
+        fields = [(b":protocol", b"other")]
+        with Http2Wire(Endpoint(hello, "test", observer=notes)) as wire:
+            wire.service.observer = notes
+            assert wire.request("CONNECT", "/tunnel", fields=fields, end=False).status == 501
+        assert notes.refused is not None
+        assert notes.refused.raw_path == b"/tunnel"
 
 
 @pytest.fixture
