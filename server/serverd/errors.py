@@ -18,6 +18,8 @@ subject, fact, expectation, remedy. Every module may import this one; it imports
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "AppError",
     "AppLoadError",
@@ -70,7 +72,12 @@ class ResponseError(AppError):
 
 
 class PeerError(ServerdError):
-    """The peer sent something that is refused with ``status`` and the end of the connection."""
+    """The peer sent something that is refused with ``status`` and the end of the connection.
+
+    ``head`` is that of the request (a RequestHead), if it could be read.
+    """
+
+    head: Any = None
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)

@@ -13,6 +13,7 @@ from serverd.asgi.cycle import Cycle
 from serverd.asgi.scope import Endpoint, Peer
 from serverd.asgi.session import Session
 from serverd.generation import Limits
+from serverd.protocol.head import RequestHead
 from tests.support.applications import Manual, echo, hello
 from tests.support.frames import TEXT, close, frame
 from tests.support.http2 import Http2Wire
@@ -28,6 +29,7 @@ class Notes:
     exchanges: list[Cycle] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
     refusals: list[int] = field(default_factory=list)
+    refused: RequestHead | None = None
 
     def on_exchange(self, cycle: Cycle) -> None:
         self.exchanges.append(cycle)
@@ -35,7 +37,8 @@ class Notes:
     def on_session(self, session: Session) -> None:
         self.sessions.append(session)
 
-    def on_refusal(self, peer: Peer, status: int, reason: str) -> None:
+    def on_refusal(self, peer: Peer, status: int, reason: str, head: RequestHead | None) -> None:
+        self.refused = head
         assert peer.client is not None
         assert reason
         self.refusals.append(status)
@@ -100,7 +103,15 @@ class TestExchange:
             manual.call.finish(RuntimeError("broken"))
             wire.settle()
             cycle = notes.only
-            assert (cycle.status, cycle.sent, cycle.given_up) == ((200, 3, True) if begun else (500, 0, False))
+            assert (cycle.status, cycle.sent, cycle.given_up) == ((200, 3, True) if begun else (500, 22, False))
+
+    def test_a_failure_that_answers_a_head_request_sends_no_body(self) -> None:
+        notes, manual = Notes(), Manual()
+        with observed(manual, notes) as wire:
+            wire.send(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+            manual.call.finish(RuntimeError("broken"))
+            wire.settle()
+            assert (notes.only.status, notes.only.sent) == (500, 0)
 
     def test_a_client_that_leaves_gets_no_whole_response(self) -> None:
         notes, manual = Notes(), Manual()
@@ -134,7 +145,8 @@ class TestExchange:
             (cycle,) = wire.service.exchanges
             cycle.expire()
             wire.settle()
-            assert (notes.only.status, notes.only.given_up) == ((200, True) if begun else (504, False))
+            cycle = notes.only
+            assert (cycle.status, cycle.sent, cycle.given_up) == ((200, 3, True) if begun else (504, 16, False))
 
     def test_what_the_connection_answers_in_its_place_is_its_status(self) -> None:
         notes, manual = Notes(), Manual()
@@ -161,7 +173,14 @@ class TestRefusal:
         notes = Notes()
         with observed(hello, notes) as wire:
             wire.send(b"GET / HTTP/1.1\r\n\r\n")
-        assert (notes.refusals, notes.exchanges) == ([400], [])
+        assert (notes.refusals, notes.exchanges, notes.refused) == ([400], [], None)
+
+    def test_a_handshake_that_is_none_is_told_with_its_head(self, notes: Notes) -> None:
+        with observed(hello, notes) as wire:
+            wire.send(handshake().replace(b"Version: 13", b"Version: 12"))
+        assert (notes.refusals, notes.exchanges) == ([426], [])
+        assert notes.refused is not None
+        assert (notes.refused.method, notes.refused.raw_path) == ("GET", b"/chat")
 
     def test_as_is_one_connection_too_many(self) -> None:
         notes = Notes()
@@ -178,6 +197,14 @@ class TestRefusal:
             wire.service.observer = notes
             assert wire.request("POST", fields=[(b"content-length", b"9")], end=False).status == 413
         assert (notes.refusals, notes.exchanges) == ([413], [])
+
+    def test_over_http_2_a_tunnel_of_an_unknown_protocol_is_told_with_its_head(self, notes: Notes) -> None:
+        fields = [(b":protocol", b"other")]
+        with Http2Wire(Endpoint(hello, "test", observer=notes)) as wire:
+            wire.service.observer = notes
+            assert wire.request("CONNECT", "/tunnel", fields=fields, end=False).status == 501
+        assert notes.refused is not None
+        assert notes.refused.raw_path == b"/tunnel"
 
 
 @pytest.fixture
@@ -213,7 +240,7 @@ class TestSession:
     def test_a_refused_one_is_a_response(self, notes: Notes) -> None:
         with observed(self.application({"type": "websocket.close"}), notes) as wire:
             wire.send(handshake())
-        assert (notes.only.status, notes.only.given_up, notes.sessions) == (403, False, [])
+        assert (notes.only.status, notes.only.sent, notes.only.given_up, notes.sessions) == (403, 10, False, [])
 
     def test_with_a_response_of_its_own_it_is_told_once(self, notes: Notes) -> None:
         start = {"type": "websocket.http.response.start", "status": 401, "headers": []}

@@ -135,6 +135,17 @@ class TestAccept:
             assert b"\r\nserver: mine\r\n" in answer
             assert b"serverd" not in answer
 
+    def test_the_mounts_fields_and_the_request_id_are_sent_where_the_application_has_none(self) -> None:
+        fields = [(b"x-mount", b"default"), (b"x-other", b"default")]
+        with SessionWire(fields=fields, request_id_name=b"x-request-id") as wire:
+            answer = wire.accept(headers=[(b"X-Mount", b"mine")])
+            name = wire.call.scope["state"]["request_id"].encode()
+            assert answer.startswith(b"HTTP/1.1 101 ")
+            assert b"\r\nx-request-id: " + name + b"\r\n" in answer
+            assert b"\r\nx-other: default\r\n" in answer
+            assert b"\r\nx-mount: mine\r\n" in answer
+            assert b"x-mount: default" not in answer
+
     @pytest.mark.parametrize(
         "header",
         [

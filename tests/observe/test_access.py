@@ -232,6 +232,19 @@ class TestEnds:
             wire.send(b"nonsense\r\n\r\n")
         assert re.search(r'127\.0\.0\.1 "- - HTTP/1\.1" 400 0 0\.00ms shop -$', logged.line())
 
+    def test_a_request_that_its_connection_refuses_is_told_with_its_request_line(self, logged: Logged) -> None:
+        logged.use(format="json")
+        with logged.wire(hello) as wire:
+            wire.send(handshake(target=b"/chat?a").replace(b"Version: 13", b"Version: 12"))
+        line = json.loads(logged.line())
+        assert (line["method"], line["target"], line["host"], line["status"]) == ("GET", "/chat?a", "a", 426)
+
+    def test_its_line_is_never_longer_than_what_a_pipe_keeps_together(self, logged: Logged) -> None:
+        with logged.wire(hello) as wire:
+            wire.send(handshake(target=b"/" + b"x" * 7000).replace(b"Version: 13", b"Version: 12"))
+        assert "/xxx" in logged.line()
+        assert len(logged.line().encode()) < select.PIPE_BUF
+
 
 class TestWhich:
     @pytest.mark.parametrize(

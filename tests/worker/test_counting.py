@@ -140,7 +140,7 @@ def test_what_is_refused_before_it_is_a_request_is_counted_by_its_status(scene: 
 
 
 def test_a_status_that_nobody_has_thought_of_counts_as_another(scene: Scene) -> None:
-    scene.wire.service.observer.on_refusal(scene.wire.connection.peer, 418, "")
+    scene.wire.service.observer.on_refusal(scene.wire.connection.peer, 418, "", None)
     assert scene.listener_row()[FIRST_REFUSAL + REFUSALS.index(0)] == 1
 
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable
 from time import perf_counter
 
 from serverd.asgi.cycle import Cycle
-from serverd.asgi.failure import send_error
+from serverd.asgi.failure import error_body, send_error
 from serverd.asgi.fields import check_body, check_fields, check_trailers, left_after, missing_from
 from serverd.asgi.pathsend import open_regular
 from serverd.asgi.progress import BODILESS, BODY, COMPLETE, FILE, HEAD, START, TRAILERS, State
@@ -115,9 +115,11 @@ class Exchange(Cycle):
         if self._cut or self._stream.closed or self.state not in (START, HEAD):
             self._stream.abort()
             return
+        bodiless = self.head.method == "HEAD"
         self.status = status
+        self.sent = 0 if bodiless else len(error_body(status))
         self._complete()
-        send_error(self._stream, status, self.more_fields(), bodiless=self.head.method == "HEAD")
+        send_error(self._stream, status, self.more_fields(), bodiless=bodiless)
 
     def _complete(self) -> None:
         """Note the end of the response: before the last write, because that may begin the next request."""

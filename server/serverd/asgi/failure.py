@@ -12,12 +12,17 @@ from serverd.asgi.stream import Stream
 from serverd.errors import ClientDisconnected
 from serverd.protocol.head import Fields
 
-__all__ = ["began_with_disconnect", "send_error"]
+__all__ = ["began_with_disconnect", "error_body", "send_error"]
+
+
+def error_body(status: int) -> bytes:
+    """Return the plain sentence that `send_error` answers with."""
+    return f"{HTTPStatus(status).phrase}\n".encode()
 
 
 def send_error(stream: Stream, status: int, more: Fields, *, bodiless: bool) -> None:
     """Answer `status` with a plain sentence and `more` fields; `bodiless` to a HEAD request."""
-    body = f"{HTTPStatus(status).phrase}\n".encode()
+    body = error_body(status)
     fields: Fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
     stream.send_headers(status, [*fields, *missing_from(fields, more)], bodiless)
     if not bodiless:

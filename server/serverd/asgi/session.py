@@ -15,8 +15,8 @@ from typing import Any
 
 from serverd.asgi.cycle import Cycle, Stage
 from serverd.asgi.exchange import Exchange
-from serverd.asgi.failure import send_error
-from serverd.asgi.fields import check_body, check_fields
+from serverd.asgi.failure import error_body, send_error
+from serverd.asgi.fields import check_body, check_fields, missing_from
 from serverd.asgi.observer import UNOBSERVED
 from serverd.asgi.scope import Endpoint
 from serverd.asgi.stream import Stream
@@ -199,6 +199,7 @@ class Session(Cycle):
     def _send_error(self, status: int) -> None:
         assert self._request is not None  # there is no session yet
         self.status = status
+        self.sent = len(error_body(status))
         send_error(self._request, status, self.more_fields(), bodiless=False)
 
     def _close(self, code: int, reason: str) -> None:
@@ -248,7 +249,8 @@ class Session(Cycle):
         self.status = 101
         self.first_byte = perf_counter()
         assert self._request is not None  # it has not been accepted before
-        self._stream = self._request.send_upgrade([*fields, *headers])
+        fields += headers
+        self._stream = self._request.send_upgrade([*fields, *missing_from(fields, self.more_fields())])
         self._request = None
         self._websocket.open(self._stream)
 

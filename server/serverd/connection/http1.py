@@ -162,7 +162,11 @@ class Http1Connection(Http1Stream):
         self._started = False
         self._discarded = 0
         service = self.service
-        self._exchange = exchange = begin(self, head, self.peer, self._origins, service)
+        try:
+            self._exchange = exchange = begin(self, head, self.peer, self._origins, service)
+        except PeerError as error:
+            error.head = head
+            raise
         if head.notable and offers_websocket(head):
             # A client, or a proxy, that takes the session for granted may send frames: they must not become requests.
             self._encoder.keep_alive = False
@@ -298,7 +302,7 @@ class Http1Connection(Http1Stream):
             self._held = None
             self._end(linger=not self._eof)
             if exchange is None:
-                self.service.observer.on_refusal(self.peer, error.status, error.reason)
+                self.service.observer.on_refusal(self.peer, error.status, error.reason, error.head)
             else:
                 exchange.deliver_refusal(error.status)
             return

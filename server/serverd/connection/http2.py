@@ -171,6 +171,7 @@ class Http2Connection(Connection):
             self._check_host(head.host)
             cycle = begin(request, head, self.peer, self._origins, self.service)
         except PeerError as error:
+            error.head = head
             stream.is_refused = True
             request.refuse(error)
             return
@@ -291,4 +292,4 @@ class Http2Connection(Connection):
     def _turn_away(self) -> None:
         self.core.close(reason="too many connections")
         self._leave()
-        self.service.observer.on_refusal(self.peer, 503, "too many connections")
+        self.service.observer.on_refusal(self.peer, 503, "too many connections", None)

@@ -124,7 +124,7 @@ class RequestStream:
             cycle.deliver_refusal(error.status)
         else:
             connection = self._connection
-            connection.service.observer.on_refusal(connection.peer, error.status, error.reason)
+            connection.service.observer.on_refusal(connection.peer, error.status, error.reason, error.head)
 
     def sweep(self, now: float) -> None:
         """End what is overdue; `now` is the loop's time in seconds."""

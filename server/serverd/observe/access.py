@@ -109,11 +109,9 @@ class AccessObserver:
 
     on_session = on_exchange
 
-    def on_refusal(self, peer: Peer, status: int, reason: str) -> None:
-        """Write the line of what was no request."""
-        access = self._log
-        end = perf_counter()
-        access.write(access.format(_Refused(peer.client, status, end), self._place, end, access.clock))
+    def on_refusal(self, peer: Peer, status: int, reason: str, head: Any) -> None:
+        """Write the line of what was no request (`head` is None), or none that its connection takes."""
+        self.on_exchange(_Refused(peer.client, status, head))
 
 
 def _fitting(line: str, shorten: Callable[[], str]) -> str:
@@ -163,17 +161,17 @@ class _NoHead:
 class _Refused:
     """A refusal as an entry."""
 
-    __slots__ = ("began", "client", "first_byte", "status")
+    __slots__ = ("began", "client", "first_byte", "head", "host", "status")
 
-    head = _NoHead
-    host: str | None = None
     scope = None
     sent = received = 0
     given_up = False
     request_id = "-"
     trace_id = ""
 
-    def __init__(self, client: tuple[str, int] | None, status: int, now: float) -> None:
+    def __init__(self, client: tuple[str, int] | None, status: int, head: Any) -> None:
         self.client = client
         self.status = status
-        self.began = self.first_byte = now
+        self.head = _NoHead if head is None else head
+        self.host: str | None = None if head is None else head.host
+        self.began = self.first_byte = perf_counter()

@@ -36,6 +36,7 @@ from serverd.observe.counters import (
     Key,
     class_at,
 )
+from serverd.protocol.head import RequestHead
 
 __all__ = ["Counters", "ListenerCounts", "MountCounts"]
 
@@ -107,10 +108,10 @@ class ListenerCounts:
         self._row = row
         self._next = following
 
-    def on_refusal(self, peer: Peer, status: int, reason: str) -> None:
+    def on_refusal(self, peer: Peer, status: int, reason: str, head: RequestHead | None) -> None:
         """Count what was answered without having been a request."""
         self._row[_REFUSAL_AT.get(status, _REFUSAL_AT[0])] += 1
-        self._next.on_refusal(peer, status, reason)
+        self._next.on_refusal(peer, status, reason, head)
 
 
 class Counters:
