@@ -245,6 +245,21 @@ def test_without_an_application_nothing_is_written(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["main.py"]
 
 
+def test_what_others_have_put_into_the_directory_is_not_written_to(tmp_path: Path) -> None:
+    make(tmp_path, main=FASTAPI)
+    mine = tmp_path / "mine"
+    mine.write_text("kept")
+    os.link(mine, tmp_path / f".server.toml.{os.getpid()}")  # a name that can be guessed
+    assert run("init", str(tmp_path)).exit_code == 0
+    assert mine.read_text() == "kept"
+    assert sorted(one.name for one in tmp_path.iterdir()) == [
+        f".server.toml.{os.getpid()}",
+        "main.py",
+        "mine",
+        "server.toml",
+    ]
+
+
 def test_what_is_written_passes_the_check(tmp_path: Path) -> None:
     plain = "async def app(scope, receive, send):\n    raise NotImplementedError\n"
     make(tmp_path, hello=plain, more__other=f"{CALLABLE}it = A()\n")

@@ -108,3 +108,39 @@ def test_what_is_wrong_is_raised_with_its_type(arguments: dict[str, Any], kind: 
 def test_every_option_is_a_keyword() -> None:
     reload = {"reload", "reload_dir", "reload_include", "reload_exclude"}
     assert RunOptions.__annotations__.keys() == {option.name for option in OPTIONS} | reload
+
+
+def test_a_shutdown_that_is_cancelled_cuts_what_is_in_flight_and_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        asked, told, never = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def stubborn(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "lifespan":
+                await receive()
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+                told.set()
+            asked.set()
+            await never.wait()
+
+        before = asyncio.all_tasks()
+        server = serverd.Server(app=stubborn, port=0)
+        await server.startup()
+        (address,) = server.addresses
+        _, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await asked.wait()
+        shutdown = asyncio.create_task(server.shutdown(1000))
+        await asyncio.wait({shutdown}, timeout=0.1)  # it drains, of which nothing tells
+        shutdown.cancel()
+        await told.wait()
+        shutdown.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await shutdown
+        writer.close()
+        left = asyncio.all_tasks() - before
+        assert not left or not (await asyncio.wait(left, timeout=5))[1]
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(*address)
+
+    run(main())

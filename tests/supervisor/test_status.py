@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from serverd.control.status_text import describe_size
 from serverd.generation import Recycle
 from serverd.messages import AppDown, AppUp, Beat
 from serverd.supervisor import events
@@ -57,6 +58,17 @@ def test_a_worker_is_shown_with_what_it_said_last(scene: Scene) -> None:
             "recycle": None,
         }
     ]
+
+
+@pytest.mark.parametrize("lag", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("number", [10**4000, -(10**4000)])
+def test_numbers_that_cannot_be_are_made_ones_that_can_be_shown(scene: Scene, number: int, lag: float) -> None:
+    (first,) = scene.serves(make_generation(workers=1))
+    scene.happens(said(first, Beat(number, number, number, number, lag)))
+    (worker,) = status(scene)["workers"]
+    assert {worker[key] for key in ("requests", "in_flight", "connections", "rss")} == {2**63 if number > 0 else 0}
+    assert worker["lag"] == (2**63 if lag > 0 else 0)
+    assert "MiB" not in describe_size(worker["rss"])  # and it is shown to people as well
 
 
 def test_two_generations_are_shown_slot_by_slot(scene: Scene) -> None:

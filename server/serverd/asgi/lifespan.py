@@ -107,12 +107,14 @@ class Lifespan:
         self._failure = None
         self._answered.clear()
         self._events.put_nowait({"type": "lifespan.shutdown"})
-        await self._wait_for_answer()
-        await asyncio.wait({self._task}, timeout=_LAST_WORDS_TIMEOUT)
-        error = self._exception()
-        if self._failure is not None or error is not None:
-            log.error("app %s failed to shut down: %s", self.name, self._failure or error, exc_info=error)
-        self._task.cancel()
+        try:
+            await self._wait_for_answer()
+            await asyncio.wait({self._task}, timeout=_LAST_WORDS_TIMEOUT)
+            error = self._exception()
+            if self._failure is not None or error is not None:
+                log.error("app %s failed to shut down: %s", self.name, self._failure or error, exc_info=error)
+        finally:
+            self._task.cancel()
 
     async def _break_off(self) -> None:
         """Cancel a start-up that nobody waits for any more; return when it has ended, or is complete after all."""

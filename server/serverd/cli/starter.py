@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -73,7 +74,7 @@ def write_configuration(directory: str, *, overwrite: bool = False) -> str:
         raise OperatorError(_nothing(directory, discovery))
     planned = _plan(discovery.applications, os.path.basename(os.path.abspath(directory)))
     # In its place, because what it says is relative to that.
-    trial = os.path.join(directory, f".{NAME}.{os.getpid()}")
+    trial = os.path.join(directory, f".{NAME}.{secrets.token_hex(8)}")  # which nobody has put there before
     try:
         planned = _tried(planned, trial)
         if overwrite:

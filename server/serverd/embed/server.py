@@ -99,9 +99,11 @@ class Server:
             await serving.open(granted, [os.dup(sock.fileno()) for _, _, sock in grants])
             self._serving = serving
         except BaseException:
-            await self._applications.shut_down(_SHUTDOWN_TIMEOUT)
-            self._bindings.close()
-            self._bindings = None
+            try:
+                await self._applications.shut_down(_SHUTDOWN_TIMEOUT)
+            finally:
+                self._bindings.close()
+                self._bindings = None
             raise
 
     async def serve(self) -> None:
@@ -140,18 +142,26 @@ class Server:
         self._applications.give_up()
         try:
             await serving.close()
-            drain = asyncio.ensure_future(serving.drain(patience))
-            hurry = asyncio.ensure_future(self._hurry.wait())
+            await self._drain(serving, patience)
+        finally:
+            try:
+                await self._applications.shut_down(max(end - self._loop.time(), _SHUTDOWN_TIMEOUT))
+            finally:
+                self._bindings.close()
+                self._bindings = None
+                self._stopping.set()
+
+    async def _drain(self, serving: Serving, patience: float) -> None:
+        """Finish what is in flight; who is in a hurry, or cancelled, cuts it."""
+        drain = asyncio.ensure_future(serving.drain(patience))
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        try:
             await asyncio.wait({drain, hurry}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
             hurry.cancel()
             if not drain.done():
                 drain.cancel()
                 await serving.drain(0.0)
-        finally:
-            await self._applications.shut_down(max(end - self._loop.time(), _SHUTDOWN_TIMEOUT))
-            self._bindings.close()
-            self._bindings = None
-            self._stopping.set()
 
     async def __aenter__(self) -> Self:
         """Start up."""

@@ -15,8 +15,6 @@ from serverd.supervisor.fleet import Fleet
 
 __all__ = ["make_report"]
 
-# As much as a counter holds: more than anything is.
-MOST = 2**63
 _TOLD = ("version", "uptime", "phase", "ready", "generation", "listeners", "certificates")
 _TOLD_OF_WORKER = ("slot", "pid", "generation", "state", "age", "requests", "in_flight", "connections", "rss", "lag")
 
@@ -29,7 +27,7 @@ def make_report(fleet: Fleet, described: dict[str, Any], queues: Sequence[Queue]
         **{key: described[key] for key in _TOLD},
         "last_reload": last and {"ok": last["ok"], "at": last["at"]},  # its words may hold those of an application
         "workers": [
-            {**{key: _sound(one[key]) for key in _TOLD_OF_WORKER}, "current": one["pid"] in current}
+            {**{key: one[key] for key in _TOLD_OF_WORKER}, "current": one["pid"] in current}
             for one in described["workers"]
         ],
         "apps": [{"name": one["name"], "state": one["state"]} for one in described["apps"]],
@@ -44,10 +42,3 @@ def make_report(fleet: Fleet, described: dict[str, Any], queues: Sequence[Queue]
             "listeners": [{"listener": name, "row": row} for name, row in tally.listeners.items()],
         },
     }
-
-
-def _sound(value: Any) -> Any:
-    """Return what a worker says of itself as a number that can be shown; it may say anything."""
-    if not isinstance(value, int | float):
-        return value
-    return min(max(value, 0), MOST) if value == value else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from serverd.config.expiry import tell_age
 from serverd.generation import App
@@ -12,6 +12,11 @@ from serverd.supervisor.fleet import Fleet, Outcome
 from serverd.supervisor.worker import Worker
 
 __all__ = ["describe"]
+
+Number = TypeVar("Number", int, float)
+
+# As much as a counter holds: more than anything is.
+MOST = 2**63
 
 
 def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
@@ -68,15 +73,20 @@ def _worker(worker: Worker, now: float) -> dict[str, Any]:
         "generation": worker.generation.number,
         "state": worker.state.value,
         "age": round(now - worker.spawned_at, 1),
-        "requests": beat.requests,
-        "in_flight": beat.in_flight,
-        "connections": beat.connections,
-        "rss": beat.rss,
-        "lag": round(beat.lag, 3),
+        "requests": _sound(beat.requests),
+        "in_flight": _sound(beat.in_flight),
+        "connections": _sound(beat.connections),
+        "rss": _sound(beat.rss),
+        "lag": round(_sound(beat.lag), 3),
         "late": worker.is_late,
         "covers": list(worker.covers),
         "recycle": worker.recycle or None,
     }
+
+
+def _sound(value: Number) -> Number:
+    """Return what a worker says of itself as a number that can be shown; it may say anything."""
+    return min(max(value, type(value)(0)), type(value)(MOST)) if value == value else type(value)(0)
 
 
 def _app(app: App, fleet: Fleet) -> dict[str, Any]:

@@ -121,10 +121,13 @@ class Applications:
         stops = {asyncio.ensure_future(lifespan.stop()): lifespan.name for lifespan in self._lifespans}
         if not stops:
             return
-        _, hanging = await asyncio.wait(stops, timeout=patience)
-        for stop in hanging:
-            log.warning("app %s did not shut down within %g s", stops[stop], patience)
-            stop.cancel()
+        try:
+            _, hanging = await asyncio.wait(stops, timeout=patience)
+            for stop in hanging:
+                log.warning("app %s did not shut down within %g s", stops[stop], patience)
+        finally:
+            for stop in stops:
+                stop.cancel()  # without effect on one that has ended
 
     def give_up(self) -> None:
         """Try no application again."""
