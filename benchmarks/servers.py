@@ -126,6 +126,19 @@ def _uvicorn_websocket(implementation: str, requirement: str) -> Server:
     )
 
 
+def _uvicorn_http2() -> Server:
+    """Return uvicorn with the only parser of its that speaks HTTP/2, which it calls experimental."""
+    options = "--http zttp --http2 --ws none --no-access-log"
+    return Server(
+        "uvicorn zttp",
+        ("uvicorn[standard]", "zttp"),
+        UVICORN,
+        {"h2c": {"options": options}, "h2": {"options": f"{options} --ssl-certfile {{cert}} --ssl-keyfile {{key}}"}},
+        default=UVICORN_DEFAULT,
+        variant_of="uvicorn",
+    )
+
+
 SERVERS = (
     _serverd("serverd"),
     _serverd("serverd compiled", is_extra=True),
@@ -147,6 +160,7 @@ SERVERS = (
     _uvicorn_websocket("websockets-sansio", "websockets"),
     _uvicorn_websocket("websockets", "websockets"),
     _uvicorn_websocket("wsproto", "wsproto"),
+    _uvicorn_http2(),
     Server(
         "granian",
         ("granian[uvloop]",),

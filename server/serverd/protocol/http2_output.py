@@ -89,7 +89,9 @@ class Output:
 
     def send_fields(self, stream: Http2Stream, block: bytes, end: bool) -> None:
         """Send a header block."""
-        self.add(encode_header_block(stream.id, block, end, self.frame_size))
+        frame = encode_header_block(stream.id, block, end, self.frame_size)
+        self._frames.append(frame)
+        self.size += len(frame)
 
     def send_data(self, stream: Http2Stream, data: bytes, end: bool) -> bool:
         """Send a part of the body; return whether its `end` has gone out."""
