@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 __all__ = ["TlsTransport"]
@@ -220,7 +220,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if sum(map(len, pieces)) <= RECORD:
             self.write(b"".join(pieces))
         elif not self._closing:
-            self._send(pieces)
+            self._send(_joined(pieces))
 
     def _send(self, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
         """Encrypt what takes several records, and send them together."""
@@ -313,3 +313,20 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._protocol
+
+
+def _joined(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes | bytearray | memoryview]:
+    """Yield the pieces, those together that fit into one record: each by itself would be a record of its own."""
+    small: list[bytes | bytearray | memoryview] = []
+    size = 0
+    for piece in pieces:
+        if small and size + len(piece) > RECORD:
+            yield b"".join(small)
+            small, size = [], 0
+        if len(piece) >= RECORD:
+            yield piece
+        else:
+            small.append(piece)
+            size += len(piece)
+    if small:
+        yield b"".join(small)
