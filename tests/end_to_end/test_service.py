@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pwd
+import random
 import re
 import resource
 import shutil
@@ -288,7 +289,8 @@ def open_directory() -> Iterator[Path]:
 
 
 def privileged_port() -> int:
-    for port in range(1023, 512, -1):
+    # Not the first that is free: tests that run beside this one look for one, too.
+    for port in random.sample(range(513, 1024), 511):
         with contextlib.suppress(OSError), socket.socket() as sock:
             sock.bind(("127.0.0.1", port))
             return port
