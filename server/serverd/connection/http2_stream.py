@@ -102,6 +102,7 @@ class RequestStream:
         self.deadline = NEVER
         self.release_writers()
         cycle = self.cycle
+        self._let_go()
         if cycle is None or cycle.task is None or cycle.task.done():
             self._connection.core.release(self._stream)
             return
@@ -154,7 +155,7 @@ class RequestStream:
         """Whether the peer reads too slowly, this stream or all of them; who has sent all need not wait for it."""
         # Hot path: asked for each message; benchmarks/ "HTTP/2".
         connection = self._connection
-        return (self._stream.blocked or (connection.blocked and connection.is_full)) and not self._has_ended
+        return not self._has_ended and (self._stream.blocked or (connection.blocked and connection.is_full))
 
     def send_informational(self, status: int, headers: Fields) -> None:
         if not self.closed:
@@ -228,10 +229,15 @@ class RequestStream:
     def _note_end(self) -> None:
         self._has_ended = True
         self.deadline = NEVER
+        self._let_go()
         if self._unread:
             self._give_back()  # nobody will read it
         if self._writers:
             self.release_writers()
+
+    def _let_go(self) -> None:
+        """Forget the cycle, which leads back here: a circle would wait for the garbage collector."""
+        self.cycle = None
 
     def _give_back(self) -> None:
         unread, self._unread = self._unread, 0

@@ -130,3 +130,6 @@ class Tunnel(RequestStream):
     def _note_end(self) -> None:
         super()._note_end()
         self.deadline = self._connection.service.loop.time() + LINGER_TIMEOUT
+
+    def _let_go(self) -> None:
+        """Keep the session, which hears what has come from its peer."""

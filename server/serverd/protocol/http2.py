@@ -144,16 +144,16 @@ class Http2Core:
             self._intake.deliver_held()
         output = self._output
         frames = output.take()
-        if output.ended:
-            ended = output.ended
-            output.ended = []
-            for stream in ended:
-                self._streams.end_response(stream)
         if output.released:
             released = output.released
             output.released = []
             for stream in released:
                 self._sink.on_writable(stream)
+        if output.ended:  # behind those released, whose owners are told while they have one
+            ended = output.ended
+            output.ended = []
+            for stream in ended:
+                self._streams.end_response(stream)
         return frames
 
     def tick(self) -> None:

@@ -142,12 +142,14 @@ class StreamRegistry:
     def release(self, stream: Http2Stream) -> None:
         """Free the place of a stream that was closed before its time."""
         if self.held.pop(stream.id, None) is not None:
+            stream.owner = None
             self._intake.close(stream)
 
     def _leave(self, stream: Http2Stream, state: StreamState) -> None:
         if stream.queue is not None:
             self._output.drop(stream)
         stream.state = state
+        stream.owner = None  # nobody is told anything more, and a circle would wait for the garbage collector
         del self.open[stream.id]
         if state is not ENDED:
             self.bury(stream.id, state)
