@@ -40,7 +40,7 @@ class TestScope:
                 trusted_proxies=proxies,
                 forwarded_headers=("x-forwarded-for", "x-forwarded-proto"),
             )
-            wire.service.adopt(wire.service.router, listener, wire.service.make_parser)
+            wire.service.adopt(wire.service.router, listener, wire.service.parser)
             wire.lose()
             wire.connect()
             wire.send(handshake(*fields, target=target))

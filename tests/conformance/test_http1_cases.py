@@ -30,6 +30,10 @@ def load_cases() -> list[Any]:
     return [pytest.param(case, id=f"{case['id']} {case['rfc']}".strip()) for case in cases.values()]
 
 
+ORDINARY = b"POST / HTTP/1.1\r\nHost: a\r\nAccept: b\r\nContent-Length: 5\r\n\r\nwhole"
+ORDINARY_FIELDS = [(b"accept", b"b"), (b"content-length", b"5")]
+
+
 class Echo(Recorder):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.scopes.append(scope)
@@ -52,6 +56,11 @@ def run_case(raw: bytes, parser: str, size: int) -> tuple[list[int], Wire, Echo]
         wire.service.speaks_http2 = False  # these are cases of a server that speaks nothing else
         statuses = final_statuses(wire.send_slowly(raw, size))
         closed = wire.closed
+        # One parser reads the heads of all connections: whatever this one has sent, the next finds it as new.
+        wire.connect()
+        assert wire.send(ORDINARY).endswith(b"5\r\nwhole\r\n0\r\n\r\n"), "another connection suffers"
+        assert application.scopes.pop()["headers"][1:] == ORDINARY_FIELDS
+        application.bodies.pop()
     wire.was_closed = closed  # type: ignore[attr-defined]
     return statuses, wire, application
 

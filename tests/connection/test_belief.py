@@ -27,7 +27,7 @@ def seen_by(listener: Listener) -> dict[str, Any]:
 
     with Wire(application) as wire:
         wire.transport.abort()
-        wire.service.adopt(wire.service.router, listener, HttptoolsParser)
+        wire.service.adopt(wire.service.router, listener, HttptoolsParser())
         wire.connect()
         assert wire.send(REQUEST).startswith(b"HTTP/1.1 204 ")
     return scopes[0]

@@ -157,7 +157,7 @@ def believing(connect: Connect, application: Any, **listener: Any) -> Client:
     """Connect to a listener with these settings."""
     client = connect(application)
     service = client.wire.service
-    service.adopt(service.router, Listener("web", (), 1, Limits(), **listener), service.make_parser)
+    service.adopt(service.router, Listener("web", (), 1, Limits(), **listener), service.parser)
     client.wire.lose()
     client.wire.connect()
     return client

@@ -116,7 +116,7 @@ class TestConnections:
             wire.connect()
             wire.service.on_crowd = lambda: told.append(wire.service.is_crowded)
             listener = Listener("web", (), 1, Limits())
-            wire.service.adopt(wire.service.router, listener, wire.service.make_parser)
+            wire.service.adopt(wire.service.router, listener, wire.service.parser)
             assert told == [False]
 
 

@@ -66,7 +66,7 @@ class Scene:
         listener = Listener(
             "web", (), 1, Limits(), trusted_proxies=proxies, forwarded_headers=headers, ambiguous_headers=ambiguous
         )
-        service.adopt(service.router, listener, service.make_parser)
+        service.adopt(service.router, listener, service.parser)
 
     def __enter__(self) -> Scene:
         return self

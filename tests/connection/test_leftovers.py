@@ -69,6 +69,24 @@ HTTP1: dict[str, Callable[[Wire], Any]] = {
     "a request of which the application fails": lambda wire: wire.send(b"GET /fail HTTP/1.1\r\nhost: a\r\n\r\n"),
 }
 
+
+def end(wire: Wire) -> None:
+    """Open a connection for one request."""
+    wire.connect()
+    wire.send(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+    wire.send_eof()
+
+
+def break_off(wire: Wire) -> None:
+    """Open a connection that breaks in the middle of a request."""
+    wire.connect()
+    wire.send(GET)
+    wire.send(POST[:-1])
+    wire.lose()
+
+
+CONNECTIONS: dict[str, Callable[[Wire], Any]] = {"one that ends": end, "one that breaks": break_off}
+
 HTTP2: dict[str, Callable[[Http2Wire], Any]] = {
     "a request": lambda wire: wire.request("GET", "/"),
     "a request with a body": lambda wire: wire.request("POST", "/", body=b"abc"),
@@ -79,6 +97,11 @@ HTTP2: dict[str, Callable[[Http2Wire], Any]] = {
 
 @pytest.mark.parametrize("act", HTTP1.values(), ids=HTTP1)
 def test_nothing_is_left_of_an_exchange_over_http1(act: Callable[[Wire], Any]) -> None:
+    assert not leftovers(Wire(application), act)
+
+
+@pytest.mark.parametrize("act", CONNECTIONS.values(), ids=CONNECTIONS)
+def test_nothing_is_left_of_an_http1_connection(act: Callable[[Wire], Any]) -> None:
     assert not leftovers(Wire(application), act)
 
 

@@ -83,7 +83,7 @@ class ProxyWire(Wire):
             "web", (), 1, service.limits, trusted_proxies=self.proxies, proxy_protocol=True,
             forwarded_headers=("x-forwarded-for", "x-forwarded-proto"),
         )  # fmt: skip
-        service.adopt(service.router, listener, service.make_parser)
+        service.adopt(service.router, listener, service.parser)
         self.transport = Transport(Negotiation(service), self.loop, self.ends)
         self.transport._connection.connection_made(self.transport)
 

@@ -89,7 +89,7 @@ class Peer:
 async def connected(application: Any, tcp: bool = False) -> AsyncIterator[tuple[Peer, Service]]:
     """Connect a client to an application over a socket pair, or over loopback."""
     loop = asyncio.get_running_loop()
-    service = Service(loop, router_to(Endpoint(application, "test")), Limits(), DefaultFields(), HttptoolsParser)
+    service = Service(loop, router_to(Endpoint(application, "test")), Limits(), DefaultFields(), HttptoolsParser())
     if tcp:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             client = socket.create_connection(listener.getsockname())

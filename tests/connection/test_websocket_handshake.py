@@ -389,7 +389,7 @@ class TestCrowding:
             wire.accept()
             first, call = wire.transport, wire.call
             listener = Listener("web", (), 1, Limits(websocket=WebSocketLimits(message_size=200)))
-            wire.service.adopt(wire.service.router, listener, wire.service.make_parser)
+            wire.service.adopt(wire.service.router, listener, wire.service.parser)
             wire.connect()
             wire.accept()
             assert wire.send(frame(TEXT, bytes(200))) == b""

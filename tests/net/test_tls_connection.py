@@ -62,7 +62,7 @@ class TlsWire(Wire):
         service = self.service
         if self.proxy:
             listener = Listener("web", (), 1, service.limits, trusted_proxies=("127.0.0.1",), proxy_protocol=True)
-            service.adopt(service.router, listener, service.make_parser)
+            service.adopt(service.router, listener, service.parser)
         service.identity = self.identity
         first = Negotiation(service) if self.proxy else Handshake(service, self.identity)
         self.transport = Transport(first, self.loop, self.ends)

@@ -184,7 +184,7 @@ class TestEscapes:
         fields = ("x-forwarded-for", "x-forwarded-host")
         with logged.wire(hello) as wire:
             listener = Listener("web", (), 1, Limits(), trusted_proxies=("127.0.0.1",), forwarded_headers=fields)
-            wire.service.adopt(wire.service.router, listener, wire.service.make_parser)
+            wire.service.adopt(wire.service.router, listener, wire.service.parser)
             wire.lose()
             wire.connect()
             told = b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Host: shop.example\r\n"

@@ -276,7 +276,8 @@ class MemoryTransport(asyncio.Transport):
     def _lose(self) -> None:
         if not self.unsent and not self._lost:
             self._lost = True
-            self._connection.connection_lost(None)
+            connection, self._connection = self._connection, asyncio.Protocol()  # as transports forget it
+            connection.connection_lost(None)
 
 
 def router_to(endpoint: Endpoint) -> Router:
@@ -306,7 +307,7 @@ class Wire:
         router = router_to(application) if isinstance(application, Endpoint) else application
         defaults = DefaultFields(b"serverd")
         defaults.set_date(DATE)
-        self.service = Service(self.loop, router, limits or Limits(), defaults, PARSERS[parser])
+        self.service = Service(self.loop, router, limits or Limits(), defaults, PARSERS[parser]())
         self.ends = ends or TCP_ENDS
         self.connect()
 

@@ -73,7 +73,7 @@ class Scene:
 
     def service(self, name: str) -> Service:
         endpoint = Endpoint(builtin.respond(200, name.encode(), []), "serverd")
-        service = Service(self.loop, router_to(endpoint), Limits(), DefaultFields(), HttptoolsParser)
+        service = Service(self.loop, router_to(endpoint), Limits(), DefaultFields(), HttptoolsParser())
         service.backlog = BACKLOG
         return service
 

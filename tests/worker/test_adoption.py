@@ -207,7 +207,7 @@ def test_new_connections_have_the_new_parser(loop_factory: LoopFactory, parser: 
     async def act(scene: Scene) -> None:
         await scene.adopt(server=Server(http1_parser=parser))
         service = scene.serving._services["web"]
-        assert parser in type(service.make_parser()).__module__
+        assert parser in type(service.parser).__module__
         assert (await (await scene.connect()).get())[1] == b"old"
 
     play(loop_factory, act)

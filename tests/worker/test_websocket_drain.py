@@ -236,7 +236,7 @@ def test_a_reload_that_adopts_in_place_touches_no_session(scene: Scene) -> None:
     nobody = Endpoint(scene.wire.manual, "other")
     listener = Listener("web", (), 1, Limits(websocket=WebSocketLimits(queue=1, message_size=125)))
     service = scene.wire.service
-    service.adopt(Router([], nobody, nobody, nobody), listener, service.make_parser)
+    service.adopt(Router([], nobody, nobody, nobody), listener, service.parser)
     transport.deliver(frame(TEXT, bytes(1000)))
     assert len(received(scene, call)["text"]) == 1000
     assert said_to(transport) == []

@@ -102,9 +102,9 @@ async def _answer(generation: Generation, listener: Listener, address: Address, 
         build_router(route for _, route in routes),
         listener.limits,
         DefaultFields(),
-        H11Parser,
+        H11Parser(),
     )
-    service.adopt(service.router, listener, H11Parser)
+    service.adopt(service.router, listener, service.parser)
     try:
         cycle, path = _begin(service, _peer(listener, address, question.client), question)
     except PeerError as error:
@@ -152,7 +152,7 @@ class _Sink:
 def _begin(service: Service, peer: Peer, question: Question) -> tuple[Cycle, str]:
     """Return the cycle of the request, which is never started, and the path that was looked for; raises PeerError."""
     sink = _Sink()
-    Http1Decoder(service.make_parser(), sink, service.bounds).feed(question.request())
+    Http1Decoder(service.parser, sink, service.bounds).feed(question.request())
     head = sink.head
     if not service.speaks_http1:
         head = _as_http2(head)

@@ -51,7 +51,7 @@ class Http1Connection(Http1Stream):
     def __init__(self, service: Service, peer: Peer | None = None, trusted: bool | None = None) -> None:
         """Prepare; `peer` and `trusted` are what a PROXY header says, None: what the socket says."""
         super().__init__(service, peer, trusted)
-        self._decoder = Http1Decoder(service.make_parser(), self, service.bounds)
+        self._decoder = Http1Decoder(service.parser, self, service.bounds)
         self._exchange: Cycle | None = None  # the one whose response is not complete
         self._is_full = False  # the exchange has enough of the body for now
         self._goes_on = False  # more of a body that is held is decoded in the next turn of the loop
@@ -127,7 +127,7 @@ class Http1Connection(Http1Stream):
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
-        self._decoder.refuse()
+        self._decoder.close()
         exchange = self._exchange
         if exchange is not None:
             self._exchange = None

@@ -73,7 +73,7 @@ class Service:
     router: Router
     limits: Limits
     defaults: DefaultFields
-    make_parser: Callable[[], FieldParser]
+    parser: FieldParser
     connections: set[OpenConnection] = field(default_factory=set)  # open ones
     exchanges: set[Cycle] = field(default_factory=set)  # requests in flight, background work included
     answers: set[Cycle] = field(default_factory=set)  # requests that the server answers by itself
@@ -137,7 +137,7 @@ class Service:
             if self.on_crowd is not None:
                 self.on_crowd()
 
-    def adopt(self, router: Router, listener: Listener, make_parser: Callable[[], FieldParser]) -> None:
+    def adopt(self, router: Router, listener: Listener, parser: FieldParser) -> None:
         """Change what connections find here at their next request: routes and timeouts.
 
         Bounds, parser and whom to believe are for connections that are opened from now on: one that is reading a
@@ -150,7 +150,7 @@ class Service:
         self.trust = Trust(listener.trusted_proxies, (name.encode() for name in listener.forwarded_headers))
         self.demands_proxy = listener.proxy_protocol
         self.ambiguous_names = listener.ambiguous_headers
-        self.make_parser = make_parser
+        self.parser = parser
         self.speaks_http1, self.speaks_http2 = ("http/1.1" in listener.protocols), ("h2" in listener.protocols)
         self._set_bounds()
         self._watch_crowd()

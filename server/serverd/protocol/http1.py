@@ -35,6 +35,22 @@ class RequestSink(Protocol):
         """The body is complete."""
 
 
+class _Nobody:
+    """The sink of a decoder that is closed."""
+
+    def on_head(self, head: RequestHead) -> None:
+        """Do nothing."""
+
+    def on_body(self, data: bytes) -> None:
+        """Do nothing."""
+
+    def on_end(self) -> None:
+        """Do nothing."""
+
+
+_NOBODY: RequestSink = _Nobody()
+
+
 class State(Enum):
     """What the next byte from the peer belongs to."""
 
@@ -178,7 +194,7 @@ class Http1Decoder:
     def take_rest(self) -> bytes:
         """Return what follows a request after which the peer speaks another protocol (RFC 9110 §7.8)."""
         rest = self._buffer
-        self.refuse()
+        self.close()
         return rest
 
     def refuse(self) -> None:
@@ -186,6 +202,11 @@ class Http1Decoder:
         self.state = REFUSED
         self._buffer = b""
         self._chunks = None
+
+    def close(self) -> None:
+        """Take and push nothing more: the sink is let go, which leads back here."""
+        self.refuse()
+        self._sink = _NOBODY
 
     def _receive_head(self, data: bytes) -> None:
         head = self._heads.recall(data)

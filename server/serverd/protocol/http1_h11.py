@@ -16,7 +16,7 @@ __all__ = ["H11Parser"]
 
 
 class H11Parser:
-    """A field parser for one connection."""
+    """A field parser."""
 
     __slots__ = ("notable",)
 
@@ -33,7 +33,7 @@ class H11Parser:
         self.notable = not all(is_plain(name) for name, _ in fields)
         return fields
 
-    def accept(self, block: bytes, has_body: bool) -> None:
+    def accept(self, block: bytes, is_followed: bool) -> None:
         """Ask h11 about a head that we accept; raises PeerError 400 when h11 does not."""
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(block))
         connection.receive_data(block)

@@ -25,7 +25,7 @@ __all__ = ["Bounds", "FieldParser", "HeadReader"]
 
 
 class FieldParser(Protocol):
-    """What a parser library does for the decoder."""
+    """What a parser library does for decoders: whole heads, one after the other, of whichever connection."""
 
     notable: bool
     """Whether a name among the fields that were split last is not `names.is_plain`."""
@@ -36,8 +36,8 @@ class FieldParser(Protocol):
         Raises PeerError 400 for what is not field lines by the grammar of `head.check_field_lines`.
         """
 
-    def accept(self, block: bytes, has_body: bool) -> None:
-        """Take note that the head which was split is good; its body is read elsewhere.
+    def accept(self, block: bytes, is_followed: bool) -> None:
+        """Take note that the head which was split is good, and whether another may follow right behind it.
 
         Raises PeerError 400 when the library sees more in it than we do.
         """
@@ -113,7 +113,7 @@ class HeadReader:
         if notable:
             fields = without_ambiguous(fields, bounds.ambiguous_names)
         framing = frame_request(version, fields)
-        self._parser.accept(block, framing.length != 0)
+        self._parser.accept(block, not framing.length and framing.keep_alive)
         head = RequestHead(method, version, target, fields, framing)
         head.notable = notable
         if target[0] is not None:

@@ -26,15 +26,16 @@ _get_plain = _plain.get
 
 
 class HttptoolsParser:
-    """A field parser for one connection."""
+    """A field parser; what it has been given of one head it has forgotten before the next."""
 
-    __slots__ = ("_complete", "_fields", "_parser", "_refused", "notable")
+    __slots__ = ("_complete", "_fields", "_is_ready", "_parser", "_refused", "notable")
 
     def __init__(self) -> None:
         self._fields: Fields = []
         self._complete = False  # llhttp has seen the end of the head
         self.notable = False
         self._refused = False  # llhttp has found something wrong in it
+        self._is_ready = True  # llhttp expects a head
         self._parser = httptools.HttpRequestParser(self)
 
     def split(self, block: bytes) -> Fields:
@@ -42,8 +43,11 @@ class HttptoolsParser:
 
         Raises PeerError 400.
         """
+        if not self._is_ready:
+            self._parser = httptools.HttpRequestParser(self)
+        self._is_ready = False  # until the head has been accepted: whoever refuses it need not say so
         self._fields = []
-        self._complete = self.notable = False
+        self._complete = self._refused = self.notable = False
         try:
             self._parser.feed_data(block)
         except httptools.HttpParserUpgrade:
@@ -55,7 +59,7 @@ class HttptoolsParser:
             if not self._complete and not self._feed_anew(block):
                 return self._split_refused(block)
         fields = self._fields
-        self._fields = _NO_FIELDS  # ten thousand idle connections should not keep their last heads
+        self._fields = _NO_FIELDS  # what a connection has sent ends with it
         return fields
 
     def _feed_anew(self, block: bytes) -> bool:
@@ -76,13 +80,11 @@ class HttptoolsParser:
         self._refused = self.notable = True
         return split_fields(block)
 
-    def accept(self, block: bytes, has_body: bool) -> None:
-        """Forget a body that llhttp will not see; raises PeerError 400 when llhttp has refused the head."""
+    def accept(self, block: bytes, is_followed: bool) -> None:
+        """Go on with the same llhttp if it expects a head; raises PeerError 400 when llhttp has refused this one."""
         if self._refused:
-            self._refused = False
             raise PeerError(400, "malformed request head")
-        if has_body:
-            self._parser = httptools.HttpRequestParser(self)
+        self._is_ready = is_followed
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # Hot path: called once per field line; benchmarks/ "no two requests alike".

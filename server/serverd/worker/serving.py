@@ -11,7 +11,7 @@ import asyncio
 import importlib.util
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from serverd.asgi.cycle import Cycle
 from serverd.asgi.scope import Endpoint
@@ -123,14 +123,14 @@ class Serving:
             fresh.set_date(_imf_fixdate(time.time()))
         # Every connection holds the object.
         self._defaults.server, self._defaults.date, self._defaults.both = fresh.server, fresh.date, fresh.both
-        make_parser = _parser_factory(server.http1_parser)
+        parser = _make_parser(server.http1_parser)
         services = {}
         for listener in generation.listeners:
             router = make_router(generation, listener, self._endpoints, self._inside)
             service = self._services.get(listener.name)
             if service is None:
-                service = Service(self._loop, router, listener.limits, self._defaults, make_parser)
-            service.adopt(router, listener, make_parser)
+                service = Service(self._loop, router, listener.limits, self._defaults, parser)
+            service.adopt(router, listener, parser)
             service.identity = identity_of(listener, self.identities)
             service.on_crowd = self._on_crowd
             service.counts = self._inside.counters.row_of(listener.name)
@@ -276,14 +276,14 @@ def _drain(services: Iterable[Service]) -> None:
             connection.drain()
 
 
-def _parser_factory(name: str) -> Callable[[], FieldParser]:
+def _make_parser(name: str) -> FieldParser:
     if name == "h11" or (name == "auto" and not importlib.util.find_spec("httptools")):
         from serverd.protocol.http1_h11 import H11Parser  # only the one that is used costs memory
 
-        return H11Parser
+        return H11Parser()
     from serverd.protocol.http1_httptools import HttptoolsParser
 
-    return HttptoolsParser
+    return HttptoolsParser()
 
 
 def _imf_fixdate(now: float) -> bytes:
