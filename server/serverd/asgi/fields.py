@@ -44,9 +44,11 @@ def check_fields(headers: Iterable[Any]) -> tuple[Fields, int | None]:
     fields: Fields = []
     values: list[bytes] = []
     length: int | None = None
-    for name, value in headers:
+    for field in headers:
+        name, value = field
         if name not in _good_names:
             name = _check_name(name)
+            field = (name, value)
         if name == _CONTENT_LENGTH:
             if length is not None:
                 raise ResponseError("several content-length headers")
@@ -55,7 +57,7 @@ def check_fields(headers: Iterable[Any]) -> tuple[Fields, int | None]:
             length = int(value)
         if type(value) is not bytes:
             raise ResponseError(f"value of header {name!r} is {type(value).__name__}: expected bytes")
-        fields.append((name, value))
+        fields.append(field if type(field) is tuple else (name, value))
         values.append(value)
     joined = b"".join(values)
     # Hot path: one search; `in` on bytes costs an exception inside CPython 3.11 (benchmarks/ "plain GET").

@@ -51,6 +51,9 @@ class Stream(ByteStream, Protocol):
     def send_headers(self, status: int, headers: Fields, end: bool) -> None:
         """Send the head of the final response; held back until the first body bytes unless `end`."""
 
+    def send_response(self, status: int, headers: Fields, body: bytes) -> None:
+        """Send a whole final response, of which `headers` announce the length."""
+
     def send_trailers(self, headers: Fields) -> None:
         """Send the trailer section; the response is complete."""
 

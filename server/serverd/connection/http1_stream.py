@@ -60,13 +60,26 @@ class Http1Stream(Connection):
         self._transport.write(head)
         self._finish_response()
 
+    def send_response(self, status: int, headers: Fields, body: bytes) -> None:
+        if self.closed:
+            return
+        if self._is_last():
+            self._encoder.keep_alive = False
+        head = self._encoder.encode_head(status, headers, False)
+        self._started = True
+        # Hot path: head and body leave in one write; benchmarks/ "plain GET".
+        if len(body) > JOIN_LIMIT:
+            self._transport.writelines((head, body))
+        else:
+            self._transport.write(head + body)
+        self._finish_response()
+
     def send_body(self, data: bytes, end: bool) -> None:
         if self.closed:
             return
         pieces = self._encoder.encode_body(data, end)
         head = self._held
         if head is not None:
-            # Hot path: head and body leave in one write; benchmarks/ "plain GET".
             self._held = None
             self._started = True
             pieces = (head, *pieces)

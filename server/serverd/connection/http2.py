@@ -35,8 +35,6 @@ __all__ = ["Http2Connection"]
 
 log = logging.getLogger("serverd.connection")
 
-# Above this frames leave one beside the other instead of being copied together.
-JOIN_LIMIT = 16 * 1024
 # Bytes of frames that wait for a peer that does not read, above which it is not read either, and applications wait: as
 # many as the transport takes before it says so (WRITE_HIGH_WATER in `base`). DATA that each stream keeps for itself is
 # not among them, so that a download that fills the transport again and again does not keep others from their turn.
@@ -165,10 +163,12 @@ class Http2Connection(Connection):
 
     def on_request(self, stream: Http2Stream, head: RequestHead, end: bool) -> None:
         """Route the request and start its cycle."""
-        self._await_nothing()
+        self._wait = WAIT_NOTHING
+        self.deadline = NEVER
         stream.owner = request = Tunnel(self, stream) if stream.is_tunnel else RequestStream(self, stream)
         try:
-            self._check_host(head.host)
+            if head.host != self._host:
+                self._check_host(head.host)
             cycle = begin(request, head, self.peer, self._origins, self.service)
         except PeerError as error:
             error.head = head
@@ -248,13 +248,11 @@ class Http2Connection(Connection):
     def _write(self) -> None:
         core = self.core
         while core.is_waiting and not self.blocked:
-            frames = core.take()
-            if len(frames) == 1:
-                self._transport.write(frames[0])
-            elif sum(map(len, frames)) > JOIN_LIMIT:
-                self._transport.writelines(frames)
-            elif frames:
-                self._transport.write(b"".join(frames))
+            pieces = core.take()
+            if len(pieces) == 1:
+                self._transport.write(pieces[0])
+            elif pieces:
+                self._transport.writelines(pieces)
 
     def _watch(self) -> None:
         """Set the deadline for the next request where none is open."""

@@ -171,6 +171,15 @@ class RequestStream:
             self._connection.flush_soon()
             self._note_end()
 
+    def send_response(self, status: int, headers: Fields, body: bytes) -> None:
+        if self.closed:
+            return
+        self._has_head = True
+        connection = self._connection
+        connection.core.send_response(self._stream, status, headers, body)
+        connection.flush_soon()
+        self._note_end()
+
     def send_body(self, data: bytes, end: bool) -> None:
         if self.closed or self._has_ended:
             return

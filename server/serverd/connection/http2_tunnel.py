@@ -84,6 +84,10 @@ class Tunnel(RequestStream):
         self._stream.is_tunnel = False  # a request like any other
         super().send_headers(status, headers, end)
 
+    def send_response(self, status: int, headers: Fields, body: bytes) -> None:
+        self.send_headers(status, headers, False)
+        self.send_body(body, True)
+
     def send_upgrade(self, headers: Fields) -> ByteStream:
         self._state = State.ACCEPTED
         self._has_head = True

@@ -51,12 +51,16 @@ def begin(stream: Stream, head: RequestHead, peer: Peer, origins: OriginReader, 
     scope = http_scope(head, endpoint, peer, path)
     if origin is not None:
         apply_origin(scope, origin)
-    cycle = _make_cycle(stream, head, endpoint, scope, service)
+    # What costs no application anything takes no place of its requests, however slowly the answer is read.
+    active = service.answers if endpoint.is_ours else service.exchanges
     given = ""
     if head.notable:
+        cycle = _make_session(stream, head, endpoint, scope, service) or Exchange(stream, head, endpoint, scope, active)
         cycle.host = host
         given, cycle.trace_id = read_identifiers(head.fields)
         given = (given or cycle.trace_id) if origins.is_trusted else ""
+    else:
+        cycle = Exchange(stream, head, endpoint, scope, active)
     cycle.request_id = name = given or f"{service.id_prefix}{service.requests}"
     scope["state"].setdefault("request_id", name)
     return cycle
@@ -67,16 +71,16 @@ def _in_place_of(endpoint: Endpoint, ours: Endpoint) -> Endpoint:
     return replace(ours, observer=endpoint.observer, request_id_name=endpoint.request_id_name)
 
 
-def _make_cycle(stream: Stream, head: RequestHead, endpoint: Endpoint, scope: Scope, service: Service) -> Cycle:
-    """Return the session that the head offers, if it is an application's to take, else an exchange."""
-    if head.notable:
-        wants_session = offers_websocket(head)
-        if wants_session and not endpoint.is_ours:
-            sessions = service.sessions
-            handshake = read_handshake(head, sessions.limits.compression)
-            make_websocket_scope(scope, handshake.subprotocols)
-            return Session(stream, head, endpoint, scope, handshake, sessions)
-        if isinstance(head, TunnelHead) and not wants_session:
-            raise PeerError(501, "nothing here speaks the protocol of the tunnel")  # RFC 9220 §3
-    # What costs no application anything takes no place of its requests, however slowly the answer is read.
-    return Exchange(stream, head, endpoint, scope, service.answers if endpoint.is_ours else service.exchanges)
+def _make_session(
+    stream: Stream, head: RequestHead, endpoint: Endpoint, scope: Scope, service: Service
+) -> Session | None:
+    """Return the session that the head offers, if it is an application's to take."""
+    wants_session = offers_websocket(head)
+    if wants_session and not endpoint.is_ours:
+        sessions = service.sessions
+        handshake = read_handshake(head, sessions.limits.compression)
+        make_websocket_scope(scope, handshake.subprotocols)
+        return Session(stream, head, endpoint, scope, handshake, sessions)
+    if isinstance(head, TunnelHead) and not wants_session:
+        raise PeerError(501, "nothing here speaks the protocol of the tunnel")  # RFC 9220 §3
+    return None

@@ -219,6 +219,13 @@ class Http2Core:
             if end:
                 self._streams.end_response(stream)
 
+    def send_response(self, stream: Http2Stream, status: int, fields: Fields, body: bytes) -> None:
+        """Send a whole final response."""
+        if stream.state.after[_SEND_END] is not None and self._output.send_whole(
+            stream, self._responses.encode(status, fields), body
+        ):
+            self._streams.end_response(stream)
+
     def send_body(self, stream: Http2Stream, data: bytes, end: bool) -> None:
         """Send a part of the body; with `end` the response is complete."""
         if stream.state.after[_SEND_END] is not None and self._output.send_data(stream, data, end):

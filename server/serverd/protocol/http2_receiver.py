@@ -109,10 +109,10 @@ class Http2Receiver:
             self._skip(block)  # RFC 9113 §6.8: it was told that this stream is not looked at
             self._patience.count_idle_frame()
             return
-        streams.advance(stream_id)
+        has_room = streams.advance(stream_id)
         if depends_on_itself:  # RFC 7540 §5.3.1, the one rule of priorities that still has an error
             self._refuse(stream_id, block, ErrorCode.PROTOCOL_ERROR)
-        elif streams.is_full:
+        elif not has_room:
             self._refuse(stream_id, block, ErrorCode.REFUSED_STREAM)  # RFC 9113 §5.1.2; safe to be tried again
         else:
             self._open(stream_id, block, end)

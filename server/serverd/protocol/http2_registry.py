@@ -61,16 +61,15 @@ class StreamRegistry:
         self._gone: dict[int, StreamState] = {}
         self._passed: list[tuple[int, int]] = []  # identifiers between which the peer has passed over others
 
-    @property
-    def is_full(self) -> bool:
-        """Whether there is no room for another stream (RFC 9113 §5.1.2)."""
-        return len(self.open) + len(self.held) >= self._most
+    def advance(self, stream_id: int) -> bool:
+        """Take note of the identifier of a new stream, which closes those passed over (RFC 9113 §5.1.1).
 
-    def advance(self, stream_id: int) -> None:
-        """Take note of the identifier of a new stream, which closes those passed over (RFC 9113 §5.1.1)."""
+        Return whether there is room for the stream (RFC 9113 §5.1.2).
+        """
         if stream_id > self.last_id + 2:
             self._passed = [*self._passed[1 - _GAPS_KEPT :], (self.last_id, stream_id)]
         self.last_id = stream_id
+        return len(self.open) + len(self.held) < self._most
 
     def check_known(self, stream_id: int) -> None:
         """Check that HEADERS which open no stream are for one that was open; raises ConnectionFault."""
