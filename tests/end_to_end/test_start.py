@@ -273,3 +273,24 @@ def test_importing_the_worker_shows_neither_pydantic_nor_click() -> None:
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in times.splitlines()}
     assert "serverd" in imported
     assert imported.isdisjoint({"pydantic", "pydantic_core", "click", "watchfiles", "tomli"})
+
+
+COLLECTED = """\
+import gc
+{choice}
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return
+    body = b"%d" % gc.get_threshold()[0]
+    await send({{"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]}})
+    await send({{"type": "http.response.body", "body": body}})
+"""
+
+
+@pytest.mark.parametrize(("choice", "threshold"), [("", b"5000"), ("gc.set_threshold(900)", b"900")])
+def test_the_garbage_collector_comes_less_often_unless_the_application_has_said_how_often(
+    serve: Serve, tmp_path: Path, choice: str, threshold: bytes
+) -> None:
+    (tmp_path / "choosy.py").write_text(COLLECTED.format(choice=choice))
+    server = serve(BROKEN_APP.replace("broken", "choosy:app"))
+    assert get(server.address("web"), "/").body == threshold

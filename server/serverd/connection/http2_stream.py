@@ -74,7 +74,7 @@ class RequestStream:
         self._has_head = False  # the head of the response has been sent
         self._has_ended = False  # the response is complete, though not all of it may have left
         self._unread = 0  # bytes of the request body that the application has been given and has not asked beyond
-        self._writers: list[asyncio.Future[None]] = []
+        self._writers: list[asyncio.Future[None]] | None = None  # applications that wait for the peer to read
         self.cycle: Cycle | None = None  # None: it is answered without one
         self.closed = False  # nothing that is sent arrives any more
         self.deadline = NEVER  # loop's time until which more of the request body has to come
@@ -143,8 +143,8 @@ class RequestStream:
 
     def release_writers(self) -> None:
         """Let those go on that wait for the peer to read."""
-        writers, self._writers = self._writers, []
-        for writer in writers:
+        writers, self._writers = self._writers, None
+        for writer in writers or ():
             if not writer.done():
                 writer.set_result(None)
 
@@ -230,6 +230,8 @@ class RequestStream:
     async def writable(self) -> None:
         while self.blocked and not self.closed:
             writer = self._connection.service.loop.create_future()
+            if self._writers is None:
+                self._writers = []
             self._writers.append(writer)
             await writer
 
