@@ -230,7 +230,21 @@ class TestEnds:
     def test_what_is_no_request_is_told(self, logged: Logged) -> None:
         with logged.wire(hello) as wire:
             wire.send(b"nonsense\r\n\r\n")
-        assert re.search(r'127\.0\.0\.1 "- - HTTP/1\.1" 400 0 0\.00ms shop -$', logged.line())
+        assert re.search(r'127\.0\.0\.1 "- - HTTP/1\.1" 400 36 0\.0\dms shop [0-9a-f]{12}-r1$', logged.line())
+
+    @pytest.mark.parametrize(
+        ("format", "expected"),
+        [
+            ("text", '"GET /a?b HTTP/1.1" 400 27 '),
+            ("combined", '"GET /a?b HTTP/1.1" 400 27 "-" "-"'),
+            ("{method}|{path}|{query}|{protocol}|{host}|{tls}", "GET|/a|b|HTTP/1.1|-|-"),
+        ],
+    )
+    def test_what_was_read_of_its_request_line_is_told(self, logged: Logged, format: str, expected: str) -> None:
+        logged.use(format=format)
+        with logged.wire(hello) as wire:
+            wire.send(b"GET /a?b HTTP/1.1\r\nFoo: a\r\n\r\n")
+        assert expected in logged.line()
 
     def test_a_request_that_its_connection_refuses_is_told_with_its_request_line(self, logged: Logged) -> None:
         logged.use(format="json")

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from serverd.asgi.refusal import Refusal
 from serverd.asgi.scope import Endpoint
 from serverd.generation import Generation, Limits, Listener, Logging, Mount, RespondTarget, Server
 from serverd.observe import counters
 from serverd.observe.counters import BOUNDS, CLASSES, ELSEWHERE, FIRST_REFUSAL, REFUSALS, Key, class_at
+from serverd.protocol.partial_head import NOTHING_READ
 from serverd.worker.counting import Counters
 from serverd.worker.inside import Inside
 from serverd.worker.serving import Serving
@@ -140,7 +142,7 @@ def test_what_is_refused_before_it_is_a_request_is_counted_by_its_status(scene: 
 
 
 def test_a_status_that_nobody_has_thought_of_counts_as_another(scene: Scene) -> None:
-    scene.wire.service.observer.on_refusal(scene.wire.connection.peer, 418, "", None)
+    scene.wire.service.observer.on_refusal(Refusal(418, NOTHING_READ, None))
     assert scene.listener_row()[FIRST_REFUSAL + REFUSALS.index(0)] == 1
 
 

@@ -75,7 +75,6 @@ class Connection(asyncio.Protocol):
         "_file_left",
         "_is_turned_away",
         "_last_unsent",
-        "_origins",
         "_reading",
         "_stalled_at",
         "_transport",
@@ -85,6 +84,7 @@ class Connection(asyncio.Protocol):
         "blocked",
         "closed",
         "deadline",
+        "origins",
         "peer",
         "service",
     )
@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
         if self.peer is _UNKNOWN:
             self.peer = peer_of(transport)
         trusted = is_believed(self.peer, self.service.trust) if self._trusted is None else self._trusted
-        self._origins = OriginReader(self.service.trust, self.peer.client, self.peer.scheme, trusted)
+        self.origins = OriginReader(self.service.trust, self.peer.client, self.peer.scheme, trusted)
         self._await(WAIT_HEAD, self.service.limits.header_timeout)
         if not self.service.enter(self):
             self._is_turned_away = True

@@ -25,11 +25,13 @@ from serverd.connection.base import (
 from serverd.connection.http2_stream import RequestStream
 from serverd.connection.http2_tunnel import Tunnel
 from serverd.connection.intake import begin
+from serverd.connection.refusing import refuse
 from serverd.connection.service import Service
 from serverd.errors import PeerError
 from serverd.protocol.head import RequestHead
 from serverd.protocol.http2 import ConnectionFault, Http2Core, Http2Stream
 from serverd.protocol.http2_states import LOCAL_ENDED
+from serverd.protocol.partial_head import PartialHead
 
 __all__ = ["Http2Connection"]
 
@@ -69,7 +71,7 @@ class Http2Connection(Connection):
     def take_over(self, predecessor: Connection, data: bytes) -> None:
         """Take the place of a connection whose first bytes, `data`, are an HTTP/2 client's."""
         self._take_over(predecessor)
-        self._origins = predecessor._origins
+        self.origins = predecessor.origins
         self.deadline, self._wait = predecessor.deadline, WAIT_HEAD
         self.flush_soon()
         if self.service.draining:
@@ -169,7 +171,7 @@ class Http2Connection(Connection):
         stream.owner = request = Tunnel(self, stream) if stream.is_tunnel else RequestStream(self, stream)
         try:
             self._check_host(head.host)
-            cycle = begin(request, head, self.peer, self._origins, self.service)
+            cycle = begin(request, head, self.peer, self.origins, self.service)
         except PeerError as error:
             error.head = head
             stream.is_refused = True
@@ -292,4 +294,6 @@ class Http2Connection(Connection):
     def _turn_away(self) -> None:
         self.core.close(reason="too many connections")
         self._leave()
-        self.service.observer.on_refusal(self.peer, 503, "too many connections", None)
+        # Observers know it as what it would be in HTTP/1.
+        error = PeerError(503, "too many connections", PartialHead("-", "2", b"-"))
+        refuse(error, self.peer, self.origins, self.service, bodiless=True)

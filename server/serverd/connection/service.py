@@ -81,9 +81,11 @@ class Service:
     draining: bool = False  # no further request is invited
     name: str = ""  # of the listener
     requests: int = 0  # that have begun
+    refused: int = 0  # what never was one
     counts: memoryview[int] | list[int] = field(default_factory=_nobodys_counts)  # a listener's row of the counters
     id_prefix: str = field(init=False)  # of the ids that are made for requests, which their number completes
     observer: RefusalObserver = UNOBSERVED  # of what is answered before it has a cycle
+    request_id_name: bytes = b""  # of the field of its answer that holds its id; b"": none
     backlog: int = 0  # length of the queue of its listening sockets, for who makes them listen
     bounds: Bounds = field(init=False)
     http2_bounds: Http2Bounds = field(init=False)

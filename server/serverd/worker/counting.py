@@ -16,7 +16,7 @@ from time import perf_counter
 
 from serverd.asgi.cycle import Cycle
 from serverd.asgi.observer import UNOBSERVED, Observer, RefusalObserver
-from serverd.asgi.scope import Peer
+from serverd.asgi.refusal import Refusal
 from serverd.asgi.session import Session
 from serverd.connection.http1 import Http1Connection
 from serverd.connection.http2 import Http2Connection
@@ -36,7 +36,6 @@ from serverd.observe.counters import (
     Key,
     class_at,
 )
-from serverd.protocol.head import RequestHead
 
 __all__ = ["Counters", "ListenerCounts", "MountCounts"]
 
@@ -108,10 +107,10 @@ class ListenerCounts:
         self._row = row
         self._next = following
 
-    def on_refusal(self, peer: Peer, status: int, reason: str, head: RequestHead | None) -> None:
-        """Count what was answered without having been a request."""
-        self._row[_REFUSAL_AT.get(status, _REFUSAL_AT[0])] += 1
-        self._next.on_refusal(peer, status, reason, head)
+    def on_refusal(self, refusal: Refusal) -> None:
+        """Count what is answered without having been a request."""
+        self._row[_REFUSAL_AT.get(refusal.status, _REFUSAL_AT[0])] += 1
+        self._next.on_refusal(refusal)
 
 
 class Counters:
