@@ -23,7 +23,11 @@ MOUNTS = {
     ("", "/health"): mount_row({2: [1, 2, 3] + [0] * (len(BOUNDS) - 2)}),
     ("shop", NASTY): mount_row({0: FAST}),
 }
-LISTENERS = {"web": listener_row(OPEN_HTTP2=7, ACCEPTED=70, HANDSHAKES=5, HANDSHAKES_FAILED=2, status_413=3)}
+LISTENERS = {
+    "web": listener_row(
+        HTTP2=7, ACCEPTED=70, SPOKE_NOTHING_YET=4, SPOKE_HTTP2=60, HANDSHAKES=5, HANDSHAKES_FAILED=2, status_413=3
+    )
+}
 
 
 def samples(text: bytes, parse: Any = parse_text) -> dict[tuple[Any, ...], float]:
@@ -70,7 +74,9 @@ def test_what_is_open_and_what_was_refused_is_told(found: dict[tuple[Any, ...], 
     assert value(found, "serverd_websocket_sessions_total", app="shop", mount="/") == 4
     assert value(found, "serverd_websocket_messages_total", app="shop", mount="/", direction="sent") == 9
     assert value(found, "serverd_connections_open", listener="web", protocol="h2") == 7
-    assert value(found, "serverd_connections_total", listener="web") == 70
+    by_protocol = {"http/1.1": 0, "h2": 60, "none": 4}
+    labels = [{"listener": "web", "protocol": protocol} for protocol in by_protocol]
+    assert [value(found, "serverd_connections_total", **one) for one in labels] == [*by_protocol.values()]
     assert value(found, "serverd_tls_handshakes_total", listener="web", result="failed") == 2
     assert value(found, "serverd_refusals_total", listener="web", status="413") == 3
     assert value(found, "serverd_accept_queue_connections", listener="web", address="127.0.0.1:8000") == 4

@@ -150,10 +150,10 @@ def test_what_is_open_and_in_flight_is_written_with_a_beat(scene: Scene) -> None
     scene.wire.send(GET % b"/shop/wait")
     scene.serving.count()
     assert scene.row()[counters.IN_FLIGHT] == 1
-    assert scene.listener_row()[counters.OPEN_HTTP1] == 1
+    assert scene.listener_row()[counters.HTTP1] == 1
     scene.wire.lose()
     scene.serving.count()
-    assert scene.row()[counters.IN_FLIGHT] == scene.listener_row()[counters.OPEN_HTTP1] == 0
+    assert scene.row()[counters.IN_FLIGHT] == scene.listener_row()[counters.HTTP1] == 0
 
 
 def test_messages_of_a_session_are_counted_while_it_is_open_and_once(scene: Scene) -> None:
@@ -174,7 +174,7 @@ def test_messages_of_a_session_are_counted_while_it_is_open_and_once(scene: Scen
     scene.serving.count()
     scene.serving.count()
     assert found() == (1, 2, 1)
-    assert scene.row()[counters.SESSIONS_OPEN] == scene.listener_row()[counters.OPEN_WEBSOCKET] == 1
+    assert scene.row()[counters.SESSIONS_OPEN] == scene.listener_row()[counters.WEBSOCKET] == 1
     scene.wire.tell("send", text="d")
     scene.wire.send(close(1000))
     scene.wire.finish()

@@ -19,6 +19,7 @@ from serverd.connection.departure import unacknowledged
 from serverd.connection.peers import is_believed, peer_of
 from serverd.connection.service import Service
 from serverd.errors import ClientDisconnected, ResponseError
+from serverd.observe.counters import NOTHING_YET
 from serverd.protocol.forwarded import OriginReader
 
 __all__ = [
@@ -87,6 +88,7 @@ class Connection(asyncio.Protocol):
         "origins",
         "peer",
         "service",
+        "speaks",
     )
 
     def __init__(self, service: Service, peer: Peer | None = None, trusted: bool | None = None) -> None:
@@ -96,6 +98,7 @@ class Connection(asyncio.Protocol):
         self._trusted = trusted
         self.closed = False  # nothing that is sent arrives any more
         self.blocked = False  # the peer reads too slowly
+        self.speaks = NOTHING_YET
         self.deadline = NEVER
         self._wait = WAIT_NOTHING
         self._writers: list[asyncio.Future[None]] = []

@@ -31,6 +31,7 @@ from serverd.connection.refusing import answer_for, refuse
 from serverd.connection.service import Service
 from serverd.connection.websocket import WebSocketConnection
 from serverd.errors import PeerError
+from serverd.observe.counters import HTTP1, NOTHING_YET
 from serverd.protocol.head import Fields, RequestHead
 from serverd.protocol.http1 import DONE, HEAD, Http1Decoder, Http2Expected
 from serverd.protocol.websocket_handshake import offers_websocket
@@ -66,7 +67,7 @@ class Http1Connection(Http1Stream):
         try:
             decoder.feed(data)
         except PeerError as error:
-            if isinstance(error, Http2Expected) and self.service.speaks_http2:
+            if isinstance(error, Http2Expected) and self.service.speaks_http2 and self.speaks == NOTHING_YET:
                 Http2Connection(self.service, self.peer).take_over(self, error.data)
             else:
                 self._refuse(error)
@@ -163,6 +164,8 @@ class Http1Connection(Http1Stream):
         self._started = False
         self._discarded = 0
         service = self.service
+        if not self.speaks:  # NOTHING_YET
+            service.begin_to_speak(self, HTTP1)
         try:
             self._exchange = exchange = begin(self, head, self.peer, self.origins, service)
         except PeerError as error:

@@ -28,6 +28,7 @@ from serverd.connection.intake import begin
 from serverd.connection.refusing import refuse
 from serverd.connection.service import Service
 from serverd.errors import PeerError
+from serverd.observe.counters import HTTP2
 from serverd.protocol.head import RequestHead
 from serverd.protocol.http2 import ConnectionFault, Http2Core, Http2Stream
 from serverd.protocol.http2_states import LOCAL_ENDED
@@ -66,11 +67,13 @@ class Http2Connection(Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.service.begin_to_speak(self, HTTP2)  # both sides have agreed
         self.flush_soon()
 
     def take_over(self, predecessor: Connection, data: bytes) -> None:
         """Take the place of a connection whose first bytes, `data`, are an HTTP/2 client's."""
         self._take_over(predecessor)
+        self.service.begin_to_speak(self, HTTP2)
         self.origins = predecessor.origins
         self.deadline, self._wait = predecessor.deadline, WAIT_HEAD
         self.flush_soon()

@@ -62,10 +62,13 @@ MOUNT_WIDTH = _FIRST_CLASS + len(CLASSES) * CLASS_WIDTH
 # Statuses that the server refuses requests with before anything has been routed; others count as the last.
 REFUSALS = (400, 408, 413, 414, 417, 421, 426, 431, 501, 503, 505, 0)
 
-# The row of a listener.
-OPEN_HTTP1, OPEN_HTTP2, OPEN_WEBSOCKET, OPEN_OTHER, ACCEPTED, HANDSHAKES, HANDSHAKES_FAILED = range(7)
-LISTENER_GAUGES = (OPEN_HTTP1, OPEN_HTTP2, OPEN_WEBSOCKET, OPEN_OTHER)
-FIRST_REFUSAL = 7
+# What a connection speaks, and the first columns of the row of a listener: those that are open, by that.
+NOTHING_YET, HTTP1, HTTP2, WEBSOCKET = range(4)
+LISTENER_GAUGES = (NOTHING_YET, HTTP1, HTTP2, WEBSOCKET)
+# Connections since the beginning, by what they spoke first: those that ended without having said it, HTTP/1, HTTP/2.
+SPOKE = 4
+ACCEPTED, HANDSHAKES, HANDSHAKES_FAILED = range(7, 10)
+FIRST_REFUSAL = 10
 LISTENER_WIDTH = FIRST_REFUSAL + len(REFUSALS)
 
 # Rows for listeners and mounts that a worker does not know when it begins, beside as many as it does.
@@ -100,7 +103,10 @@ class Tally:
             _add(self.listeners, name, row)
 
     def end(self) -> None:
-        """Forget the gauges: whoever had something open has gone."""
+        """Forget the gauges: whoever had something open has gone, and what had said nothing has said nothing."""
+        for row in self.listeners.values():
+            known = row[SPOKE + HTTP1] + row[SPOKE + HTTP2]
+            row[SPOKE + NOTHING_YET] = max(row[SPOKE + NOTHING_YET], row[ACCEPTED] - known)
         for rows, gauges in ((self.mounts.values(), MOUNT_GAUGES), (self.listeners.values(), LISTENER_GAUGES)):
             for row in rows:
                 for column in gauges:

@@ -141,10 +141,20 @@ def _listeners(listeners: list[dict[str, Any]]) -> Iterator[Metric]:
     def column(index: int) -> Rows:
         return [([one["listener"]], one["row"][index]) for one in listeners]
 
-    yield _counter("serverd_connections", "Connections that were accepted.", ["listener"], column(counters.ACCEPTED))
+    yield _counter(
+        "serverd_connections",
+        "Connections, by what they spoke first, counted when that was known; of none are those that ended before.",
+        ["listener", "protocol"],
+        [
+            ([*values, protocol], number)
+            for protocol, index in PROTOCOLS.items()
+            if index != counters.WEBSOCKET  # each has begun as another one
+            for values, number in column(counters.SPOKE + index)
+        ],
+    )
     yield _gauge(
         "serverd_connections_open",
-        "Connections that are open; of protocol none are those that have not come so far.",
+        "Connections that are open; of protocol none are those that have not said it yet.",
         ["listener", "protocol"],
         [([*values, protocol], number) for protocol, index in PROTOCOLS.items() for values, number in column(index)],
     )

@@ -60,7 +60,7 @@ _EMPTY_LINES = 16
 
 
 class Http2Expected(PeerError):
-    """The peer speaks HTTP/2; `data` is all that has come from it."""
+    """The peer speaks HTTP/2, if nothing has come before: `data` is how its clients begin, and what follows."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(_UNKNOWN_VERSION, "HTTP/2 is not spoken here")
@@ -78,7 +78,6 @@ class Http1Decoder:
         "_chunks",
         "_empty_lines",
         "_heads",
-        "_is_first",
         "_sink",
         "state",
     )
@@ -88,7 +87,6 @@ class Http1Decoder:
         self._sink = sink
         self._bounds = bounds
         self.state = HEAD
-        self._is_first = True  # no request has come before
         self._buffer = b""  # an incomplete head, or what follows a complete request
         self._checked = 0  # bytes of the incomplete head that are known to be good lines
         self._empty_lines = 0  # before the request that is to come
@@ -140,7 +138,7 @@ class Http1Decoder:
             if error.head is None and self.state is HEAD:
                 error.head = read_request_line(data)
             self.refuse()
-            if self._is_first and error.status == _UNKNOWN_VERSION and data.startswith(_HTTP2_LINE):
+            if error.status == _UNKNOWN_VERSION and data.startswith(_HTTP2_LINE):
                 raise Http2Expected(data) from None
             raise
 
@@ -175,7 +173,6 @@ class Http1Decoder:
         Raises PeerError like `feed`.
         """
         self.state = HEAD
-        self._is_first = False
         self._empty_lines = 0
         if not self._buffer:
             return True
