@@ -117,6 +117,9 @@ def test_counters_of_two_workers_across_reloads_and_kills_are_what_the_clients_h
 
 def test_what_clients_at_rest_have_counted_is_exact_after_a_kill_of_every_worker(serve: Serve) -> None:
     server = serve(configuration())
+    before = metrics(server)
+    builtin = [(("app", ""), ("mount", f"/{name}"), ("status", "2xx")) for name in ("health", "metrics", "status")]
+    assert [before["serverd_requests_total", *labels] for labels in builtin] == [0, 0, 0]
     with Client(server.address()) as kept:
         for _ in range(20):
             assert kept.request("GET", "/").status == 200
@@ -124,7 +127,14 @@ def test_what_clients_at_rest_have_counted_is_exact_after_a_kill_of_every_worker
         assert get(server.address(), "/").status == 200
     kill(server, *server.workers())
     assert get(server.address(), "/").status == 200
-    assert requests(metrics(server)) == 41
+    after = metrics(server)
+    assert requests(after) == 41
+    # A scrape is counted when it has ended, so it tells of those before it.
+    assert [after["serverd_requests_total", *labels] for labels in builtin] == [0, 1, 0]
+    by_protocol = [
+        after["serverd_connections_total", ("listener", "web"), ("protocol", one)] for one in ("http/1.1", "h2")
+    ]
+    assert by_protocol == [22, 0]
 
 
 def test_readiness_goes_down_before_anything_else_does(serve: Serve) -> None:
