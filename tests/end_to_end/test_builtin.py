@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -52,6 +54,19 @@ listeners = ["inside"]
 path = "/status"
 builtin = "status"
 listeners = ["inside"]
+"""
+
+
+STRANGE_PATH = "/<img src=x onerror='window.forged = 1'>\"&amp;\u2028"
+STRANGE = f"""
+[apps.constructor]
+app = "hello:app"
+directory = "{EXAMPLES}/hello"
+
+[[mounts]]
+path = {json.dumps(STRANGE_PATH)}
+app = "constructor"
+listeners = ["web"]
 """
 
 
@@ -176,7 +191,13 @@ def test_the_status_page_is_live_in_a_browser(serve: Serve) -> None:
         browser.wait_for(f"{counted} === 4")
         browser.wait_for("document.querySelector('figure[data-app=hello] path.edge')")
         assert "requests now" in browser.text()
+        # What an operator may call a mount and an application is text to the page.
+        server.file.write_text(configuration() + STRANGE)
         server.reload()
+        get(server.address(), quote(STRANGE_PATH))
+        browser.wait_for("document.querySelector('figure[data-app=constructor] path.edge')")
+        browser.wait_for(f"document.querySelector('main').innerText.includes({json.dumps(STRANGE_PATH)})")
+        assert browser.run("return [document.querySelectorAll('main img').length, window.forged]") == [0, None]
         browser.wait_for("document.querySelector('#generation').innerText === '2'")
         seen = browser.run("return Number(document.body.dataset.live)")
         browser.wait_for(f"Number(document.body.dataset.live) > {seen} + 1")  # it has found another worker
