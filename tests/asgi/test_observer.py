@@ -17,7 +17,7 @@ from serverd.connection.http2 import Http2Connection
 from serverd.generation import Limits, Listener
 from tests.support.applications import Manual, echo, hello
 from tests.support.frames import TEXT, close, frame
-from tests.support.http2 import Http2Wire
+from tests.support.http2 import Answer, Http2Wire
 from tests.support.wire import TCP_ENDS, MemoryTransport, Wire, handshake
 
 GET = b"GET /a?b HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -320,6 +320,18 @@ class TestRefusal:
             wire.service.speaks_http1 = False
             answer = wire.request("HEAD", fields=[(b"content-length", b"9")], end=False)
         assert (answer.status, answer.body, notes.refusals[0].sent) == (413, b"", 0)
+
+    def test_over_http_2_what_may_be_a_head_request_is_answered_as_either_can_be(self, notes: Notes) -> None:
+        with Http2Wire(Endpoint(hello, "test", observer=notes), Limits(header_size=500)) as wire:
+            wire.service.observer = notes
+            other = Answer(wire.client.get_next_available_stream_id())
+            wire.answers[other.id] = other
+            fields = [(b":path", b"/" + b"a" * 600), (b":scheme", b"http"), (b":authority", b"a"), (b":method", b"GET")]
+            wire.client.send_headers(other.id, fields, end_stream=True)
+            wire.exchange()
+        assert (other.status, other.body, other.ended, notes.refusals[0].sent) == (431, b"", True, 0)
+        assert b"content-length" not in other.header
+        assert notes.refused == (431, "-", b"-", "2")
 
     def test_over_http_2_a_body_that_grows_too_large_is_told_with_what_was_answered(self, notes: Notes) -> None:
         manual = Manual()

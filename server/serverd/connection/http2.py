@@ -32,7 +32,7 @@ from serverd.observe.counters import HTTP2
 from serverd.protocol.head import RequestHead
 from serverd.protocol.http2 import ConnectionFault, Http2Core, Http2Stream
 from serverd.protocol.http2_states import LOCAL_ENDED
-from serverd.protocol.partial_head import PartialHead
+from serverd.protocol.partial_head import NOTHING_READ_HTTP2
 
 __all__ = ["Http2Connection"]
 
@@ -298,5 +298,5 @@ class Http2Connection(Connection):
         self.core.close(reason="too many connections")
         self._leave()
         # Observers know it as what it would be in HTTP/1.
-        error = PeerError(503, "too many connections", PartialHead("-", "2", b"-"))
-        refuse(error, self.peer, self.origins, self.service, bodiless=True)
+        error = PeerError(503, "too many connections", NOTHING_READ_HTTP2)
+        refuse(error, self.peer, self.origins, self.service)

@@ -21,6 +21,7 @@ from serverd.errors import ClientDisconnected, PeerError, ResponseError
 from serverd.protocol.forwarded import OriginReader
 from serverd.protocol.head import Fields
 from serverd.protocol.http2 import ErrorCode, Http2Core, Http2Stream
+from serverd.protocol.partial_head import NOTHING_READ_HTTP2
 
 __all__ = ["RequestStream"]
 
@@ -129,9 +130,8 @@ class RequestStream:
         if cycle is not None:
             fields, body = answer_for(cycle, error, service)
         else:
-            # Of which nobody knows the method, that may be one to HEAD (RFC 9110 §9.3.2).
-            is_unknown = error.head is None
-            fields, body = refuse(error, connection.peer, connection.origins, service, bodiless=is_unknown)
+            error.head = error.head or NOTHING_READ_HTTP2
+            fields, body = refuse(error, connection.peer, connection.origins, service)
         self.send_headers(error.status, fields, not body)
         if body:
             self.send_body(body, True)

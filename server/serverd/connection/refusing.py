@@ -16,26 +16,27 @@ from serverd.errors import PeerError
 from serverd.protocol.forwarded import OriginReader
 from serverd.protocol.head import Fields, RequestHead
 from serverd.protocol.http1_response import refusal
-from serverd.protocol.partial_head import NOTHING_READ
+from serverd.protocol.partial_head import NOTHING_READ, NOTHING_READ_HTTP2
 from serverd.protocol.request_id import read_identifiers
 
 __all__ = ["answer_for", "refuse"]
 
 
-def refuse(
-    error: PeerError, peer: Peer, origins: OriginReader, service: Service, *, bodiless: bool = False
-) -> tuple[Fields, bytes]:
+def refuse(error: PeerError, peer: Peer, origins: OriginReader, service: Service) -> tuple[Fields, bytes]:
     """Return fields and body of the answer to what is no request; the listener's observer has been told.
 
-    There is no body for a HEAD, or if `bodiless`.
+    There is no body for a HEAD, nor for what may be one (NOTHING_READ_HTTP2).
     """
-    refused = Refusal(error.status, NOTHING_READ if error.head is None else error.head, peer.client)
+    refused = Refusal(error.status, error.head or NOTHING_READ, peer.client)
     if peer.tls is not None:
         refused.scope = {"extensions": {"tls": peer.tls}}
     service.refused += 1
     refused.request_id = f"{service.id_prefix}r{service.refused}"
     _believe(refused, origins)
-    fields, body = _answer(error, service, refused.request_id, bodiless or refused.head.method == "HEAD")
+    is_unknown = refused.head is NOTHING_READ_HTTP2
+    fields, body = _answer(error, service, refused.request_id, is_unknown or refused.head.method == "HEAD")
+    if is_unknown:  # RFC 9113 §8.1.1: no other response may announce a body and have none
+        fields = [field for field in fields if field[0] != b"content-length"]
     refused.sent = len(body)
     service.observer.on_refusal(refused)
     return fields, body

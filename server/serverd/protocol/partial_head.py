@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from serverd.protocol.head import TOKEN, Fields
 
-__all__ = ["NOTHING_READ", "PartialHead", "read_pseudo_fields", "read_request_line"]
+__all__ = ["NOTHING_READ", "NOTHING_READ_HTTP2", "PartialHead", "read_pseudo_fields", "read_request_line"]
 
 # Bytes of a request line that are looked at: as many as limits.request_line allows by default.
 _LONGEST = 8 * 1024
@@ -39,6 +39,9 @@ class PartialHead:
 
 NOTHING_READ = PartialHead("-", "1.1", b"-")
 """Of a connection over which nothing has come that is a request line."""
+
+NOTHING_READ_HTTP2 = PartialHead("-", "2", b"-")
+"""Of a stream of which nobody knows what it asks for: it may be a HEAD (RFC 9110 §9.3.2)."""
 
 
 def read_request_line(data: bytes) -> PartialHead | None:
