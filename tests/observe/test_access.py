@@ -113,6 +113,13 @@ class TestFormats:
             wire.send(GET)
         assert logged.line() == f"{{GET}} 100% /a%20b|c=d|/m 3 {os.getpid()}"
 
+    def test_a_mount_is_told_in_printable_ascii_as_well(self, logged: Logged) -> None:
+        logged.use(format="{mount}")
+        observer = AccessObserver(logged.log, Place("web", "/caf\u00e9\u2028\u009b", "shop", 0))
+        with Wire(Endpoint(hello, "shop", observer=observer)) as wire:
+            wire.send(GET)
+        assert logged.line() == r"/caf\xC3\xA9\xE2\x80\xA8\xC2\x9B"
+
     @pytest.mark.parametrize("name", ACCESS_FIELDS)
     def test_every_field_has_a_value_for_every_kind_of_entry(self, logged: Logged, name: str) -> None:
         logged.use(format=f"<{{{name}}}>")
