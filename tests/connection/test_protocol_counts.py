@@ -109,6 +109,8 @@ class TestOverTls:
             assert (speaks(wire), spoke(wire)) == (NOTHING_YET, {})
             wire.ask(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
             assert (speaks(wire), spoke(wire)) == (HTTP1, {HTTP1: 1})
+            wire.lose()
+            assert spoke(wire) == {HTTP1: 1}
 
     def test_what_both_sides_agree_upon_is_spoken_at_once(self) -> None:
         context = AUTHORITY.client_context()

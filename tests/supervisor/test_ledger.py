@@ -189,6 +189,7 @@ def test_a_reload_after_a_successor_has_failed_begins_with_files_of_its_own(
     add(found, ("shop", "/b"), 3)
     assert total(ledger, ("shop", "/b")) == 3
     assert total(other, SHOP) == 0
+    assert ledger._spare == []
     release(ledger, other)
 
 

@@ -65,10 +65,9 @@ class Ledger:
         What is kept for mounts that neither it nor any other knows becomes one. Raises OSError.
         """
         self._let_go()
-        if self._spare and self._spare_for == generation.number:
-            self._pages[worker] = self._spare.pop()
-        else:
-            self._pages[worker] = _make_page(generation)
+        if self._spare_for != generation.number:
+            self._drop_spare()
+        self._pages[worker] = self._spare.pop() if self._spare else _make_page(generation)
         charts = [page.chart for page in (*self._pages.values(), *self._inherited)]
         self._kept.fold(
             {key for one in charts for key in one.mounts}, {name for one in charts for name in one.listeners}
@@ -103,9 +102,8 @@ class Ledger:
         OSError.
         """
         self._let_go()
-        for page in self._spare:
-            page.close()
-        self._spare_for, self._spare = generation.number, []
+        self._drop_spare()
+        self._spare_for = generation.number
         for _ in range(len(self._pages) + _SPARE):
             self._spare.append(_make_page(generation))
         pages = [*self._pages.values(), *self._inherited, *self._spare]
@@ -137,6 +135,12 @@ class Ledger:
         self._kept.add(kept)
         self._inherited = pages
         return True
+
+    def _drop_spare(self) -> None:
+        """Close the files that no worker has come to count in."""
+        for page in self._spare:
+            page.close()
+        self._spare.clear()
 
     def _let_go(self) -> None:
         """Keep what the workers of the supervisor before have counted when it has left, and they with it."""
