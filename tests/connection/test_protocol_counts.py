@@ -78,6 +78,14 @@ def test_one_whose_request_its_connection_refuses_has_spoken_all_the_same(wire: 
     assert spoke(wire) == {HTTP1: 1}
 
 
+@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.0\r\nbad\r\n", b"BREW / HTTP/1.1\r\n\r\n"])
+def test_so_has_one_that_broke_off_after_its_request_line(wire: Wire, sent: bytes) -> None:
+    assert wire.send(sent).startswith(b"HTTP/1.1 ")
+    assert spoke(wire) == {HTTP1: 1}
+    wire.lose()
+    assert spoke(wire) == {HTTP1: 1}
+
+
 def test_a_client_that_begins_with_http_2_is_counted_for_it_alone() -> None:
     with Http2Wire(hello) as wire:
         wire.request()

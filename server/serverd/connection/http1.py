@@ -303,6 +303,8 @@ class Http1Connection(Http1Stream):
             self._end(linger=not self._eof)
         else:
             if exchange is None:
+                if self.speaks == NOTHING_YET and error.head is not None and error.head.version.startswith("1."):
+                    self.service.begin_to_speak(self, HTTP1)  # badly
                 fields, body = refuse(error, self.peer, self.origins, self.service)
             else:
                 fields, body = answer_for(exchange, error, self.service)
