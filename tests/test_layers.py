@@ -32,6 +32,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "asgi": (
         *LAYER_0,
         "protocol.head",
+        "protocol.partial_head",
         "protocol.forwarded",
         "protocol.websocket",
         "protocol.websocket_deflate",

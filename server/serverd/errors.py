@@ -74,13 +74,12 @@ class ResponseError(AppError):
 class PeerError(ServerdError):
     """The peer sent something that is refused with ``status`` and the end of the connection.
 
-    ``head`` is that of the request (a RequestHead), if it could be read.
+    ``head`` is that of the request, if it could be read (a RequestHead), or what could be read of it (a PartialHead).
     """
 
-    head: Any = None
-
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, head: Any = None) -> None:
         super().__init__(reason)
+        self.head = head
         self.status = status
         self.reason = reason
 

@@ -208,7 +208,8 @@ class TestMalformed:
         with SessionWire(parser) as wire:
             answer = wire.send(request_bytes)
             assert status_of(answer) == status
-            assert b"\r\nconnection: close\r\n" in answer
+            fields = [line for line in answer.split(b"\r\n") if line.startswith(b"connection: ")]
+            assert fields == [b"connection: upgrade, close" if status == 426 else b"connection: close"]
             assert wire.closed
             assert wire.manual.calls == []
 
@@ -231,7 +232,7 @@ class TestMalformed:
             answer = wire.send(without(b"Sec-WebSocket-Version", b"Sec-WebSocket-Version: 25"))
             assert b"\r\nsec-websocket-version: 13\r\n" in answer
             assert b"\r\nupgrade: websocket\r\n" in answer  # RFC 9110 §15.5.22
-            assert b"\r\nconnection: upgrade\r\n" in answer
+            assert b"\r\nconnection: upgrade, close\r\n" in answer
 
     def test_a_malformed_one_behind_another_request_is_refused_after_its_response(self, parser: str) -> None:
         with SessionWire(parser) as wire:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -52,6 +54,19 @@ listeners = ["inside"]
 path = "/status"
 builtin = "status"
 listeners = ["inside"]
+"""
+
+
+STRANGE_PATH = "/<img src=x onerror='window.forged = 1'>\"&amp;\u2028"
+STRANGE = f"""
+[apps.constructor]
+app = "hello:app"
+directory = "{EXAMPLES}/hello"
+
+[[mounts]]
+path = {json.dumps(STRANGE_PATH)}
+app = "constructor"
+listeners = ["web"]
 """
 
 
@@ -117,6 +132,9 @@ def test_counters_of_two_workers_across_reloads_and_kills_are_what_the_clients_h
 
 def test_what_clients_at_rest_have_counted_is_exact_after_a_kill_of_every_worker(serve: Serve) -> None:
     server = serve(configuration())
+    before = metrics(server)
+    builtin = [(("app", ""), ("mount", f"/{name}"), ("status", "2xx")) for name in ("health", "metrics", "status")]
+    assert [before["serverd_requests_total", *labels] for labels in builtin] == [0, 0, 0]
     with Client(server.address()) as kept:
         for _ in range(20):
             assert kept.request("GET", "/").status == 200
@@ -124,7 +142,14 @@ def test_what_clients_at_rest_have_counted_is_exact_after_a_kill_of_every_worker
         assert get(server.address(), "/").status == 200
     kill(server, *server.workers())
     assert get(server.address(), "/").status == 200
-    assert requests(metrics(server)) == 41
+    after = metrics(server)
+    assert requests(after) == 41
+    # A scrape is counted when it has ended, so it tells of those before it.
+    assert [after["serverd_requests_total", *labels] for labels in builtin] == [0, 1, 0]
+    by_protocol = [
+        after["serverd_connections_total", ("listener", "web"), ("protocol", one)] for one in ("http/1.1", "h2")
+    ]
+    assert by_protocol == [22, 0]
 
 
 def test_readiness_goes_down_before_anything_else_does(serve: Serve) -> None:
@@ -166,7 +191,13 @@ def test_the_status_page_is_live_in_a_browser(serve: Serve) -> None:
         browser.wait_for(f"{counted} === 4")
         browser.wait_for("document.querySelector('figure[data-app=hello] path.edge')")
         assert "requests now" in browser.text()
+        # What an operator may call a mount and an application is text to the page.
+        server.file.write_text(configuration() + STRANGE)
         server.reload()
+        get(server.address(), quote(STRANGE_PATH))
+        browser.wait_for("document.querySelector('figure[data-app=constructor] path.edge')")
+        browser.wait_for(f"document.querySelector('main').innerText.includes({json.dumps(STRANGE_PATH)})")
+        assert browser.run("return [document.querySelectorAll('main img').length, window.forged]") == [0, None]
         browser.wait_for("document.querySelector('#generation').innerText === '2'")
         seen = browser.run("return Number(document.body.dataset.live)")
         browser.wait_for(f"Number(document.body.dataset.live) > {seen} + 1")  # it has found another worker

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Serve
-from tests.support.client import get
+from tests.support.client import Client, get
 from tests.support.server import Server
 
 BASIC = "logging.basicConfig(format='basic %(message)s', level='ERROR')"
@@ -57,7 +57,13 @@ def test_a_500_is_logged_once_with_traceback_and_id(serve: Serve, tmp_path: Path
     server = serve_shop(serve, tmp_path, configure)
     response = get(server.address(), "/fail", headers=[("traceparent", f"00-{trace}-00f067aa0ba902b7-01")])
     assert response.status == 500
+    with Client(server.address()) as client:
+        client.send(b"GET /refused HTTP/1.1\r\n\r\n")
+        refused = client.response()
     assert server.stop() == 0
+    (line,) = [line for line in server.output.splitlines() if '"target":"/refused"' in line]
+    assert json.loads(line)["request_id"] == dict(refused.headers)["x-request-id"]
+    assert json.loads(line)["bytes"] == len(refused.body) > 0
     (failure,) = [record for record in records(server) if "failed on GET /fail" in record["message"]]
     assert failure["request_id"] == dict(response.headers)["x-request-id"]
     assert failure["trace_id"] == trace

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Serve
 from tests.support import processes
@@ -62,6 +63,52 @@ def test_an_upgrade_under_load_fails_no_request(serve: Serve, probe: str, tmp_pa
     assert poll.pids == [server.pid, new]
     assert over_tcp.announced_closes > 0
     assert [(one["url"]) for one in status(server)["listeners"]] == [f"http://127.0.0.1:{tcp[1]}", f"unix:{unix}"]
+    stop(server)
+
+
+COUNTING = """
+[listeners.inside]
+bind = "127.0.0.1:0"
+
+[[mounts]]
+path = "/metrics"
+builtin = "metrics"
+listeners = ["inside"]
+"""
+
+
+def counted(server: Server) -> tuple[float, float, float]:
+    """Return how many requests of the application, reloads and restarts the server tells of."""
+    body = get(server.address("inside"), "/metrics").body.decode()
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(body)
+        for sample in family.samples
+    }
+    requests = found["serverd_requests_total", "probe", "/", "2xx"]
+    return requests, found["serverd_reloads_total", "ok"], found["serverd_worker_restarts_total",]
+
+
+def test_counters_outlive_upgrades(serve: Serve, probe: str, tmp_path: Path) -> None:
+    probe = probe.replace("[[mounts]]", '[[mounts]]\nlisteners = ["web"]')
+    server = serve(configuration(probe, tmp_path) + COUNTING)
+    os.kill(server.workers()[0], signal.SIGKILL)
+    wait_until(lambda: sum(slot["restarts"] for slot in status(server)["slots"]) == 1)
+    wait_until(lambda: [one["state"] for one in status(server)["workers"]] == ["ready"] * 2)
+    server.reload()
+    with Load(server.address(), "/hello", fresh=1, keep_alive=1, slow=1) as load:
+        pids = [server.pid]
+        for _ in range(2):
+            load.wait_for_answers(20)
+            before = counted(server)[0]
+            assert command(server, "upgrade").code == 0
+            pids.append(status(server)["pid"])
+            assert counted(server)[0] >= before, "a counter has gone down"
+            load.wait_for_answers(20)
+        for pid in pids[:-1]:
+            processes.wait_for_end(pid)
+    assert load.failures == []
+    assert counted(server) == (load.answered, 1, 1)
     stop(server)
 
 

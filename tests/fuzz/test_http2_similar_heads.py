@@ -68,7 +68,8 @@ def outcome(reader: Http2HeadReader, block: bytes, end: bool) -> object:
     except HpackError as error:
         return "broken", str(error)
     except PeerError as error:
-        return error.status, error.reason, reader.bodiless
+        known = error.head
+        return error.status, error.reason, known and (known.method, known.raw_path, known.query, known.version)
     return [(type(head), name, getattr(head, name)) for name in type(head).__mro__[-2].__slots__]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from serverd.asgi.refusal import Refusal
 from serverd.connection.handshake import Handshake
 from serverd.connection.negotiation import Negotiation
 from serverd.connection.tls_extension import distinguished_name
@@ -132,6 +133,20 @@ class TestHandshake:
             "tls_version": 0x0304,
             "cipher_suite": 0x1302,
         }
+
+    def test_the_observer_of_a_refused_request_is_told_how_it_came(self) -> None:
+        told: list[Refusal] = []
+
+        class Notes:
+            def on_refusal(self, refusal: Refusal) -> None:
+                told.append(refusal)
+
+        with TlsWire(hello) as wire:
+            wire.service.observer = Notes()
+            assert wire.shake().ask(b"GET /x HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+        (refusal,) = told
+        assert refusal.scope is not None
+        assert refusal.scope["extensions"]["tls"]["tls_version"] == 0x0304
 
     def test_tls_1_2_is_told_as_well(self) -> None:
         recorder = Recorder()

@@ -113,6 +113,13 @@ class TestFormats:
             wire.send(GET)
         assert logged.line() == f"{{GET}} 100% /a%20b|c=d|/m 3 {os.getpid()}"
 
+    def test_a_mount_is_told_in_printable_ascii_as_well(self, logged: Logged) -> None:
+        logged.use(format="{mount}")
+        observer = AccessObserver(logged.log, Place("web", "/caf\u00e9\u2028\u009b", "shop", 0))
+        with Wire(Endpoint(hello, "shop", observer=observer)) as wire:
+            wire.send(GET)
+        assert logged.line() == r"/caf\xC3\xA9\xE2\x80\xA8\xC2\x9B"
+
     @pytest.mark.parametrize("name", ACCESS_FIELDS)
     def test_every_field_has_a_value_for_every_kind_of_entry(self, logged: Logged, name: str) -> None:
         logged.use(format=f"<{{{name}}}>")
@@ -230,7 +237,21 @@ class TestEnds:
     def test_what_is_no_request_is_told(self, logged: Logged) -> None:
         with logged.wire(hello) as wire:
             wire.send(b"nonsense\r\n\r\n")
-        assert re.search(r'127\.0\.0\.1 "- - HTTP/1\.1" 400 0 0\.00ms shop -$', logged.line())
+        assert re.search(r'127\.0\.0\.1 "- - HTTP/1\.1" 400 36 \d+\.\d\dms shop [0-9a-f]{12}-r1$', logged.line())
+
+    @pytest.mark.parametrize(
+        ("format", "expected"),
+        [
+            ("text", '"GET /a?b HTTP/1.1" 400 27 '),
+            ("combined", '"GET /a?b HTTP/1.1" 400 27 "-" "-"'),
+            ("{method}|{path}|{query}|{protocol}|{host}|{tls}", "GET|/a|b|HTTP/1.1|-|-"),
+        ],
+    )
+    def test_what_was_read_of_its_request_line_is_told(self, logged: Logged, format: str, expected: str) -> None:
+        logged.use(format=format)
+        with logged.wire(hello) as wire:
+            wire.send(b"GET /a?b HTTP/1.1\r\nFoo: a\r\n\r\n")
+        assert expected in logged.line()
 
     def test_a_request_that_its_connection_refuses_is_told_with_its_request_line(self, logged: Logged) -> None:
         logged.use(format="json")
@@ -277,6 +298,41 @@ class TestWhich:
 
 class TestForgery:
     """CVE-2020-7694 was a line of uvicorn's that a path forged."""
+
+    @pytest.mark.parametrize("format", ["text", "json", "combined", "{method} {target} {user_agent} {host} {protocol}"])
+    def test_nor_does_what_http_2_can_carry_and_what_is_refused(self, logged: Logged, format: str) -> None:
+        logged.use(format=format)
+        signs = [bytes([byte]) for byte in (0, 9, 10, 13, 27, 31, 34, 92, 127, 128, 133, 155, 255)]
+        count = 0
+        for sign in signs:
+            observer = AccessObserver(logged.log, Place("web", "/", "shop", 0))
+            with Http2Wire(Endpoint(hello, "shop", observer=observer)) as wire:
+                wire.service.observer = observer
+                wire.client.config.validate_outbound_headers = False
+                wire.client.config.normalize_outbound_headers = False
+                value = b"x%sy" % sign
+                version = (b"sec-websocket-version", b"12")
+                answers = [
+                    wire.request(fields=[(b"user-agent", value)]),
+                    wire.request(path=f"/x{sign.decode('latin-1')}y"),
+                    wire.request("CONNECT", f"/{sign.decode('latin-1')}", [(b":protocol", b"websocket"), version]),
+                    wire.request("CONNECT", "/", [(b":protocol", value), version]),
+                    wire.request(f"G{sign.decode('latin-1')}"),
+                ]
+            count += sum(answer.status > 0 for answer in answers)
+        lines = logged.lines()
+        assert len(lines) == count > 2 * len(signs)
+        assert not any(ord(sign) < 32 or 127 <= ord(sign) < 160 for line in lines for sign in line)
+        if format == "json":
+            assert all(json.loads(line) for line in lines)
+
+    @pytest.mark.parametrize("format", ["text", "json", "combined", "{target}"])
+    def test_a_refused_line_is_never_longer_than_what_a_pipe_keeps_together(self, logged: Logged, format: str) -> None:
+        logged.use(format=format)
+        with logged.wire(hello) as wire:
+            wire.send(b"GET /" + b"\xff" * 8000 + b" HTTP/1.1\r\n\r\n")
+        assert r"\xFF" in logged.line() or r"\xff" in logged.line()
+        assert len(f"{logged.line()}\n") <= select.PIPE_BUF
 
     @pytest.mark.parametrize("format", ["text", "json", "combined", "{target} {user_agent} {referer} {host} {method}"])
     @pytest.mark.parametrize("byte", [*range(1, 9), *range(11, 13), *range(14, 32), 34, 92, 127, *range(128, 256)])

@@ -117,8 +117,19 @@ def test_tallies_add_up_and_gauges_end_with_the_worker() -> None:
     total.add(other)
     expected = [0 if column in counters.MOUNT_GAUGES else 2 * value for column, value in enumerate(row)]
     assert total.mounts["shop", "/a"] == expected
-    assert total.listeners["web"][counters.OPEN_HTTP1] == 0
+    assert total.listeners["web"][counters.HTTP1] == 0
     assert other.mounts["shop", "/a"][-1] == row[-1], "what is added stays as it is"
+
+
+def test_a_connection_that_ended_with_its_worker_before_it_had_said_anything_is_none() -> None:
+    row = [0] * LISTENER_WIDTH
+    row[counters.ACCEPTED] = 10
+    row[counters.SPOKE + counters.HTTP1], row[counters.SPOKE + counters.HTTP2] = 4, 3
+    row[counters.SPOKE + counters.NOTHING_YET] = 1  # one has left before, two were open
+    tally = Tally({}, {"web": row})
+    tally.end()
+    tally.end()
+    assert tally.listeners["web"][counters.SPOKE + counters.NOTHING_YET] == 3
 
 
 def test_mounts_that_are_no_more_become_one_and_nothing_is_lost() -> None:

@@ -130,7 +130,7 @@ def test_a_reader_that_does_not_read_costs_lines_and_never_a_wait(
             break
     received += read(pipe[0]).count(b"\n")
     assert PATIENCE_SIZE // len(line) < received < count
-    assert f"{count - received} lines of the access log were lost" in caplog.text
+    assert f"{count - received} lines of the access log were lost: nobody read them\n" in caplog.text
     writer.write("again\n")
     clock.tick()
     assert read(pipe[0]) == b"again\n"
@@ -167,7 +167,29 @@ def test_a_line_that_a_full_disk_has_cut_does_not_run_into_the_next(
     writer.write("three\n")
     writer.close()
     assert path.read_text() == "one\nse\nthree\n"
-    assert "3 lines of the access log were lost" in caplog.text
+    assert caplog.text.count("the access log cannot be written: file too large") == 1
+    assert "3 lines of the access log were lost: file too large\n" in caplog.text
+
+
+def test_each_reason_for_which_lines_are_lost_is_told(
+    clock: Clock, pipe: tuple[int, int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.set_blocking(pipe[1], True)
+    writer = LineWriter(clock, pipe[1])
+    line = "x" * 999 + "\n"
+    for _ in range(2 * PATIENCE_SIZE // len(line)):
+        writer.write(line)
+    writer.flush()
+    broken = os.pipe()
+    os.close(broken[0])
+    writer.reopen(broken[1])
+    clock.tick()
+    assert "the access log cannot be written: broken pipe" in caplog.text
+    writer.reopen(os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT))
+    writer.write("again\n")
+    writer.close()
+    assert (tmp_path / "log").read_text().endswith("again\n")
+    assert caplog.messages[-1].endswith(" lines of the access log were lost: nobody read them, then broken pipe")
 
 
 def test_a_descriptor_that_an_application_has_closed_is_replaced(clock: Clock, tmp_path: Path) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from serverd.generation import AppTarget, Mount
 from serverd.messages import Beat
 from serverd.observe.counters import BOUNDS
 from serverd.observe.metrics import render
+from tests.supervisor.scene import Scene, make_generation
 from tests.support.counted import listener_row, mount_row, report_of
 
 NASTY = 'a"b\\c\nd{x="y"}'
@@ -23,7 +26,11 @@ MOUNTS = {
     ("", "/health"): mount_row({2: [1, 2, 3] + [0] * (len(BOUNDS) - 2)}),
     ("shop", NASTY): mount_row({0: FAST}),
 }
-LISTENERS = {"web": listener_row(OPEN_HTTP2=7, ACCEPTED=70, HANDSHAKES=5, HANDSHAKES_FAILED=2, status_413=3)}
+LISTENERS = {
+    "web": listener_row(
+        HTTP2=7, ACCEPTED=70, SPOKE_NOTHING_YET=4, SPOKE_HTTP2=60, HANDSHAKES=5, HANDSHAKES_FAILED=2, status_413=3
+    )
+}
 
 
 def samples(text: bytes, parse: Any = parse_text) -> dict[tuple[Any, ...], float]:
@@ -41,6 +48,14 @@ def value(found: dict[tuple[Any, ...], float], name: str, **labels: str) -> floa
     return found[name, *sorted(labels.items())]
 
 
+def mounted(*paths: str) -> Scene:
+    """Return a server with the shop on these paths."""
+    scene = Scene()
+    mounts = tuple(Mount(path, (), ("web",), AppTarget("shop", "")) for path in paths)
+    scene.serves(replace(make_generation(), mounts=mounts))
+    return scene
+
+
 @pytest.fixture
 def found() -> dict[tuple[Any, ...], float]:
     return samples(render(report_of(MOUNTS, LISTENERS), "")[1])
@@ -53,6 +68,33 @@ def test_requests_are_told_by_app_mount_and_class_of_the_status(found: dict[tupl
     assert value(found, name, app="", mount="/health", status="2xx") == 6
     assert value(found, "serverd_response_body_bytes_total", app="shop", mount="/", status="2xx") == 2000
     assert value(found, "serverd_request_body_bytes_total", app="shop", mount="/", status="2xx") == 300
+
+
+def test_what_nobody_has_asked_for_yet_is_told_as_nothing() -> None:
+    fresh = samples(render(report_of(scene=mounted("/")), "")[1])
+    classes = ("2xx", "3xx", "4xx", "5xx")
+    for status in classes:
+        assert value(fresh, "serverd_requests_total", app="shop", mount="/", status=status) == 0
+        assert value(fresh, "serverd_requests_total", app="", mount="", status=status) == 0
+    assert value(fresh, "serverd_refusals_total", listener="web", status="400") == 0
+    assert value(fresh, "serverd_connections_total", listener="web", protocol="h2") == 0
+    assert value(fresh, "serverd_connections_open", listener="web", protocol="none") == 0
+    assert value(fresh, "serverd_tls_handshakes_total", listener="web", result="failed") == 0
+    assert value(fresh, "serverd_requests_in_flight", app="shop", mount="/") == 0
+    assert not any(name.startswith("serverd_request_duration") for name, *_ in fresh)
+    found = samples(render(report_of({("shop", "/"): mount_row({2: FAST})}, scene=mounted("/")), "")[1])
+    assert [value(found, "serverd_requests_total", app="shop", mount="/", status=one) for one in classes] == [
+        6,
+        0,
+        0,
+        0,
+    ]
+
+
+def test_of_very_many_mounts_those_only_are_told_that_somebody_has_asked_for() -> None:
+    scene = mounted(*(f"/{number}" for number in range(300)))
+    found = samples(render(report_of({("shop", "/7"): mount_row({2: FAST})}, scene=scene), "")[1])
+    assert {dict(key[1:])["mount"] for key in found if key[0] == "serverd_requests_total"} == {"/7"}
 
 
 def test_the_histogram_is_cumulative_and_its_count_is_that_of_the_requests(found: dict[tuple[Any, ...], float]) -> None:
@@ -70,7 +112,9 @@ def test_what_is_open_and_what_was_refused_is_told(found: dict[tuple[Any, ...], 
     assert value(found, "serverd_websocket_sessions_total", app="shop", mount="/") == 4
     assert value(found, "serverd_websocket_messages_total", app="shop", mount="/", direction="sent") == 9
     assert value(found, "serverd_connections_open", listener="web", protocol="h2") == 7
-    assert value(found, "serverd_connections_total", listener="web") == 70
+    by_protocol = {"http/1.1": 0, "h2": 60, "none": 4}
+    labels = [{"listener": "web", "protocol": protocol} for protocol in by_protocol]
+    assert [value(found, "serverd_connections_total", **one) for one in labels] == [*by_protocol.values()]
     assert value(found, "serverd_tls_handshakes_total", listener="web", result="failed") == 2
     assert value(found, "serverd_refusals_total", listener="web", status="413") == 3
     assert value(found, "serverd_accept_queue_connections", listener="web", address="127.0.0.1:8000") == 4

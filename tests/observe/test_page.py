@@ -26,7 +26,7 @@ MOUNTS = {
     ("shop", f"/{EVIL}"): mount_row({4: [5, *REST]}),
     ("", ""): mount_row({4: [7, *REST]}),
 }
-LISTENERS = {"web": listener_row(OPEN_HTTP1=12, status_400=8)}
+LISTENERS = {"web": listener_row(HTTP1=12, status_400=8)}
 
 
 class Outline(HTMLParser):

@@ -134,10 +134,23 @@ class TestOwnedFields:
         assert framing_of(made.encode_head(200, [(b"connection", value), LENGTH], False))[b"connection"] == b"close"
         assert not made.keep_alive
 
-    def test_an_upgrade_field_is_marked_as_meant_for_the_next_hop(self) -> None:
-        lines = lines_of(encoder().encode_head(426, [(b"upgrade", b"h2c")], True))
+    @pytest.mark.parametrize(
+        ("version", "keep_alive", "expected"),
+        [
+            ("1.1", True, b"connection: upgrade"),
+            ("1.1", False, b"connection: upgrade, close"),
+            ("1.0", True, b"connection: upgrade, keep-alive"),
+            ("1.0", False, b"connection: upgrade, close"),
+        ],
+    )
+    def test_an_upgrade_field_is_marked_as_meant_for_the_next_hop_in_the_one_connection_field(
+        self, version: str, keep_alive: bool, expected: bytes
+    ) -> None:
+        made = encoder()
+        made.start("GET", version, keep_alive)
+        lines = lines_of(made.encode_head(426, [(b"upgrade", b"h2c")], True))
         assert b"upgrade: h2c" in lines
-        assert b"connection: upgrade" in lines
+        assert [line for line in lines if line.startswith(b"connection:")] == [expected]
 
     def test_date_and_server_are_added(self) -> None:
         lines = lines_of(encoder().encode_head(200, [LENGTH], False))

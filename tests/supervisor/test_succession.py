@@ -209,6 +209,18 @@ def test_it_understands_what_is_left_to_it_and_tells_that_it_serves(channel: tup
     assert ours.recv(100) == b""
 
 
+def test_what_was_counted_comes_along_if_the_other_one_has_it(channel: tuple[socket.socket, int]) -> None:
+    ours, theirs = channel
+    with socket.socket() as file:
+        os.set_inheritable(file.fileno(), True)
+        more = {"counters": "{}", "counter_files": [file.fileno()], "happened": {"reloads": 2}, "of a later version": 1}
+        ours.sendall(line(**more))
+        left = (predecessor := Predecessor(theirs)).receive()
+        assert (left.counters, left.counter_files, left.happened) == ("{}", [file.fileno()], {"reloads": 2})
+        assert not os.get_inheritable(file.fileno())
+    predecessor.tell_ready()
+
+
 def test_it_tells_why_it_cannot_serve(channel: tuple[socket.socket, int]) -> None:
     ours, theirs = channel
     predecessor = Predecessor(theirs)

@@ -40,11 +40,13 @@ def mount_row(requests: dict[int, list[int]], **columns: int) -> list[int]:
 
 
 def listener_row(**columns: int) -> list[int]:
-    """Return the row of a listener, with columns by their names, and refusals as `status_413`."""
+    """Return the row of a listener: columns by their names, refusals as `status_413`, protocols as `SPOKE_HTTP2`."""
     row = [0] * LISTENER_WIDTH
     for name, value in columns.items():
         if name.startswith("status_"):
             row[counters.FIRST_REFUSAL + counters.REFUSALS.index(int(name[7:]))] = value
+        elif name.startswith("SPOKE_"):
+            row[counters.SPOKE + getattr(counters, name[6:])] = value
         else:
             row[getattr(counters, name)] = value
     return row

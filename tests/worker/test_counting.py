@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from serverd.asgi.refusal import Refusal
 from serverd.asgi.scope import Endpoint
 from serverd.generation import Generation, Limits, Listener, Logging, Mount, RespondTarget, Server
 from serverd.observe import counters
 from serverd.observe.counters import BOUNDS, CLASSES, ELSEWHERE, FIRST_REFUSAL, REFUSALS, Key, class_at
+from serverd.protocol.partial_head import NOTHING_READ
 from serverd.worker.counting import Counters
 from serverd.worker.inside import Inside
 from serverd.worker.serving import Serving
@@ -140,7 +142,7 @@ def test_what_is_refused_before_it_is_a_request_is_counted_by_its_status(scene: 
 
 
 def test_a_status_that_nobody_has_thought_of_counts_as_another(scene: Scene) -> None:
-    scene.wire.service.observer.on_refusal(scene.wire.connection.peer, 418, "", None)
+    scene.wire.service.observer.on_refusal(Refusal(418, NOTHING_READ, None))
     assert scene.listener_row()[FIRST_REFUSAL + REFUSALS.index(0)] == 1
 
 
@@ -148,10 +150,10 @@ def test_what_is_open_and_in_flight_is_written_with_a_beat(scene: Scene) -> None
     scene.wire.send(GET % b"/shop/wait")
     scene.serving.count()
     assert scene.row()[counters.IN_FLIGHT] == 1
-    assert scene.listener_row()[counters.OPEN_HTTP1] == 1
+    assert scene.listener_row()[counters.HTTP1] == 1
     scene.wire.lose()
     scene.serving.count()
-    assert scene.row()[counters.IN_FLIGHT] == scene.listener_row()[counters.OPEN_HTTP1] == 0
+    assert scene.row()[counters.IN_FLIGHT] == scene.listener_row()[counters.HTTP1] == 0
 
 
 def test_messages_of_a_session_are_counted_while_it_is_open_and_once(scene: Scene) -> None:
@@ -172,7 +174,7 @@ def test_messages_of_a_session_are_counted_while_it_is_open_and_once(scene: Scen
     scene.serving.count()
     scene.serving.count()
     assert found() == (1, 2, 1)
-    assert scene.row()[counters.SESSIONS_OPEN] == scene.listener_row()[counters.OPEN_WEBSOCKET] == 1
+    assert scene.row()[counters.SESSIONS_OPEN] == scene.listener_row()[counters.WEBSOCKET] == 1
     scene.wire.tell("send", text="d")
     scene.wire.send(close(1000))
     scene.wire.finish()

@@ -208,6 +208,23 @@ def test_a_page_has_to_come_again_after_ten_minutes(scene: Scene) -> None:
     assert told.endswith(b"0\r\n\r\n")
 
 
+def test_one_that_reads_too_slowly_gives_its_place_up_then_as_well(scene: Scene) -> None:
+    scene.wire.transport.room = 0
+    watch(scene)
+    for _ in range(25):
+        scene.wire.advance(20)
+        scene.wire.take(1)
+    assert len(scene.wire.service.answers) == 1
+    for _ in range(6):
+        scene.wire.advance(20)
+        scene.wire.take(1)
+    assert not scene.wire.service.answers
+    assert not scene.wire.closed, "what is on its way has the time of any answer"
+    scene.wire.transport.room = float("inf")
+    scene.wire.take()
+    assert scene.request("/livez")[0] == 200
+
+
 def test_the_library_and_the_page_are_for_whoever_is_asked_for_them() -> None:
     code = (
         "import sys, serverd.worker.process, serverd.supervisor.supervisor\n"

@@ -116,11 +116,14 @@ class Cycle:
         self._disconnected = True
         self._wake()
 
-    def deliver_refusal(self, status: int) -> None:
-        """Take note that the connection has answered `status` in the application's place, and ends."""
+    def refuse(self, status: int, size: int) -> None:
+        """Take note that the connection answers `status`, with a body of `size` bytes, in the application's place.
+
+        `deliver_disconnect` follows.
+        """
         self.status = status
+        self.sent = size
         self.first_byte = perf_counter()
-        self.deliver_disconnect()
 
     @property
     def waits_for_body(self) -> bool:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from serverd.asgi.cycle import Cycle
-    from serverd.asgi.scope import Peer
+    from serverd.asgi.refusal import Refusal
     from serverd.asgi.session import Session
-    from serverd.protocol.head import RequestHead
 
 __all__ = ["UNOBSERVED", "MountObserver", "Observer", "RefusalObserver"]
 
@@ -30,8 +29,8 @@ class Observer(Protocol):
 class RefusalObserver(Protocol):
     """Whoever counts or logs what was answered before it had an exchange."""
 
-    def on_refusal(self, peer: Peer, status: int, reason: str, head: RequestHead | None) -> None:
-        """A connection has answered `status` to what is no request (`head` is None), or not one that it takes."""
+    def on_refusal(self, refusal: Refusal) -> None:
+        """A connection is about to answer what is no request, or not one that it takes."""
 
 
 class MountObserver(Observer, RefusalObserver, Protocol):
@@ -47,7 +46,7 @@ class _Unobserved:
     def on_session(self, session: Session) -> None:
         """Do nothing."""
 
-    def on_refusal(self, peer: Peer, status: int, reason: str, head: RequestHead | None) -> None:
+    def on_refusal(self, refusal: Refusal) -> None:
         """Do nothing."""
 
 

@@ -19,6 +19,7 @@ from serverd.connection.departure import unacknowledged
 from serverd.connection.peers import is_believed, peer_of
 from serverd.connection.service import Service
 from serverd.errors import ClientDisconnected, ResponseError
+from serverd.observe.counters import NOTHING_YET
 from serverd.protocol.forwarded import OriginReader
 
 __all__ = [
@@ -75,7 +76,6 @@ class Connection(asyncio.Protocol):
         "_file_left",
         "_is_turned_away",
         "_last_unsent",
-        "_origins",
         "_reading",
         "_stalled_at",
         "_transport",
@@ -85,8 +85,10 @@ class Connection(asyncio.Protocol):
         "blocked",
         "closed",
         "deadline",
+        "origins",
         "peer",
         "service",
+        "speaks",
     )
 
     def __init__(self, service: Service, peer: Peer | None = None, trusted: bool | None = None) -> None:
@@ -96,6 +98,7 @@ class Connection(asyncio.Protocol):
         self._trusted = trusted
         self.closed = False  # nothing that is sent arrives any more
         self.blocked = False  # the peer reads too slowly
+        self.speaks = NOTHING_YET
         self.deadline = NEVER
         self._wait = WAIT_NOTHING
         self._writers: list[asyncio.Future[None]] = []
@@ -113,7 +116,7 @@ class Connection(asyncio.Protocol):
         if self.peer is _UNKNOWN:
             self.peer = peer_of(transport)
         trusted = is_believed(self.peer, self.service.trust) if self._trusted is None else self._trusted
-        self._origins = OriginReader(self.service.trust, self.peer.client, self.peer.scheme, trusted)
+        self.origins = OriginReader(self.service.trust, self.peer.client, self.peer.scheme, trusted)
         self._await(WAIT_HEAD, self.service.limits.header_timeout)
         if not self.service.enter(self):
             self._is_turned_away = True

@@ -23,7 +23,7 @@ from serverd.connection.peers import peer_of
 from serverd.connection.service import Identity, Service
 from serverd.connection.tls import TlsTransport
 from serverd.connection.tls_extension import tls_extension
-from serverd.observe.counters import HANDSHAKES, HANDSHAKES_FAILED
+from serverd.observe.counters import HANDSHAKES, HANDSHAKES_FAILED, NOTHING_YET
 
 __all__ = ["Handshake"]
 
@@ -51,6 +51,7 @@ class Handshake(asyncio.Protocol):
         "_transport",
         "_trusted",
         "deadline",
+        "speaks",
     )
 
     def __init__(
@@ -66,6 +67,7 @@ class Handshake(asyncio.Protocol):
         self._peer = peer
         self._trusted = trusted
         self.deadline = NEVER
+        self.speaks = NOTHING_YET
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._object = identity.wrap(self._incoming, self._outgoing)

@@ -27,9 +27,11 @@ from serverd.connection.departure import Departure, look_for_departure
 from serverd.connection.http1_stream import Http1Stream
 from serverd.connection.http2 import Http2Connection
 from serverd.connection.intake import begin
+from serverd.connection.refusing import answer_for, refuse
 from serverd.connection.service import Service
 from serverd.connection.websocket import WebSocketConnection
 from serverd.errors import PeerError
+from serverd.observe.counters import HTTP1, NOTHING_YET
 from serverd.protocol.head import Fields, RequestHead
 from serverd.protocol.http1 import DONE, HEAD, Http1Decoder, Http2Expected
 from serverd.protocol.websocket_handshake import offers_websocket
@@ -65,7 +67,7 @@ class Http1Connection(Http1Stream):
         try:
             decoder.feed(data)
         except PeerError as error:
-            if isinstance(error, Http2Expected) and self.service.speaks_http2:
+            if isinstance(error, Http2Expected) and self.service.speaks_http2 and self.speaks == NOTHING_YET:
                 Http2Connection(self.service, self.peer).take_over(self, error.data)
             else:
                 self._refuse(error)
@@ -162,8 +164,10 @@ class Http1Connection(Http1Stream):
         self._started = False
         self._discarded = 0
         service = self.service
+        if not self.speaks:  # NOTHING_YET
+            service.begin_to_speak(self, HTTP1)
         try:
-            self._exchange = exchange = begin(self, head, self.peer, self._origins, service)
+            self._exchange = exchange = begin(self, head, self.peer, self.origins, service)
         except PeerError as error:
             error.head = head
             raise
@@ -298,14 +302,15 @@ class Http1Connection(Http1Stream):
             # The request has had its answer: a second one would be taken for that to the next request.
             self._end(linger=not self._eof)
         else:
-            self._transport.write(self._encoder.encode_refusal(error.status, error.reason))
+            if exchange is None:
+                if self.speaks == NOTHING_YET and error.head is not None and error.head.version.startswith("1."):
+                    self.service.begin_to_speak(self, HTTP1)  # badly
+                fields, body = refuse(error, self.peer, self.origins, self.service)
+            else:
+                fields, body = answer_for(exchange, error, self.service)
+            self._transport.write(self._encoder.encode_refusal(error.status, fields, body))
             self._held = None
             self._end(linger=not self._eof)
-            if exchange is None:
-                self.service.observer.on_refusal(self.peer, error.status, error.reason, error.head)
-            else:
-                exchange.deliver_refusal(error.status)
-            return
         if exchange is not None:
             exchange.deliver_disconnect()
 
@@ -314,7 +319,7 @@ class Http1Connection(Http1Stream):
 
     def _on_deadline(self, wait: Wait) -> None:
         if wait is WAIT_HEAD and not self._decoder.idle:
-            self._refuse(PeerError(408, "the head of the request did not arrive in time"))
+            self._refuse(PeerError(408, "the head of the request did not arrive in time", self._decoder.begun))
         elif wait is WAIT_BODY:
             self._on_body_deadline()
         elif wait is WAIT_LINGER:

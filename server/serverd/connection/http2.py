@@ -25,11 +25,14 @@ from serverd.connection.base import (
 from serverd.connection.http2_stream import RequestStream
 from serverd.connection.http2_tunnel import Tunnel
 from serverd.connection.intake import begin
+from serverd.connection.refusing import refuse
 from serverd.connection.service import Service
 from serverd.errors import PeerError
+from serverd.observe.counters import HTTP2
 from serverd.protocol.head import RequestHead
 from serverd.protocol.http2 import ConnectionFault, Http2Core, Http2Stream
 from serverd.protocol.http2_states import LOCAL_ENDED
+from serverd.protocol.partial_head import NOTHING_READ_HTTP2
 
 __all__ = ["Http2Connection"]
 
@@ -62,12 +65,14 @@ class Http2Connection(Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.service.begin_to_speak(self, HTTP2)  # both sides have agreed
         self.flush_soon()
 
     def take_over(self, predecessor: Connection, data: bytes) -> None:
         """Take the place of a connection whose first bytes, `data`, are an HTTP/2 client's."""
         self._take_over(predecessor)
-        self._origins = predecessor._origins
+        self.service.begin_to_speak(self, HTTP2)
+        self.origins = predecessor.origins
         self.deadline, self._wait = predecessor.deadline, WAIT_HEAD
         self.flush_soon()
         if self.service.draining:
@@ -169,7 +174,7 @@ class Http2Connection(Connection):
         try:
             if head.host != self._host:
                 self._check_host(head.host)
-            cycle = begin(request, head, self.peer, self._origins, self.service)
+            cycle = begin(request, head, self.peer, self.origins, self.service)
         except PeerError as error:
             error.head = head
             stream.is_refused = True
@@ -290,4 +295,6 @@ class Http2Connection(Connection):
     def _turn_away(self) -> None:
         self.core.close(reason="too many connections")
         self._leave()
-        self.service.observer.on_refusal(self.peer, 503, "too many connections", None)
+        # Observers know it as what it would be in HTTP/1.
+        error = PeerError(503, "too many connections", NOTHING_READ_HTTP2)
+        refuse(error, self.peer, self.origins, self.service)

@@ -15,11 +15,13 @@ from serverd.asgi.cycle import Cycle
 from serverd.asgi.scope import Peer
 from serverd.asgi.stream import ByteStream
 from serverd.connection.base import NEVER
+from serverd.connection.refusing import answer_for, refuse
 from serverd.connection.service import Service
 from serverd.errors import ClientDisconnected, PeerError, ResponseError
+from serverd.protocol.forwarded import OriginReader
 from serverd.protocol.head import Fields
-from serverd.protocol.http1_response import refusal
 from serverd.protocol.http2 import ErrorCode, Http2Core, Http2Stream
+from serverd.protocol.partial_head import NOTHING_READ_HTTP2
 
 __all__ = ["RequestStream"]
 
@@ -31,6 +33,7 @@ class Carrier(Protocol):
     """What a stream asks of its connection."""
 
     core: Http2Core
+    origins: OriginReader
     peer: Peer
     service: Service
     blocked: bool  # the transport takes no more
@@ -117,15 +120,22 @@ class RequestStream:
         cycle, self.cycle = self.cycle, None
         self.deadline = NEVER
         if not self.closed:
-            fields, body = refusal(error.status, error.reason)
-            self.send_headers(error.status, fields, self._stream.bodiless)
-            self.send_body(body, True)
+            self._answer(error, cycle)
         if cycle is not None:
             self.closed = True
-            cycle.deliver_refusal(error.status)
+            cycle.deliver_disconnect()
+
+    def _answer(self, error: PeerError, cycle: Cycle | None) -> None:
+        connection = self._connection
+        service = connection.service
+        if cycle is not None:
+            fields, body = answer_for(cycle, error, service)
         else:
-            connection = self._connection
-            connection.service.observer.on_refusal(connection.peer, error.status, error.reason, error.head)
+            error.head = error.head or NOTHING_READ_HTTP2
+            fields, body = refuse(error, connection.peer, connection.origins, service)
+        self.send_headers(error.status, fields, not body)
+        if body:
+            self.send_body(body, True)
 
     def sweep(self, now: float) -> None:
         """End what is overdue; `now` is the loop's time in seconds."""

@@ -17,6 +17,7 @@ from serverd.connection.http1 import Http1Connection
 from serverd.connection.peers import is_believed, peer_of
 from serverd.connection.service import Service
 from serverd.errors import PeerError
+from serverd.observe.counters import NOTHING_YET
 from serverd.protocol.proxy import Proxied, ProxyHeader, Speaker
 
 __all__ = ["Negotiation"]
@@ -27,13 +28,14 @@ log = logging.getLogger("serverd.connection")
 class Negotiation(asyncio.Protocol):
     """A connection that has not said yet on whose behalf it is made."""
 
-    __slots__ = ("_deadline", "_header", "_peer", "_service", "_transport")
+    __slots__ = ("_deadline", "_header", "_peer", "_service", "_transport", "speaks")
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._header = ProxyHeader()
         self._peer = Peer(None, None)
         self._deadline = NEVER
+        self.speaks = NOTHING_YET
 
     # Called by the event loop.
 

@@ -18,7 +18,7 @@ from serverd.asgi.observer import UNOBSERVED, RefusalObserver
 from serverd.asgi.router import Router
 from serverd.asgi.session import Sessions
 from serverd.generation import Limits, Listener
-from serverd.observe.counters import LISTENER_WIDTH
+from serverd.observe.counters import LISTENER_WIDTH, NOTHING_YET, SPOKE
 from serverd.protocol.http1_head import Bounds, FieldParser
 from serverd.protocol.http1_response import DefaultFields
 from serverd.protocol.http2_bounds import Http2Bounds
@@ -34,6 +34,8 @@ CROWD_SHARE = 16
 
 class OpenConnection(Protocol):
     """What the worker may ask of an open connection, whatever it speaks."""
+
+    speaks: int  # which of them, as `observe.counters` numbers them
 
     def sweep(self, now: float) -> None:
         """End what is overdue; `now` is the loop's time in seconds."""
@@ -81,9 +83,11 @@ class Service:
     draining: bool = False  # no further request is invited
     name: str = ""  # of the listener
     requests: int = 0  # that have begun
+    refused: int = 0  # what never was one
     counts: memoryview[int] | list[int] = field(default_factory=_nobodys_counts)  # a listener's row of the counters
     id_prefix: str = field(init=False)  # of the ids that are made for requests, which their number completes
     observer: RefusalObserver = UNOBSERVED  # of what is answered before it has a cycle
+    request_id_name: bytes = b""  # of the field of its answer that holds its id; b"": none
     backlog: int = 0  # length of the queue of its listening sockets, for who makes them listen
     bounds: Bounds = field(init=False)
     http2_bounds: Http2Bounds = field(init=False)
@@ -117,6 +121,8 @@ class Service:
     def leave(self, connection: OpenConnection) -> None:
         """Remove a connection that has ended."""
         self.connections.discard(connection)
+        if connection.speaks == NOTHING_YET:
+            self.counts[SPOKE + NOTHING_YET] += 1
         if self.is_crowded:
             self._watch_crowd()
 
@@ -124,6 +130,11 @@ class Service:
         """Put one that speaks another protocol in the place of a connection: nobody has left."""
         self.connections.discard(connection)
         self.connections.add(successor)
+
+    def begin_to_speak(self, connection: OpenConnection, protocol: int) -> None:
+        """Note, once for each connection, what it speaks."""
+        connection.speaks = protocol
+        self.counts[SPOKE + protocol] += 1
 
     def _watch_crowd(self) -> None:
         """Note, and tell, that nothing more should be accepted, or that something should again."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from serverd.asgi.session import Session
 from serverd.connection.base import NEVER, Connection
 from serverd.connection.departure import Departure, look_for_departure
+from serverd.observe.counters import WEBSOCKET
 
 __all__ = ["WebSocketConnection"]
 
@@ -20,6 +21,7 @@ class WebSocketConnection(Connection):
     def __init__(self, predecessor: Connection, session: Session) -> None:
         """Take the place of a connection that has sent the 101."""
         super().__init__(predecessor.service, predecessor.peer)
+        self.speaks = WEBSOCKET
         self._session = session
         self._gone_since = NEVER  # loop's time since when the peer has been known to send nothing more
         self._take_over(predecessor)

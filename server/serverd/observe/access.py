@@ -10,7 +10,7 @@ import logging
 import random
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 from serverd.generation import AccessLog as Settings
 from serverd.observe.access_fields import Clock, Entry, Place
@@ -27,14 +27,6 @@ LONGEST_LINE = 4096
 SHORT = 96
 
 _WRONG = 400  # the first status that is somebody's mistake
-
-
-class Peer(Protocol):
-    """Who was refused."""
-
-    @property
-    def client(self) -> tuple[str, int] | None:
-        """Its address."""
 
 
 class AccessLog:
@@ -107,11 +99,7 @@ class AccessObserver:
             return
         access.write(line)
 
-    on_session = on_exchange
-
-    def on_refusal(self, peer: Peer, status: int, reason: str, head: Any) -> None:
-        """Write the line of what was no request (`head` is None), or none that its connection takes."""
-        self.on_exchange(_Refused(peer.client, status, head))
+    on_session = on_refusal = on_exchange
 
 
 def _fitting(line: str, shorten: Callable[[], str]) -> str:
@@ -145,33 +133,3 @@ class _ShortHead:
         self.raw_path = head.raw_path[:SHORT]
         self.query = head.query[:SHORT]
         self.fields = [(name, value[:SHORT]) for name, value in head.fields]
-
-
-class _NoHead:
-    """What is known of a request that could not be read."""
-
-    method = target = "-"
-    version = "1.1"
-    path = "-"
-    raw_path = b"-"
-    query = b""
-    fields: tuple[tuple[bytes, bytes], ...] = ()
-
-
-class _Refused:
-    """A refusal as an entry."""
-
-    __slots__ = ("began", "client", "first_byte", "head", "host", "status")
-
-    scope = None
-    sent = received = 0
-    given_up = False
-    request_id = "-"
-    trace_id = ""
-
-    def __init__(self, client: tuple[str, int] | None, status: int, head: Any) -> None:
-        self.client = client
-        self.status = status
-        self.head = _NoHead if head is None else head
-        self.host: str | None = None if head is None else head.host
-        self.began = self.first_byte = perf_counter()

@@ -62,10 +62,12 @@ class Place:
     app: str  # or "serverd"
     worker: int
     json: str = field(init=False)  # all of it, within an object
+    path: str = field(init=False)  # of the mount, as lines show it
 
     def __post_init__(self) -> None:
         said = {"app": self.app, "mount": self.mount, "listener": self.listener, "worker": self.worker}
         object.__setattr__(self, "json", json.dumps(said, separators=(",", ":"))[1:-1])
+        object.__setattr__(self, "path", _shown(self.mount.encode()) or "-")
 
 
 class Clock:
@@ -177,7 +179,7 @@ FIELDS: dict[str, Field] = {
     "duration_ms": lambda entry, place, end, clock: f"{(end - entry.began) * 1000:.2f}",
     "first_byte": lambda entry, place, end, clock: f"{first_byte(entry, end):.6f}",
     "app": lambda entry, place, end, clock: place.app,
-    "mount": lambda entry, place, end, clock: place.mount or "-",
+    "mount": lambda entry, place, end, clock: place.path,
     "listener": lambda entry, place, end, clock: place.listener,
     "worker": lambda entry, place, end, clock: place.worker,
     "pid": lambda entry, place, end, clock: os.getpid(),

@@ -14,7 +14,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from serverd.generation import AppTarget, Generation, Mount
 
@@ -23,6 +23,7 @@ __all__ = [
     "CLASSES",
     "ELSEWHERE",
     "GONE",
+    "LAYOUT",
     "LISTENER_GAUGES",
     "LISTENER_WIDTH",
     "MOUNT_GAUGES",
@@ -62,11 +63,18 @@ MOUNT_WIDTH = _FIRST_CLASS + len(CLASSES) * CLASS_WIDTH
 # Statuses that the server refuses requests with before anything has been routed; others count as the last.
 REFUSALS = (400, 408, 413, 414, 417, 421, 426, 431, 501, 503, 505, 0)
 
-# The row of a listener.
-OPEN_HTTP1, OPEN_HTTP2, OPEN_WEBSOCKET, OPEN_OTHER, ACCEPTED, HANDSHAKES, HANDSHAKES_FAILED = range(7)
-LISTENER_GAUGES = (OPEN_HTTP1, OPEN_HTTP2, OPEN_WEBSOCKET, OPEN_OTHER)
-FIRST_REFUSAL = 7
+# What a connection speaks, and the first columns of the row of a listener: those that are open, by that.
+NOTHING_YET, HTTP1, HTTP2, WEBSOCKET = range(4)
+LISTENER_GAUGES = (NOTHING_YET, HTTP1, HTTP2, WEBSOCKET)
+# Connections since the beginning, by what they spoke first: those that ended without having said it, HTTP/1, HTTP/2.
+SPOKE = 4
+ACCEPTED, HANDSHAKES, HANDSHAKES_FAILED = range(7, 10)
+FIRST_REFUSAL = 10
 LISTENER_WIDTH = FIRST_REFUSAL + len(REFUSALS)
+
+# By what rows are read, for who takes over those of another supervisor; another number first when a column means
+# something else.
+LAYOUT = f"1 {LISTENER_WIDTH} {MOUNT_WIDTH} {BOUNDS} {CLASSES} {REFUSALS}"
 
 # Rows for listeners and mounts that a worker does not know when it begins, beside as many as it does.
 _SPARE_LISTENERS = 4
@@ -99,8 +107,23 @@ class Tally:
         for name, row in other.listeners.items():
             _add(self.listeners, name, row)
 
+    def record(self) -> dict[str, Any]:
+        """Return all of it for JSON."""
+        return {"mounts": [*self.mounts.items()], "listeners": [*self.listeners.items()]}
+
+    @classmethod
+    def restore(cls, record: dict[str, Any]) -> Tally:
+        """Return what `record` has written down; raises ValueError, LookupError or TypeError."""
+        return cls(
+            {(str(app), str(mount)): _checked(row, MOUNT_WIDTH) for (app, mount), row in record["mounts"]},
+            {str(name): _checked(row, LISTENER_WIDTH) for name, row in record["listeners"]},
+        )
+
     def end(self) -> None:
-        """Forget the gauges: whoever had something open has gone."""
+        """Forget the gauges: whoever had something open has gone, and what had said nothing has said nothing."""
+        for row in self.listeners.values():
+            known = row[SPOKE + HTTP1] + row[SPOKE + HTTP2]
+            row[SPOKE + NOTHING_YET] = max(row[SPOKE + NOTHING_YET], row[ACCEPTED] - known)
         for rows, gauges in ((self.mounts.values(), MOUNT_GAUGES), (self.listeners.values(), LISTENER_GAUGES)):
             for row in rows:
                 for column in gauges:
@@ -119,6 +142,13 @@ def _add(rows: dict[Place, list[int]], key: Place, row: list[int]) -> None:
     rows[key] = row.copy() if before is None else [one + more for one, more in zip(before, row, strict=True)]
 
 
+def _checked(row: Iterable[int], width: int) -> list[int]:
+    numbers = [int(number) for number in row]
+    if len(numbers) != width:
+        raise ValueError(f"{len(numbers)} columns")
+    return numbers
+
+
 class Chart:
     """Which row is for what."""
 
@@ -130,6 +160,23 @@ class Chart:
         self._most_mounts = 2 * len(keys) + _SPARE_MOUNTS
         self._most_listeners = 2 * len(names) + _SPARE_LISTENERS
         self.adopt(generation)
+
+    def record(self) -> dict[str, Any]:
+        """Return the chart for JSON."""
+        return {
+            "mounts": [*self.mounts],
+            "listeners": [*self.listeners],
+            "most": [self._most_mounts, self._most_listeners],
+        }
+
+    @classmethod
+    def restore(cls, record: dict[str, Any]) -> Chart:
+        """Return what `record` has written down; raises ValueError, LookupError or TypeError."""
+        chart = cls.__new__(cls)
+        chart.mounts = {(str(app), str(mount)): row for row, (app, mount) in enumerate(record["mounts"])}
+        chart.listeners = {str(name): row for row, name in enumerate(record["listeners"])}
+        chart._most_mounts, chart._most_listeners = map(int, record["most"])
+        return chart
 
     @property
     def size(self) -> int:

@@ -53,6 +53,7 @@ class LineWriter:
         self._size = 0  # characters of the lines
         self._unwritten: list[bytes] = []  # pieces, each of whole lines, that the reader has not taken
         self._lost = 0  # lines, since the last time that something could be written
+        self._reasons: dict[str, None] = {}  # why, in the order in which that happened
         self._is_torn = False  # of the last line that was written the end is missing
         self._is_due = False  # `flush` is scheduled
         self._descriptor = _NOWHERE
@@ -126,8 +127,9 @@ class LineWriter:
             return
         del self._unwritten[:done]
         if done and self._lost:
-            log.warning("%d lines of the access log were lost because nobody read them", self._lost)
+            log.warning("%d lines of the access log were lost: %s", self._lost, ", then ".join(self._reasons))
             self._lost = 0
+            self._reasons.clear()
 
     def _gather(self) -> None:
         """Make pieces of the lines that have come."""
@@ -136,6 +138,8 @@ class LineWriter:
             lines[0] = f"\n{lines[0]}"
         if sum(map(len, self._unwritten)) > PATIENCE_SIZE:
             self._lost += len(lines)
+            if lines:
+                self._reasons["nobody read them"] = None
             return
         if not self._piece:
             if lines:
@@ -156,7 +160,9 @@ class LineWriter:
 
     def _lose(self, reason: str) -> None:
         """Give up what could not be written: the disk is full, or the reader has gone."""
-        if not self._lost:
-            log.error("the access log cannot be written: %s", reason.lower())
+        reason = reason.lower()
+        if reason not in self._reasons:
+            log.error("the access log cannot be written: %s", reason)
+            self._reasons[reason] = None
         self._lost += sum(piece.lstrip(b"\n").count(b"\n") for piece in self._unwritten)
         self._unwritten.clear()

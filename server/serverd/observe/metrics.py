@@ -23,6 +23,8 @@ __all__ = ["render"]
 Report = dict[str, Any]
 Rows = Iterable[tuple[Sequence[str], float]]
 
+# What is told of every mount, be it zero: the others are not what an application answers with.
+_EXPECTED = frozenset(CLASSES[2:])
 _LIMITS = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
 
 
@@ -42,8 +44,8 @@ class _Collector:
         """Yield every family."""
         yield from _server(self._report)
         yield from _workers(self._report["workers"])
-        yield from _mounts(self._report["counted"]["mounts"])
-        yield from _listeners(self._report["counted"]["listeners"])
+        yield from _mounts(_all_mounts(self._report))
+        yield from _listeners(_all_listeners(self._report))
         yield from _queues(self._report["queues"])
 
 
@@ -95,6 +97,22 @@ def _workers(workers: list[dict[str, Any]]) -> Iterator[Metric]:
         yield _gauge(name, text, ["worker"], [([slot], one[key]) for slot, one in current.items()])
 
 
+def _all_mounts(report: Report) -> list[dict[str, Any]]:
+    """Return the mounts that were counted, and those that may be: an increase from nothing is none to Prometheus."""
+    counted = report["counted"]["mounts"]
+    found = {(one["app"], one["mount"]) for one in counted}
+    nothing = [0] * counters.MOUNT_WIDTH
+    rest = (key for key in map(tuple, report["known"]) if key not in found)
+    return [*counted, *({"app": app, "mount": mount, "row": nothing} for app, mount in rest)]
+
+
+def _all_listeners(report: Report) -> list[dict[str, Any]]:
+    """Return all listeners, also those that nobody has connected to."""
+    rows = {one["listener"]: one["row"] for one in report["counted"]["listeners"]}
+    names = dict.fromkeys([*rows, *(place["name"] for place in report["listeners"])])
+    return [{"listener": name, "row": rows.get(name, [0] * counters.LISTENER_WIDTH)} for name in names]
+
+
 def _mounts(mounts: list[dict[str, Any]]) -> Iterator[Metric]:
     labels = ("app", "mount", "status")
     requests = CounterMetricFamily("serverd_requests", "Requests that have ended.", labels=labels)
@@ -108,10 +126,11 @@ def _mounts(mounts: list[dict[str, Any]]) -> Iterator[Metric]:
             place = class_at(number)
             row = one["row"][place : place + counters.CLASS_WIDTH]
             ended = list(accumulate(row[: len(_LIMITS)]))
-            if not ended[-1]:
-                continue
             values = [one["app"], one["mount"], status]
-            requests.add_metric(values, ended[-1])
+            if ended[-1] or status in _EXPECTED:
+                requests.add_metric(values, ended[-1])
+            if not ended[-1]:
+                continue  # a histogram of nothing is 18 lines
             buckets = list(zip(_LIMITS, ended, strict=True))
             duration.add_metric(values, buckets, row[counters.MICROSECONDS] / 1e6)
             received.add_metric(values, row[counters.RECEIVED])
@@ -141,10 +160,20 @@ def _listeners(listeners: list[dict[str, Any]]) -> Iterator[Metric]:
     def column(index: int) -> Rows:
         return [([one["listener"]], one["row"][index]) for one in listeners]
 
-    yield _counter("serverd_connections", "Connections that were accepted.", ["listener"], column(counters.ACCEPTED))
+    yield _counter(
+        "serverd_connections",
+        "Connections, by what they spoke first, counted when that was known; of none are those that ended before.",
+        ["listener", "protocol"],
+        [
+            ([*values, protocol], number)
+            for protocol, index in PROTOCOLS.items()
+            if index != counters.WEBSOCKET  # each has begun as another one
+            for values, number in column(counters.SPOKE + index)
+        ],
+    )
     yield _gauge(
         "serverd_connections_open",
-        "Connections that are open; of protocol none are those that have not come so far.",
+        "Connections that are open; of protocol none are those that have not said it yet.",
         ["listener", "protocol"],
         [([*values, protocol], number) for protocol, index in PROTOCOLS.items() for values, number in column(index)],
     )
@@ -166,7 +195,6 @@ def _listeners(listeners: list[dict[str, Any]]) -> Iterator[Metric]:
             ([*values, str(status or "other")], number)
             for place, status in enumerate(REFUSALS, FIRST_REFUSAL)
             for values, number in column(place)
-            if number
         ],
     )
 

@@ -18,12 +18,12 @@ OverviewSource = dict[str, Any]
 """A report as `supervisor.report` makes it."""
 
 PROTOCOLS = {
-    "http/1.1": counters.OPEN_HTTP1,
-    "h2": counters.OPEN_HTTP2,
-    "websocket": counters.OPEN_WEBSOCKET,
-    "none": counters.OPEN_OTHER,  # it has not come so far: a TLS handshake, or a PROXY header
+    "http/1.1": counters.HTTP1,
+    "h2": counters.HTTP2,
+    "websocket": counters.WEBSOCKET,
+    "none": counters.NOTHING_YET,  # no request yet
 }
-"""What a connection speaks, and the column of a listener's row that counts those that do."""
+"""What a connection speaks, and the column of a listener's row that counts those that are open and do."""
 
 _SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _BUCKETS = len(BOUNDS) + 1

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from serverd.errors import PeerError
+from serverd.protocol.head import Fields
 
 __all__ = [
     "DEFAULT_TABLE_SIZE",
@@ -35,10 +36,14 @@ class HpackBomb(HpackError):
 
 
 class HeaderListTooLarge(PeerError):
-    """A header list is larger than allowed; the block was decoded to its end, and the next one can be."""
+    """A header list is larger than allowed; the block was decoded to its end, and the next one can be.
 
-    def __init__(self, reason: str) -> None:
+    ``first`` are the first fields of it, among which those have to be that say what is asked for.
+    """
+
+    def __init__(self, reason: str, first: Fields) -> None:
         super().__init__(431, reason)
+        self.first = first
 
 
 def encode_integer(value: int, prefix: int, first: int) -> bytes:

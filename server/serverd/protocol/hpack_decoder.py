@@ -27,6 +27,8 @@ _STATIC_COUNT = len(STATIC_TABLE)  # 61, and the index 0 that is not used
 _LARGEST_SHIFT = 21
 
 _BOMB_FACTOR = 2
+# Fields that are told of a list that is too large: as many as there are pseudo-fields in RFC 9113 §8.3.1 and RFC 8441.
+_FIRST = 5
 
 _PATHS = (4, 5)  # the entries of the static table whose name is :path
 
@@ -119,6 +121,7 @@ class HpackDecoder:
         entries = self._entries
         sizes = self._sizes
         fields: Fields = []
+        first: Fields = []
         left = self._list_size
         self.path_start = 0
         position = self._receive_size_updates(block)
@@ -153,9 +156,10 @@ class HpackDecoder:
             if left < 0:
                 if left < -self._list_size * (_BOMB_FACTOR - 1):
                     raise HpackBomb("a header block has more than twice the fields that are allowed")
+                first = first or fields[:_FIRST]
                 fields.clear()
         if left < 0:
-            raise HeaderListTooLarge("header list larger than limits.header_size")
+            raise HeaderListTooLarge("header list larger than limits.header_size", first)
         self.room = left
         return fields
 

@@ -18,6 +18,7 @@ from serverd.errors import PeerError
 from serverd.protocol.chunked import ChunkedDecoder
 from serverd.protocol.head import CHUNKED, RequestHead
 from serverd.protocol.http1_head import Bounds, FieldParser, HeadReader
+from serverd.protocol.partial_head import PartialHead, read_request_line
 
 __all__ = ["CHUNKS", "DONE", "HEAD", "LENGTH", "REFUSED", "Http1Decoder", "Http2Expected", "RequestSink", "State"]
 
@@ -75,7 +76,7 @@ _EMPTY_LINES = 16
 
 
 class Http2Expected(PeerError):
-    """The peer speaks HTTP/2; `data` is all that has come from it."""
+    """The peer speaks HTTP/2, if nothing has come before: `data` is how its clients begin, and what follows."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(_UNKNOWN_VERSION, "HTTP/2 is not spoken here")
@@ -93,7 +94,6 @@ class Http1Decoder:
         "_chunks",
         "_empty_lines",
         "_heads",
-        "_is_first",
         "_sink",
         "state",
     )
@@ -103,7 +103,6 @@ class Http1Decoder:
         self._sink = sink
         self._bounds = bounds
         self.state = HEAD
-        self._is_first = True  # no request has come before
         self._buffer = b""  # an incomplete head, or what follows a complete request
         self._checked = 0  # bytes of the incomplete head that are known to be good lines
         self._empty_lines = 0  # before the request that is to come
@@ -130,6 +129,11 @@ class Http1Decoder:
         """True while the body of the current request has not arrived in full."""
         return self.state is LENGTH or self.state is CHUNKS
 
+    @property
+    def begun(self) -> PartialHead | None:
+        """What has come of a head that is not complete."""
+        return read_request_line(self._buffer) if self.state is HEAD else None
+
     def feed(self, data: bytes) -> None:
         """Take bytes from the peer, at least one, and push what they complete into the sink.
 
@@ -147,8 +151,10 @@ class Http1Decoder:
             elif self.state is DONE:
                 self._buffer += data
         except PeerError as error:
+            if error.head is None and self.state is HEAD:
+                error.head = read_request_line(data)
             self.refuse()
-            if self._is_first and error.status == _UNKNOWN_VERSION and data.startswith(_HTTP2_LINE):
+            if error.status == _UNKNOWN_VERSION and data.startswith(_HTTP2_LINE):
                 raise Http2Expected(data) from None
             raise
 
@@ -172,9 +178,10 @@ class Http1Decoder:
         if self.state is DONE:
             return  # what has arrived is still answered
         unfinished = self.body_unfinished or self.buffered
+        begun = self.begun
         self.refuse()
         if unfinished:
-            raise PeerError(400, "end of the connection inside a request")
+            raise PeerError(400, "end of the connection inside a request", begun)
 
     def next_request(self) -> bool:
         """Go on after a complete request with what has already arrived; return whether that is nothing.
@@ -182,7 +189,6 @@ class Http1Decoder:
         Raises PeerError like `feed`.
         """
         self.state = HEAD
-        self._is_first = False
         self._empty_lines = 0
         if not self._buffer:
             return True
@@ -231,19 +237,20 @@ class Http1Decoder:
             self.state = DONE
             self._sink.on_head(head)
             return
-        self._begin_body(length)
+        self._begin_body(head)
         self._sink.on_head(head)
         if rest and self.body_unfinished:
             self.feed(rest)
 
-    def _begin_body(self, length: int) -> None:
+    def _begin_body(self, head: RequestHead) -> None:
+        length = head.length
         bounds = self._bounds
         if length == CHUNKED:
             self.state = CHUNKS
             self._chunks = ChunkedDecoder(bounds.body_size, bounds.header_size, bounds.header_count)
             return
         if bounds.body_size and length > bounds.body_size:
-            raise PeerError(413, "body larger than limits.body_size")
+            raise PeerError(413, "body larger than limits.body_size", head)
         self.state = LENGTH
         self._body_left = length
 

@@ -25,6 +25,10 @@ _OWNED = frozenset((_CONNECTION, b"transfer-encoding", b"keep-alive", b"proxy-co
 # No body, and no word about one (RFC 9110 §8.6, §15.2.2, §15.4.5).
 _UNFRAMED = frozenset((101, 204, 304))
 _NOTED = _OWNED | {b"content-length", b"date", b"server", b"upgrade"}
+# RFC 9110 §7.8: an Upgrade field is for the next hop only, as its Connection field has to say.
+_UPGRADE = b"connection: upgrade\r\n\r\n"
+_UPGRADE_1_0 = b"connection: upgrade, keep-alive\r\n\r\n"
+_CLOSE_UPGRADE = b"connection: upgrade, close\r\n\r\n"
 # What the answer to a refused request says beside its status: when to come again, and what to speak then.
 _REMEDIES: dict[int, Fields] = {
     426: [(b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")],  # RFC 6455 §4.4, RFC 9110 §15.5.22
@@ -116,10 +120,10 @@ class ResponseEncoder:
             parts.append((b"" if date else defaults.date) + (b"" if server else defaults.server))
         else:
             parts.append(defaults.both)
-        if upgrade:
-            parts.append(b"connection: upgrade\r\n")  # RFC 9110 §7.8: an Upgrade field is for the next hop only
         if not self.keep_alive:
-            parts.append(b"connection: close\r\n\r\n")
+            parts.append(_CLOSE_UPGRADE if upgrade else b"connection: close\r\n\r\n")
+        elif upgrade:
+            parts.append(_UPGRADE_1_0 if self._version == "1.0" else _UPGRADE)
         elif self._version == "1.0":
             parts.append(b"connection: keep-alive\r\n\r\n")
         else:
@@ -149,9 +153,8 @@ class ResponseEncoder:
         """True when this response can carry a trailer section (RFC 9110 §6.5)."""
         return self._chunked
 
-    def encode_refusal(self, status: int, reason: str) -> bytes:
+    def encode_refusal(self, status: int, fields: Fields, body: bytes) -> bytes:
         """Return the whole answer to a request that is refused; the connection ends with it."""
-        fields, body = refusal(status, reason)
         self.start("GET", "1.1", False)
         return self.encode_head(status, fields, False) + body
 

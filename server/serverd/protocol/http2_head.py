@@ -16,6 +16,7 @@ from serverd.protocol.hpack_decoder import HpackDecoder
 from serverd.protocol.hpack_huffman import decode as decode_huffman
 from serverd.protocol.http2_bounds import Http2Bounds
 from serverd.protocol.http2_fields import Section, check_fields, malformed, read_section
+from serverd.protocol.partial_head import read_pseudo_fields
 
 __all__ = ["Http2HeadReader", "TunnelHead"]
 
@@ -53,7 +54,7 @@ class Pattern(NamedTuple):
 class Http2HeadReader:
     """Reads the heads and trailer sections of one connection; every header block has to come by, in order."""
 
-    __slots__ = ("_bounds", "_changes", "_decoder", "_known", "_pattern", "_section", "bodiless")
+    __slots__ = ("_bounds", "_changes", "_decoder", "_known", "_pattern", "_section")
 
     def __init__(self, decoder: HpackDecoder, bounds: Http2Bounds) -> None:
         self._decoder = decoder
@@ -63,7 +64,6 @@ class Http2HeadReader:
         self._changes = 0
         self._pattern: Pattern | None = None  # that of the last block, true as long as they
         self._section: Section | None = None  # that of the last request
-        self.bodiless = True  # what refuses the last request must have no body: it was HEAD, or nobody knows
 
     def read(self, block: bytes, end: bool) -> RequestHead:
         """Return the head that `block` is; `end` says that no body follows.
@@ -76,9 +76,12 @@ class Http2HeadReader:
             return known[1]
         head = self._read_similar(block, end)
         if head is None:
-            self.bodiless = True
             changes = self._changes
-            fields = self.skip(block)
+            try:
+                fields = self.skip(block)
+            except HeaderListTooLarge as error:
+                error.head = read_pseudo_fields(dict(error.first))
+                raise
             head = self._make(fields, end)
             if self._changes != changes:
                 return head
@@ -109,10 +112,15 @@ class Http2HeadReader:
             path = decode_huffman(path)
         if len(path) > pattern.room:
             return None
-        self.bodiless = pattern.method == "HEAD"
-        self._check_path(path, len(pattern.method))
+        method = pattern.method
+        try:
+            self._check_path(path, len(method))
+            target = parse_target(b"", path)
+        except PeerError as error:
+            error.head = read_pseudo_fields({_METHOD: method.encode(), _PATH: path})
+            raise
         section = pattern.section
-        head = RequestHead(pattern.method, "2", parse_target(b"", path), section.fields, section.framing)
+        head = RequestHead(method, "2", target, section.fields, section.framing)
         head.notable = section.notable
         return head
 
@@ -172,21 +180,24 @@ class Http2HeadReader:
         method = pseudo.get(_METHOD)
         if method is None:
             raise malformed("no :method")
-        self.bodiless = method == b"HEAD"
         protocol = pseudo.get(_PROTOCOL)
-        if method == b"CONNECT" and protocol is None:
-            raise _refuse_connect(pseudo)
-        path = _find_path(pseudo)
-        section = self._recall_section(fields[len(pseudo) :], pseudo.get(_AUTHORITY), end)
-        self._check_path(path, len(method))
-        target = parse_target(method, path)
-        if protocol is not None:
-            head: RequestHead = _tunnel(method, protocol, target, section.fields, section.framing)
-        else:
-            known = METHODS.get(method)
-            if known is None:
-                raise _unknown_method(method)
-            head = RequestHead(known, "2", target, section.fields, section.framing)
+        try:
+            if method == b"CONNECT" and protocol is None:
+                raise _refuse_connect(pseudo)
+            path = _find_path(pseudo)
+            section = self._recall_section(fields[len(pseudo) :], pseudo.get(_AUTHORITY), end)
+            self._check_path(path, len(method))
+            target = parse_target(method, path)
+            if protocol is not None:
+                head: RequestHead = _tunnel(method, protocol, target, section.fields, section.framing)
+            else:
+                known = METHODS.get(method)
+                if known is None:
+                    raise _unknown_method(method)
+                head = RequestHead(known, "2", target, section.fields, section.framing)
+        except PeerError as error:
+            error.head = read_pseudo_fields(pseudo)
+            raise
         head.notable = section.notable or protocol is not None
         return head
 

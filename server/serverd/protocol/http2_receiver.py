@@ -140,7 +140,6 @@ class Http2Receiver:
             self._sink.on_request(stream, head, end)
         elif error is not None:
             stream.is_refused = True
-            stream.bodiless = self._heads.bodiless
             self._sink.on_refused(stream, error)
 
     def _refuse(self, stream_id: int, block: bytes, code: ErrorCode) -> None:

@@ -19,7 +19,6 @@ class Http2Stream:
 
     __slots__ = (
         "blocked",
-        "bodiless",
         "expected",
         "held",
         "id",
@@ -48,7 +47,6 @@ class Http2Stream:
         self.owner: object = None  # whatever the connection above wants to find again; not looked at here
         self.is_tunnel = False  # an extended CONNECT: its two halves end on their own (RFC 8441 §5)
         self.is_refused = False  # answered without its application: what comes of the request is thrown away
-        self.bodiless = False  # the answer is one to HEAD, or may be (RFC 9110 §9.3.2)
 
         # The request body; without one there is no window.
         self.window: ReceiveWindow | None = None

@@ -6,7 +6,7 @@ always an argument, in seconds of any one clock. Processes and sockets belong to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from serverd.generation import Generation
@@ -63,6 +63,10 @@ _STEPS = {
 }
 
 
+# Attributes that only grow, of the fleet of this supervisor and of those whose place it has taken.
+_COUNTS = ("reloads", "failed_reloads", "restarts")
+
+
 @dataclass(slots=True)
 class Fleet:
     """Everything that decisions are made from."""
@@ -99,6 +103,15 @@ class Fleet:
     last_worker: int = 0
     last_generation: int = 0
     exit_code: int = 0
+
+    def counts(self) -> dict[str, int]:
+        """Return how often what has happened, for a supervisor that takes our place."""
+        return {name: getattr(self, name) for name in _COUNTS}
+
+    def count_on(self, counts: Mapping[str, int]) -> None:
+        """Begin with what `counts` of the supervisor before said."""
+        for name in _COUNTS:
+            setattr(self, name, int(counts.get(name, 0)))
 
     def move(self, event: PhaseEvent) -> None:
         """Move the supervisor's phase."""

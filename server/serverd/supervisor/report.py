@@ -10,10 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from serverd.net.bindings import Queue
-from serverd.observe.counters import Tally
+from serverd.observe.counters import ELSEWHERE, Key, Tally, key_of
 from serverd.supervisor.fleet import Fleet
 
-__all__ = ["make_report"]
+__all__ = ["MOST_AT_ZERO", "make_report"]
+
+# Mounts that are told before anybody has asked for them; of more, those only that were asked for. A thousand would
+# cost whoever renders them 50 ms, in which a worker does nothing else.
+MOST_AT_ZERO = 256
 
 _TOLD = ("version", "uptime", "phase", "ready", "generation", "listeners", "certificates")
 _TOLD_OF_WORKER = ("slot", "pid", "generation", "state", "age", "requests", "in_flight", "connections", "rss", "lag")
@@ -37,8 +41,16 @@ def make_report(fleet: Fleet, described: dict[str, Any], queues: Sequence[Queue]
             {"listener": one.listener, "address": one.address, "waiting": one.waiting, "most": one.most}
             for one in queues
         ],
+        "known": _known(fleet),
         "counted": {
             "mounts": [{"app": app, "mount": mount, "row": row} for (app, mount), row in tally.mounts.items()],
             "listeners": [{"listener": name, "row": row} for name, row in tally.listeners.items()],
         },
     }
+
+
+def _known(fleet: Fleet) -> list[Key]:
+    """Return the keys of everything that may be asked for, unless they are many."""
+    mounts = fleet.committed.mounts if fleet.committed is not None else ()
+    keys = dict.fromkeys([ELSEWHERE, *map(key_of, mounts)])
+    return [*keys] if len(keys) <= MOST_AT_ZERO else []

@@ -14,7 +14,7 @@ import os
 import selectors
 import socket
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 from serverd.errors import BindError
 from serverd.supervisor import events
@@ -40,6 +40,9 @@ class HandOver:
     sockets: str  # as `net.handover` writes them down
     descriptors: list[int]  # that the text refers to
     generation: int  # the last number that was given to one
+    counters: str = ""  # as `ledger` writes them down; "": none
+    counter_files: list[int] = field(default_factory=list)  # that it refers to
+    happened: dict[str, int] = field(default_factory=dict)  # how often what has, as `Fleet.counts` has it
 
 
 class Successor:
@@ -155,7 +158,10 @@ class Predecessor:
                 line += data
             document = json.loads(line)
             hand_over = HandOver(document["sockets"], document["descriptors"], document["generation"])
-            for fd in hand_over.descriptors:
+            # Absent when the other one is of a version without them.
+            counted = {key: document[key] for key in ("counters", "counter_files", "happened") if key in document}
+            hand_over = replace(hand_over, **counted)
+            for fd in (*hand_over.descriptors, *hand_over.counter_files):
                 os.set_inheritable(fd, False)
         except (OSError, ValueError, LookupError, TypeError) as error:
             self._channel.close()

@@ -101,6 +101,9 @@ class Supervisor:
             self._complain(actions.Complain(str(error)))
             return False
         self._fleet.last_generation = left.generation
+        self._fleet.count_on(left.happened)
+        if left.counters and not self._children.ledger.take_over(left.counters, left.counter_files):
+            log.warning("the metrics begin anew: the running server is of a version that counts differently")
         self._fleet.slots_served = self._holdings.bindings.slots()  # connections may wait on any of them
         return True
 
@@ -243,12 +246,16 @@ class Supervisor:
             # What runs as the first process of a container takes the container along when it ends.
             self._queue.append(events.SuccessorFailed("process 1 cannot be replaced: start the container anew"))
             return
-        hand_over = HandOver(*self._holdings.bindings.hand_over(), self._fleet.last_generation)
+        fleet = self._fleet
+        assert fleet.committed is not None  # else there is nothing to leave
         try:
+            counted = self._children.ledger.hand_over(fleet.committed)
+            sockets = self._holdings.bindings.hand_over()
+            hand_over = HandOver(*sockets, fleet.last_generation, *counted, fleet.counts())
             process, channel = spawn.spawn_supervisor(
                 (*self._commands.supervisor, *self._source.arguments),
                 self._notifier.environment(),
-                hand_over.descriptors,
+                (*hand_over.descriptors, *hand_over.counter_files),
             )
         except OSError as error:
             self._queue.append(events.SuccessorFailed(f"no process for it: {error}"))

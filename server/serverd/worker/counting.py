@@ -16,12 +16,9 @@ from time import perf_counter
 
 from serverd.asgi.cycle import Cycle
 from serverd.asgi.observer import UNOBSERVED, Observer, RefusalObserver
-from serverd.asgi.scope import Peer
+from serverd.asgi.refusal import Refusal
 from serverd.asgi.session import Session
-from serverd.connection.http1 import Http1Connection
-from serverd.connection.http2 import Http2Connection
 from serverd.connection.service import Service
-from serverd.connection.websocket import WebSocketConnection
 from serverd.generation import Generation
 from serverd.observe import counters
 from serverd.observe.counters import (
@@ -36,15 +33,9 @@ from serverd.observe.counters import (
     Key,
     class_at,
 )
-from serverd.protocol.head import RequestHead
 
 __all__ = ["Counters", "ListenerCounts", "MountCounts"]
 
-_OPEN = {
-    Http1Connection: counters.OPEN_HTTP1,
-    Http2Connection: counters.OPEN_HTTP2,
-    WebSocketConnection: counters.OPEN_WEBSOCKET,
-}
 Heard = dict[Session, tuple[int, int]]
 """How many messages of sessions that are open have been added: received, and sent."""
 
@@ -108,10 +99,10 @@ class ListenerCounts:
         self._row = row
         self._next = following
 
-    def on_refusal(self, peer: Peer, status: int, reason: str, head: RequestHead | None) -> None:
-        """Count what was answered without having been a request."""
-        self._row[_REFUSAL_AT.get(status, _REFUSAL_AT[0])] += 1
-        self._next.on_refusal(peer, status, reason, head)
+    def on_refusal(self, refusal: Refusal) -> None:
+        """Count what is answered without having been a request."""
+        self._row[_REFUSAL_AT.get(refusal.status, _REFUSAL_AT[0])] += 1
+        self._next.on_refusal(refusal)
 
 
 class Counters:
@@ -152,7 +143,7 @@ class Counters:
         sessions: Counter[int] = Counter()
         elsewhere = self.mount(ELSEWHERE)
         for service in services:
-            opened.update((service.name, _OPEN.get(type(one), counters.OPEN_OTHER)) for one in service.connections)
+            opened.update((service.name, one.speaks) for one in service.connections)
             for cycle in (*service.exchanges, *service.answers):
                 in_flight[_counts_of(cycle, elsewhere).place] += 1
             for session in list(service.sessions.open):

@@ -6,6 +6,8 @@ They answer GET and HEAD; `inside` makes them, `routes` mounts them. What they s
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -105,14 +107,27 @@ def status(enquiry: Enquiry, standing: Standing) -> Application:
 
 
 async def _send_events(enquiry: Enquiry, standing: Standing, scope: Scope, send: Send) -> None:
-    """Send the page's moving part once a second (HTML Living Standard, "Server-sent events")."""
-    from serverd.observe import page
+    """Send the page's moving part once a second, for WATCH_LIMIT at most, however slowly it is read.
 
+    HTML Living Standard, "Server-sent events".
+    """
     headers = [*_ALWAYS, (b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    more = scope["method"] != "HEAD"
-    elapsed = 0.0
-    while more and elapsed < WATCH_LIMIT:
+    if scope["method"] != "HEAD":
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WATCH_LIMIT):
+                await _tell(enquiry, standing, send)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0):  # it is on its way; who does not read has no longer a place while it waits
+            await send({"type": "http.response.body", "body": b""})
+
+
+async def _tell(enquiry: Enquiry, standing: Standing, send: Send) -> None:
+    """Send event after event until this worker drains: then the page comes again, to another one."""
+    from serverd.observe import page
+
+    rests = True
+    while rests:
         try:
             data = json.dumps(page.make_event(make_overview(await enquiry.report())))
         except NoAnswer:
@@ -120,10 +135,7 @@ async def _send_events(enquiry: Enquiry, standing: Standing, scope: Scope, send:
         else:
             event = f"retry: 1000\ndata: {data}\n\n".encode()
             await send({"type": "http.response.body", "body": event, "more_body": True})
-        if await standing.rest(EVENT_INTERVAL):
-            break  # it comes again, to another worker
-        elapsed += EVENT_INTERVAL
-    await send({"type": "http.response.body", "body": b""})
+        rests = not await standing.rest(EVENT_INTERVAL)
 
 
 def _paged(pages: dict[str, _Page]) -> Application:

@@ -18,7 +18,7 @@ from serverd.generation import AppTarget, BuiltinTarget, Generation, Listener, M
 from serverd.protocol.head import Fields, normalise_host
 from serverd.worker.inside import Inside
 
-__all__ = ["build_router", "make_router", "make_routes"]
+__all__ = ["build_router", "make_router", "make_routes", "request_id_name"]
 
 
 def make_router(
@@ -27,7 +27,7 @@ def make_router(
     """Return the router of `listener`; `endpoints` holds the applications by name, `inside` the builtin ones."""
     inside = inside or Inside(generation)
     routes = (route for _, route in make_routes(generation, listener, endpoints, inside))
-    return build_router(routes, _id_name(generation), inside.observers.of_mount(listener.name, None))
+    return build_router(routes, request_id_name(generation), inside.observers.of_mount(listener.name, None))
 
 
 def make_routes(
@@ -35,7 +35,7 @@ def make_routes(
 ) -> list[tuple[Mount, Route]]:
     """Return the mounts of `listener`, each with its route, whose endpoint is no other mount's."""
     timeouts = {app.name: app.request_timeout for app in generation.apps}
-    name = _id_name(generation)
+    name = request_id_name(generation)
     routes = []
     for mount in generation.mounts:
         if listener.name not in mount.listeners:
@@ -61,7 +61,8 @@ def build_router(routes: Iterable[Route], id_name: bytes = b"", observer: Observ
     )
 
 
-def _id_name(generation: Generation) -> bytes:
+def request_id_name(generation: Generation) -> bytes:
+    """Return the name of the field of every response that holds the id of the request; b"" for none."""
     return (generation.server.request_id_header or "").encode()
 
 

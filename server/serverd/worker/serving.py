@@ -26,7 +26,7 @@ from serverd.worker.acceptors import Acceptors
 from serverd.worker.identities import Identities, identity_of, make_identities
 from serverd.worker.in_flight import InFlight
 from serverd.worker.inside import Inside
-from serverd.worker.routes import make_router
+from serverd.worker.routes import make_router, request_id_name
 
 __all__ = ["Serving"]
 
@@ -124,6 +124,7 @@ class Serving:
         # Every connection holds the object.
         self._defaults.server, self._defaults.date, self._defaults.both = fresh.server, fresh.date, fresh.both
         parser = _make_parser(server.http1_parser)
+        id_name = request_id_name(generation)
         services = {}
         for listener in generation.listeners:
             router = make_router(generation, listener, self._endpoints, self._inside)
@@ -134,6 +135,7 @@ class Serving:
             service.identity = identity_of(listener, self.identities)
             service.on_crowd = self._on_crowd
             service.counts = self._inside.counters.row_of(listener.name)
+            service.request_id_name = id_name
             service.observer = self._inside.observers.of_listener(listener.name)
             services[listener.name] = service
         # As a whole: the watchdog's thread may be looking.
