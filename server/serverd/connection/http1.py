@@ -298,7 +298,8 @@ class Http1Connection(Http1Stream):
             # The request has had its answer: a second one would be taken for that to the next request.
             self._end(linger=not self._eof)
         else:
-            self._transport.write(self._encoder.encode_refusal(error.status, error.reason))
+            more = [] if exchange is None else exchange.more_fields()
+            self._transport.write(self._encoder.encode_refusal(error.status, error.reason, more))
             self._held = None
             self._end(linger=not self._eof)
             if exchange is None:

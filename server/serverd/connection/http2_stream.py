@@ -116,7 +116,8 @@ class RequestStream:
         cycle, self.cycle = self.cycle, None
         self.deadline = NEVER
         if not self.closed:
-            fields, body = refusal(error.status, error.reason)
+            more = [] if cycle is None else cycle.more_fields()
+            fields, body = refusal(error.status, error.reason, more)
             self.send_headers(error.status, fields, self._stream.bodiless)
             self.send_body(body, True)
         if cycle is not None:
