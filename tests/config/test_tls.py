@@ -267,6 +267,22 @@ class TestRenewal:
             " (expected PEM, with BEGIN PRIVATE KEY)",
         ]
 
+    def test_of_the_authorities_too(self, load_text: Load, tmp_path: Path) -> None:
+        table = f'''{ONE}
+client_auth = "required"
+client_ca = "ca.crt"
+client_crl = "ca.crl"'''
+        before = loaded(load_text, table, {**FILES, "ca.crt": AUTHORITY.pem, "ca.crl": AUTHORITY.revocations()})
+        (tmp_path / "ca.crt").unlink()
+        (tmp_path / "ca.crl").write_text("x")
+        with pytest.raises(ConfigError) as caught:
+            renew(before)
+        assert str(caught.value).splitlines() == [
+            f"server.toml:4: tls.main.client_ca: {tmp_path}/ca.crt does not exist",
+            f"server.toml:4: tls.main.client_crl: {tmp_path}/ca.crl holds no list of revoked certificates"
+            " (expected PEM, with BEGIN X509 CRL)",
+        ]
+
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root reads for others")
 class TestWhoChoosesTheFile:

@@ -380,6 +380,7 @@ class TestRenewal:
             workers = server.workers()
             assert serial(port(server)) == CERTIFICATES["local"].serial
             mark = server.mark()
+            (tmp_path / "tell.py").write_text(f"raise SystemExit  # half deployed\n{APPLICATION}")
             point(tmp_path, "local.key", 1)
             point(tmp_path, "local.crt", 1)
             server.wait_for("^reloaded: generation 2 is serving, adopted by the running workers: ", since=mark)
@@ -399,6 +400,7 @@ class TestRenewal:
             assert "last reload FAILED" in shown
             assert misfit in shown
             assert re.search(rf"public +\d{{4}}-\d\d-\d\d +{fresh.serial} +localhost, 127\.0\.0\.1, \*\.example", shown)
+            (tmp_path / "tell.py").write_text(APPLICATION)
             checked = command(server, "check")
             assert checked.code == 3
             assert misfit in checked.out

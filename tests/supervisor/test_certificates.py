@@ -89,6 +89,13 @@ def test_a_change_back_is_no_news(scene: Scene) -> None:
     assert [scene.look() for _ in range(3)] == [False] * 3
 
 
+def test_a_change_back_is_told_where_the_change_was(scene: Scene) -> None:
+    scene.key.rename(scene.key.with_suffix(".old"))
+    assert [scene.look() for _ in range(3)] == [False, True, False]
+    scene.key.with_suffix(".old").rename(scene.key)
+    assert [scene.look() for _ in range(3)] == [False, True, False]
+
+
 def test_a_file_that_goes_is_a_change(scene: Scene) -> None:
     scene.key.unlink()
     assert [scene.look() for _ in range(3)] == [False, True, False]

@@ -32,13 +32,14 @@ class CertificateWatch:
         self.deadline: float | None = None  # of the clock, when to look next; None: there is nothing to look at
         self._generation: Generation | None = None
         self._seen: tuple[File, ...] = ()  # at the last look
-        self._told: tuple[File, ...] = ()  # what was reported already
+        self._told: tuple[File, ...] = ()  # what was read, or tried to, last
         self._warned: set[tuple[str, str]] = set()  # serial and what was said of its age, in short
 
     def look(self, generation: Generation | None) -> bool:
-        """Return whether the files of `generation`, which is served, are others than those it was read from.
+        """Return whether the files of `generation`, which is served, are others than those that were read last.
 
-        Once for each change, and not before a second look finds the same; and warn of dates.
+        Once for each change, and not before a second look finds the same; and warn of dates. A change back is one, too,
+        if what was there meanwhile was tried: else it would be the last word about a server that has what it needs.
         """
         now = self._clock()
         if generation is not self._generation:
@@ -48,17 +49,16 @@ class CertificateWatch:
         assert generation is not None  # else there is no deadline
         self.deadline = now + LOOK_INTERVAL
         self._look_at_dates(generation)
-        known = tuple(_files(generation))
-        seen, self._seen = self._seen, tuple(stamp(file.path) for file in known)
-        if self._seen in (known, self._told) or self._seen != seen:
+        seen, self._seen = self._seen, tuple(stamp(file.path) for file in _files(generation))
+        if self._seen == self._told or self._seen != seen:
             return False
         self._told = self._seen
         return True
 
     def _follow(self, generation: Generation | None, now: float) -> None:
         self._generation = generation
-        has_files = generation is not None and any(True for _ in _files(generation))
-        self.deadline = now + LOOK_INTERVAL if has_files else None
+        self._told = () if generation is None else tuple(_files(generation))
+        self.deadline = now + LOOK_INTERVAL if self._told else None
         if generation is not None:
             # Who has read it has said so already.
             self._warned.update((one.serial, self._age(one)[:11]) for _, one in certificates(generation))
