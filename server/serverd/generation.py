@@ -141,6 +141,7 @@ class Tls:
     client_auth: str = "none"  # none | optional | required
     client_ca: str = ""  # PEM: whose client certificates are believed
     client_crl: str = ""  # PEM: those that are revoked; "": nobody asks
+    client_crl_until: int = 0  # seconds since the epoch: when the first of these lists is out of date; 0: never
     client_files: tuple[str, ...] = ()  # absolute paths of the two
     files: tuple[File, ...] = ()  # everything that was read, with that of the certificates
     source: str = ""

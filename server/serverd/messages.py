@@ -103,6 +103,7 @@ class Propose:
 
     generation: Generation
     sockets: tuple[SocketGrant, ...]  # complete, as in Sockets; in force with Adopt
+    is_renewal: bool = False  # of certificates: nobody has asked for code that has changed on disk
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,7 +247,7 @@ class TestRefusal:
         with observed(hello, notes) as wire:
             proxies = ("127.0.0.1",) if trusted else ()
             listener = Listener("web", (), 1, Limits(), trusted_proxies=proxies, forwarded_headers=("x-forwarded-for",))
-            wire.service.adopt(wire.service.router, listener, wire.service.make_parser)
+            wire.service.adopt(wire.service.router, listener, wire.service.parser)
             wire.lose()
             wire.connect()
             said = [b"X-Request-ID: from-proxy", b"X-Forwarded-For: 192.0.2.7"]

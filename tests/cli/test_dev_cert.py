@@ -55,8 +55,35 @@ def test_another_certificate_comes_from_the_same_authority(tmp_path: Path) -> No
     shake_hands(tmp_path, "www.shop.test")
 
 
+@pytest.mark.parametrize("damage", ["no key", "another's key", "no PEM"])
+def test_an_authority_that_somebody_may_trust_is_not_replaced(tmp_path: Path, damage: str) -> None:
+    assert run("dev-cert", cwd=tmp_path).returncode == 0
+    key = tmp_path / "dev-ca-key.pem"
+    if damage == "no key":
+        key.unlink()
+    elif damage == "another's key":
+        key.write_bytes((tmp_path / "dev-key.pem").read_bytes())
+    else:
+        key.write_text("nothing")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    done = run("dev-cert", cwd=tmp_path)
+    assert done.returncode == 3
+    assert done.stderr == (
+        "serverd: dev-ca.pem and dev-ca-key.pem are no certificate and its key"
+        " (expected those of the authority, or neither of them for a new one)\n"
+    )
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_cannot_be_put_into_its_place_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "dev-key.pem").mkdir()
+    done = run("dev-cert", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (3, "serverd: cannot write dev-key.pem: Is a directory\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"dev-ca.pem", "dev-ca-key.pem", "dev-key.pem"}
+
+
 def test_what_it_says_is_a_configuration(tmp_path: Path) -> None:
-    said = run("dev-cert", cwd=tmp_path).stdout
+    said = run("dev-cert", "--directory", 'a "folder"', cwd=tmp_path).stdout
     (tmp_path / "server.toml").write_text(said[said.index("[listeners") :])
     done = run("-c", "server.toml", cwd=tmp_path)
     # Nothing is mounted, which is the only thing that is wrong with it.
@@ -65,7 +92,7 @@ def test_what_it_says_is_a_configuration(tmp_path: Path) -> None:
     assert not re.search("tls|certificate", done.stderr)
 
 
-@pytest.mark.parametrize("name", ["not a name", "a..b"])
+@pytest.mark.parametrize("name", ["not a name", "a..b", "10.0.0.0/8", "me@example.com"])
 def test_a_name_that_is_none_is_said_to_be_none(tmp_path: Path, name: str) -> None:
     done = run("dev-cert", name, cwd=tmp_path)
     assert done.returncode == 3

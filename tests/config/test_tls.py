@@ -6,6 +6,7 @@ import base64
 import contextlib
 import datetime
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serverd.config.certificates import covers, read_certificates, read_key
+from serverd.config.certificates import covers, read_certificates, read_key, read_revocation_lists
 from serverd.config.document import Unreadable
 from serverd.config.expiry import tell_age
 from serverd.config.files import read_text
@@ -49,6 +50,11 @@ respond = {{ status = 204 }}
 
 
 ONE = 'certificates = [{ cert = "a.crt", key = "a.key" }]'
+
+WITH_LISTS = f'''{ONE}
+client_auth = "required"
+client_ca = "ca.crt"
+client_crl = "ca.crl"'''
 
 
 def files_of(issued: Issued) -> dict[str, str]:
@@ -198,6 +204,15 @@ class TestWarnings:
         found = loaded(load_text, files=files_of(issued)).warnings
         assert found == ((f'server.toml:5: tls.main.certificates[0].cert: "a.crt" {expected}',) if expected else ())
 
+    @pytest.mark.parametrize(("days", "expected"), [(-2.5, "2 days"), (-0.5, "less than a day"), (0.5, "")])
+    def test_lists_of_revoked_certificates(self, load_text: Load, tmp_path: Path, days: float, expected: str) -> None:
+        lists = AUTHORITY.revocations(ends=9 * DAY) + AUTHORITY.revocations(ends=days * DAY)
+        found = loaded(load_text, WITH_LISTS, {**FILES, "ca.crt": AUTHORITY.pem, "ca.crl": lists})
+        text = f"has expired {expected} ago (no certificate of a client is valid until it is renewed)"
+        assert found.warnings == ((f'server.toml:8: tls.main.client_crl: "ca.crl" {text}',) if expected else ())
+        told = f"server.toml:4: tls.main.client_crl: {tmp_path}/ca.crl {text}"
+        assert renew(found).warnings == ((told,) if expected else ())
+
     def test_a_table_that_nobody_uses(self, load_text: Load) -> None:
         text = configuration(ONE).replace('tls = "main"\n', "")
         assert self.warnings(load_text, text, FILES) == ("server.toml:3: tls.main: no listener uses this tls table",)
@@ -230,11 +245,13 @@ class TestWarnings:
             [warning] = loaded(load_text, files={"a.crt": good.cert + others, "a.key": good.key}).warnings
             assert warning.endswith('"a.crt" has as certificate 3 another than the issuer of certificate 2')
 
-    def test_a_certificate_that_nobody_can_ask_for(self, load_text: Load) -> None:
+    @pytest.mark.parametrize("pairs", [("a", "n"), ("n", "a")])
+    def test_a_certificate_in_which_no_client_finds_its_name(self, load_text: Load, pairs: tuple[str, str]) -> None:
         nameless = AUTHORITY.issue()
-        table = 'certificates = [{ cert = "a.crt", key = "a.key" }, { cert = "n.crt", key = "n.key" }]'
+        written = ", ".join(f'{{ cert = "{one}.crt", key = "{one}.key" }}' for one in pairs)
+        table = f"certificates = [{written}]"
         [warning] = loaded(load_text, table, {**FILES, "n.crt": nameless.cert, "n.key": nameless.key}).warnings
-        assert warning.endswith('"n.crt" has no name (subjectAltName) that a client could ask for')
+        assert warning.endswith('"n.crt" has no subjectAltName, where clients look for the name that they asked for')
 
 
 class TestRenewal:
@@ -263,6 +280,18 @@ class TestRenewal:
             f"server.toml:5: tls.main.certificates[0].cert: {tmp_path}/a.crt does not exist",
             f"server.toml:5: tls.main.certificates[0].key: {tmp_path}/a.key holds no private key"
             " (expected PEM, with BEGIN PRIVATE KEY)",
+        ]
+
+    def test_of_the_authorities_too(self, load_text: Load, tmp_path: Path) -> None:
+        before = loaded(load_text, WITH_LISTS, {**FILES, "ca.crt": AUTHORITY.pem, "ca.crl": AUTHORITY.revocations()})
+        (tmp_path / "ca.crt").unlink()
+        (tmp_path / "ca.crl").write_text("x")
+        with pytest.raises(ConfigError) as caught:
+            renew(before)
+        assert str(caught.value).splitlines() == [
+            f"server.toml:4: tls.main.client_ca: {tmp_path}/ca.crt does not exist",
+            f"server.toml:4: tls.main.client_crl: {tmp_path}/ca.crl holds no list of revoked certificates"
+            " (expected PEM, with BEGIN X509 CRL)",
         ]
 
 
@@ -345,16 +374,23 @@ class TestCertificatesAsBytes:
         assert facts.subject == certificate.subject.public_bytes()
         assert facts.issuer == certificate.issuer.public_bytes()
 
-    @settings(max_examples=300, deadline=None)
+    @pytest.mark.parametrize(
+        ("pem", "label", "read"),
+        [(A.cert, "CERTIFICATE", read_certificates), (AUTHORITY.revocations([A]), "X509 CRL", read_revocation_lists)],
+        ids=["certificate", "list"],
+    )
+    @settings(max_examples=200, deadline=None)
     @given(data=st.data())
-    def test_damage_is_an_error_and_nothing_worse(self, data: st.DataObject) -> None:
-        der = bytearray(base64.b64decode("".join(A.cert.splitlines()[1:-1])))
+    def test_damage_is_an_error_and_nothing_worse(
+        self, data: st.DataObject, pem: str, label: str, read: Callable[[str], object]
+    ) -> None:
+        der = bytearray(base64.b64decode("".join(pem.splitlines()[1:-1])))
         for _ in range(data.draw(st.integers(1, 4))):
             der[data.draw(st.integers(0, len(der) - 1))] = data.draw(st.integers(0, 255))
         cut = bytes(der[: data.draw(st.integers(0, len(der)))])
-        text = f"-----BEGIN CERTIFICATE-----\n{base64.b64encode(cut).decode()}\n-----END CERTIFICATE-----\n"
+        text = f"-----BEGIN {label}-----\n{base64.b64encode(cut).decode()}\n-----END {label}-----\n"
         with contextlib.suppress(ValueError):
-            read_certificates(text)
+            read(text)
 
     def test_base64_that_is_none(self) -> None:
         with pytest.raises(ValueError, match="it is not base64"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from serverd.protocol.trust import Trust
 from tests.support.http2 import Answer, Http2Wire
 
 NAMES = frozenset({"shop.example", "*.blog.example", "192.0.2.1", "2001:db8::1"})
@@ -17,8 +18,11 @@ async def answers(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body"})
 
 
-def connect(*, tls: bool = True) -> Http2Wire:
+def connect(*, tls: bool = True, proxy: str = "") -> Http2Wire:
     wire = Http2Wire(answers)
+    if proxy:
+        wire.service.trust = Trust((proxy,))
+        wire.connect()
     if tls:
         wire.server.peer = replace(wire.server.peer, scheme="https", tls={}, names=NAMES)
     return wire
@@ -59,6 +63,13 @@ def test_a_connection_serves_the_host_it_was_opened_for_whatever_the_certificate
         assert ask(wire, "localhost") == 200
         assert ask(wire, "localhost:8443") == 200
         assert ask(wire, "shop.example") == 200
+
+
+def test_a_trusted_proxy_passes_every_host_on_over_one_connection() -> None:
+    # HAProxy and Envoy share their connections to a server among all hosts.
+    with connect(proxy="127.0.0.1") as wire:
+        assert ask(wire, "shop.example") == 200
+        assert ask(wire, "other.example") == 200
 
 
 def test_in_the_clear_there_is_nothing_to_compare_with() -> None:

@@ -21,7 +21,7 @@ import pytest
 from tests.conftest import Serve
 from tests.end_to_end import test_service
 from tests.support.authority import DAY, Authority, Issued
-from tests.support.client import Client, Response
+from tests.support.client import Client
 from tests.support.control import command, status, wait_until
 from tests.support.server import Server
 
@@ -30,6 +30,7 @@ open_directory, python_of_nobody = test_service.open_directory, test_service.pyt
 
 AUTHORITY = Authority()
 TIMEOUT = 20.0  # seconds for one client
+PAUSE = 0.03  # seconds between two requests of a client: what is renewed meanwhile needs the processor, too
 
 # Who a certificate is for.
 LOCAL = ("localhost", "127.0.0.1")
@@ -136,11 +137,13 @@ def serial(port: int, name: str = "localhost") -> str:
 class TlsClient(Client):
     """A raw HTTP/1.1 client over TLS."""
 
-    def __init__(self, port: int, context: ssl.SSLContext | None = None) -> None:
+    socket: ssl.SSLSocket
+
+    def __init__(self, port: int, context: ssl.SSLContext | None = None, session: ssl.SSLSession | None = None) -> None:
         super().__init__(("127.0.0.1", port))
         context = context or AUTHORITY.client_context()
         try:
-            self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
+            self.socket = context.wrap_socket(self.socket, server_hostname="localhost", session=session)
         except BaseException:
             self.socket.close()
             raise
@@ -215,6 +218,26 @@ class TestClientCertificates:
         assert answer["client_cert_chain"][0] == CLIENTS["good"].cert
         assert answer["server_cert"] == CERTIFICATES["local"].cert
 
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    def test_a_resumed_session_is_still_its_owners_and_another_worker_shakes_hands_anew(
+        self, server: Server, tmp_path: Path, version: ssl.TLSVersion
+    ) -> None:
+        context = AUTHORITY.client_context(CLIENTS["good"], tmp_path)
+        context.minimum_version = context.maximum_version = version
+        session = None
+        resumed = set()
+        for _ in range(50):  # each of two workers has about half of them
+            with TlsClient(port(server, "partners"), context, session) as client:
+                answer = json.loads(client.request("GET", "/").body)["tls"]
+                assert answer["client_cert_name"] == "CN=alice"
+                assert answer["client_cert_chain"][0] == CLIENTS["good"].cert
+                if session is not None:
+                    resumed.add(client.socket.session_reused)
+                session = client.socket.session
+            if len(resumed) == 2:
+                break
+        assert resumed == {True, False}
+
     @pytest.mark.parametrize(
         ("who", "alert", "reason"),
         [
@@ -271,10 +294,12 @@ class Requests:
 
     def __init__(self, port: int) -> None:
         self.failures: list[str] = []
-        self.answers = 0
+        self.answers = {"1.1": 0, "2": 0}
         self._port = port
+        self._context, self._context_of_http2 = AUTHORITY.client_context(), AUTHORITY.client_context()
         self._stopped = threading.Event()
-        self._threads = [threading.Thread(target=run) for run in (self._fresh, self._fresh, self._kept)]
+        clients = (self._fresh, self._kept, self._fresh_http2, self._kept_http2)
+        self._threads = [threading.Thread(target=run) for run in clients]
 
     def __enter__(self) -> Requests:
         for thread in self._threads:
@@ -286,36 +311,78 @@ class Requests:
         for thread in self._threads:
             thread.join()
 
-    def _check(self, response: Response) -> None:
-        if response.status != 200:
-            self.failures.append(f"status {response.status}")
-        self.answers += 1
+    def _check(self, status: int, body: bytes) -> None:
+        if status != 200:
+            self.failures.append(f"status {status}")
+        self.answers[json.loads(body)["version"]] += 1
 
     def _fresh(self) -> None:
-        while not self._stopped.is_set():
+        while not self._stopped.wait(PAUSE):
             try:
-                with TlsClient(self._port) as client:
-                    self._check(client.request("GET", "/", [("Connection", "close")]))
+                with TlsClient(self._port, self._context) as client:
+                    response = client.request("GET", "/", [("Connection", "close")])
+                    self._check(response.status, response.body)
             except Exception as error:
                 self.failures.append(repr(error))
 
     def _kept(self) -> None:
         try:
-            with TlsClient(self._port) as client:
-                while not self._stopped.is_set():
-                    self._check(client.request("GET", "/"))
+            with TlsClient(self._port, self._context) as client:
+                while not self._stopped.wait(PAUSE):
+                    response = client.request("GET", "/")
+                    self._check(response.status, response.body)
         except Exception as error:
             self.failures.append(repr(error))
+
+    def _http2(self) -> httpx.Client:
+        return httpx.Client(http1=False, http2=True, verify=self._context_of_http2, trust_env=False, timeout=TIMEOUT)
+
+    def _fresh_http2(self) -> None:
+        while not self._stopped.wait(PAUSE):
+            with self._http2() as client:
+                self._ask(client)
+
+    def _kept_http2(self) -> None:
+        with self._http2() as client:
+            while not self._stopped.wait(PAUSE):
+                self._ask(client)
+
+    def _ask(self, client: httpx.Client) -> None:
+        try:
+            response = client.get(f"https://localhost:{self._port}/")
+            self._check(response.status_code, response.content)
+        except Exception as error:
+            self.failures.append(repr(error))
+
+
+def point(folder: Path, name: str, number: int) -> None:
+    """Have the link `name` lead to the file of that number, as certbot does in live/: for a moment it is not there."""
+    (folder / name).unlink()
+    (folder / name).symlink_to(f"{name}.{number}")
+
+
+def put(folder: Path, name: str, text: str) -> None:
+    """Write a file beside it, and rename it over."""
+    (folder / f"{name}.new").write_text(text)
+    os.replace(folder / f"{name}.new", folder / name)
 
 
 class TestRenewal:
     def test_under_load_no_request_fails_and_a_broken_pair_keeps_the_old_one(self, tmp_path: Path) -> None:
         fresh = AUTHORITY.issue(*LOCAL, "*.example", key_number=1, ends=10 * DAY)
-        with Server(prepare(tmp_path)) as server, Requests(port(server)) as requests:
+        file = prepare(tmp_path)
+        for number, issued in enumerate((CERTIFICATES["local"], fresh)):
+            (tmp_path / f"local.crt.{number}").write_text(issued.cert)
+            (tmp_path / f"local.key.{number}").write_text(issued.key)
+        for name in ("local.crt", "local.key"):
+            point(tmp_path, name, 0)
+        with Server(file) as server, Requests(port(server)) as requests:
             workers = server.workers()
             assert serial(port(server)) == CERTIFICATES["local"].serial
             mark = server.mark()
-            fresh.write(tmp_path, "local")
+            (tmp_path / "tell.py").write_text(f"raise SystemExit  # half deployed\n{APPLICATION}")
+            point(tmp_path, "local.key", 1)
+            point(tmp_path, "local.crt", 1)
             server.wait_for("^reloaded: generation 2 is serving, adopted by the running workers: ", since=mark)
             assert serial(port(server)) == fresh.serial
             assert serial(port(server), "shop.example") == CERTIFICATES["shop"].serial
@@ -324,23 +391,28 @@ class TestRenewal:
             assert warnings[0].endswith("local.crt expires in 9 days (expected it to be renewed by now)")
 
             mark = server.mark()
-            (tmp_path / "local.key").write_text(CERTIFICATES["local"].key)  # and the certificate stays the other's
+            put(tmp_path, "local.key", CERTIFICATES["local"].key)  # and the certificate is late
             line = server.wait_for("^reload failed, generation 2 goes on serving: ", since=mark)
-            assert line.message.endswith("certificate of tls.public: the key does not belong to the certificate")
+            misfit = "certificate of tls.public: the key does not belong to the certificate"
+            assert line.message.endswith(misfit)
             assert serial(port(server)) == fresh.serial
             shown = command(server, "status").out
             assert "last reload FAILED" in shown
-            assert "the key does not belong to the certificate" in shown
+            assert misfit in shown
             assert re.search(rf"public +\d{{4}}-\d\d-\d\d +{fresh.serial} +localhost, 127\.0\.0\.1, \*\.example", shown)
+            (tmp_path / "tell.py").write_text(APPLICATION)
+            checked = command(server, "check")
+            assert checked.code == 3
+            assert misfit in checked.out
 
             mark = server.mark()
-            CERTIFICATES["local"].write(tmp_path, "local")
+            put(tmp_path, "local.crt", CERTIFICATES["local"].cert)
             server.wait_for("^reloaded: ", since=mark)
             assert serial(port(server)) == CERTIFICATES["local"].serial
             told = [line.message for line in server.lines if line.message.startswith("reload failed")]
             assert len(told) == 1, "it is not told again and again"
             assert server.workers() == workers, "nobody was replaced"
-            wait_until(lambda: requests.answers > 50)
+            wait_until(lambda: min(requests.answers.values()) > 50)
         assert requests.failures == []
 
     def test_a_worker_that_is_replaced_later_has_what_is_current(self, tmp_path: Path) -> None:

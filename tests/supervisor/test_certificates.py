@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,13 @@ def test_a_change_back_is_no_news(scene: Scene) -> None:
     assert [scene.look() for _ in range(3)] == [False] * 3
 
 
+def test_a_change_back_is_told_where_the_change_was(scene: Scene) -> None:
+    scene.key.rename(scene.key.with_suffix(".old"))
+    assert [scene.look() for _ in range(3)] == [False, True, False]
+    scene.key.with_suffix(".old").rename(scene.key)
+    assert [scene.look() for _ in range(3)] == [False, True, False]
+
+
 def test_a_file_that_goes_is_a_change(scene: Scene) -> None:
     scene.key.unlink()
     assert [scene.look() for _ in range(3)] == [False, True, False]
@@ -112,6 +120,23 @@ def test_three_weeks_before_the_end_it_warns_once_and_at_the_end_again(
         "server.toml:5: certificate of tls.main (07) has expired less than a day ago (clients refuse it)",
     ]
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+def test_every_list_of_revoked_certificates_that_expires_is_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = Scene(tmp_path)
+    for until in (10 * DAY, 20 * DAY):
+        web, *_ = scene.generation.listeners
+        assert web.tls is not None
+        tls = replace(web.tls, client_crl_until=until, source="server.toml:3")
+        scene.generation = replace(scene.generation, listeners=(replace(web, tls=tls),))
+        for days in (-1, 0.5, 1.5):
+            scene.wall = until + days * DAY
+            scene.look()
+    told = "server.toml:3: client_crl of tls.main has expired less than a day ago"
+    expected = f"{told} (no certificate of a client is valid until it is renewed)"
+    assert [record.getMessage() for record in caplog.records] == [expected] * 2
 
 
 def test_what_the_loader_has_warned_of_is_not_told_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

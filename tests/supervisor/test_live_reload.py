@@ -55,6 +55,22 @@ class TestAdoption:
         assert scene.fleet.step is Step.IDLE
         assert scene.awaited() is None
 
+    def test_renewed_certificates_never_need_new_workers(self, scene: Scene) -> None:
+        workers = scene.serves()
+        assert scene.fleet.committed is not None
+        scene.happens(events.CertificatesChanged())
+        scene.happens(events.Loaded(scene.fleet.committed))  # what there was before is there again
+        scene.happens(events.SocketsOpened())
+        assert scene.asked_to_adopt() == workers
+        assert {one.is_renewal for one in scene.actions if isinstance(one, actions.SendProposal)} == {True}
+        for worker in workers:
+            scene.accept(worker)
+        scene.adopted(workers[0])
+        told = "reloaded: generation 2 is serving, adopted by the running workers: nothing has changed"
+        assert scene.adopted(workers[1]) == [actions.Log("info", told)]
+        assert scene.proposes(LIVE) == workers
+        assert {one.is_renewal for one in scene.actions if isinstance(one, actions.SendProposal)} == {False}
+
     def test_logging_changes_with_the_commit(self, scene: Scene) -> None:
         workers = scene.serves()
         logging = Logging(level="debug")

@@ -90,11 +90,11 @@ class Authority:
         pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, how).decode()
         return Issued(certificate, _pem(certificate) + self._chain, pem)
 
-    def revocations(self, revoked: Iterable[Issued] = ()) -> str:
-        """Return the list of revoked certificates, in PEM."""
+    def revocations(self, revoked: Iterable[Issued] = (), ends: datetime.timedelta = DAY) -> str:
+        """Return the list of revoked certificates, in PEM; another one comes `ends` from now."""
         now = datetime.datetime.now(datetime.UTC)
         builder = x509.CertificateRevocationListBuilder().issuer_name(self._subject)
-        builder = builder.last_update(now - DAY).next_update(now + DAY)
+        builder = builder.last_update(now - 9 * DAY).next_update(now + ends)
         for one in revoked:
             entry = x509.RevokedCertificateBuilder().serial_number(one.certificate.serial_number)
             builder = builder.add_revoked_certificate(entry.revocation_date(now - DAY).build())

@@ -412,6 +412,16 @@ def test_a_worker_tells_whether_its_code_is_what_is_on_disk(spawn: Callable[...,
     assert worker.hear() == Declined(1, "own_app.py has changed since it was imported")
 
 
+def test_to_renew_certificates_is_not_to_deploy_code(spawn: Callable[..., Worker], tmp_path: Path) -> None:
+    worker = ready(spawn())
+    (tmp_path / "own_app.py").write_text(SOURCE + "# half of what is being deployed\n")
+    grants = (SocketGrant("web", 0),)
+    worker.tell(Propose(changed(worker), grants), [worker.listening])
+    assert worker.hear() == Declined(2, "own_app.py has changed since it was imported")
+    worker.tell(Propose(changed(worker, 3), grants, is_renewal=True), [worker.listening])
+    assert worker.hear() == Accepted(3)
+
+
 # Standard error
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from serverd.config import der
 from serverd.config.der import Element
 
-__all__ = ["Facts", "Key", "covers", "is_revocation_list", "read_certificates", "read_key"]
+__all__ = ["Facts", "Key", "covers", "read_certificates", "read_key", "read_revocation_lists"]
 
 # RFC 7468 §2; §5.3 for the older labels of certificates. What surrounds the blocks is explanation.
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,64})-----[ \t]*\r?\n(.*?)-----END \1-----", re.DOTALL)
@@ -98,9 +98,22 @@ def read_key(text: str) -> Key:
     raise ValueError("holds no private key (expected PEM, with BEGIN PRIVATE KEY)")
 
 
-def is_revocation_list(text: str) -> bool:
-    """Return whether a PEM text holds a list of revoked certificates."""
-    return any(label == _REVOCATION_LIST for label, _, _ in _blocks(text))
+def read_revocation_lists(text: str) -> tuple[str, int]:
+    """Return the lists of revoked certificates in a PEM text, and when the first of them is out of date.
+
+    That is in seconds since the epoch, and 0 when none of them says so. Raises ValueError with a predicate when there
+    is none, or one that cannot be read.
+    """
+    blocks = [(block, body) for label, block, body in _blocks(text) if label == _REVOCATION_LIST]
+    if not blocks:
+        raise ValueError("holds no list of revoked certificates (expected PEM, with BEGIN X509 CRL)")
+    ends = []
+    for number, (_, body) in enumerate(blocks, 1):
+        try:
+            ends.append(_read_next_update(binascii.a2b_base64(body)))
+        except ValueError as error:
+            raise ValueError(f"holds something else as list {number}: it {_predicate(error)}") from None
+    return "".join(f"{block}\n" for block, _ in blocks), min(filter(None, ends), default=0)
 
 
 def covers(pattern: str, name: str) -> bool:
@@ -138,6 +151,19 @@ def _read_certificate(data: bytes) -> Facts:
             subject=subject.expect(der.SEQUENCE).whole,
             issuer=issuer.expect(der.SEQUENCE).whole,
         )
+    except IndexError:
+        raise ValueError("lacks a part") from None
+
+
+def _read_next_update(data: bytes) -> int:
+    """Return when the authority issues another list (RFC 5280 §5.1.2.5), 0 if it does not say; raises ValueError."""
+    try:
+        fields = der.only_element(data, der.SEQUENCE).children()[0].expect(der.SEQUENCE).children()
+        if fields[0].tag == der.INTEGER:
+            del fields[0]  # the version
+        _moment(fields[2])  # of this list
+        following = fields[3].tag if len(fields) > 3 else None
+        return _moment(fields[3]) if following in (der.UTC_TIME, der.GENERALIZED_TIME) else 0
     except IndexError:
         raise ValueError("lacks a part") from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DAY", "EXPIRY_NOTICE", "tell_age"]
+__all__ = ["DAY", "EXPIRY_NOTICE", "tell_age", "tell_list_age"]
 
 DAY = 86400
 # Seconds before the end of a certificate at which the operator is warned: ACME clients renew 30 days before by default
@@ -21,6 +21,17 @@ def tell_age(not_before: int, not_after: int, now: float) -> str:
     if not_before > now:
         return f"is not valid yet, but in {_days(not_before - now)} (clients refuse it until then)"
     return f"expires in {_days(left)} (expected it to be renewed by now)" if left < EXPIRY_NOTICE else ""
+
+
+def tell_list_age(until: int, now: float) -> str:
+    """Return what is to be said of lists of revoked certificates that are good until then; "" when there is nothing.
+
+    Both are in seconds since the epoch; 0 is for ever. How long before its end a list is renewed differs too much for a
+    notice ahead of it.
+    """
+    if not until or now <= until:
+        return ""
+    return f"has expired {_days(now - until)} ago (no certificate of a client is valid until it is renewed)"
 
 
 def _days(seconds: float) -> str:

@@ -216,7 +216,8 @@ class Mount(Section):
     headers: dict[HeaderName, HeaderValue] = Field(
         default={},
         description="Header fields that every response gets which has none of the name, such as"
-        " Strict-Transport-Security.",
+        " Strict-Transport-Security; also those that the server makes itself once the mount is found, whatever their"
+        " status.",
         examples=[{"strict-transport-security": "max-age=31536000"}],
     )
     access_log: Flag = Field(default=True, description="Whether what it answers stands in the access log.")

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
-from serverd.config.certificates import Facts, is_revocation_list, read_certificates, read_key
+from serverd.config.certificates import Facts, read_certificates, read_key, read_revocation_lists
 from serverd.config.document import Unreadable
 from serverd.generation import Certificate, File, Tls
 
@@ -96,8 +96,9 @@ def read_authorities(tls: Tls, read: Read, faults: list[Fault]) -> Tls:
     if "client_ca" in files:
         authorities = _read("client_ca", files["client_ca"], read, read_certificates, faults)
     if "client_crl" in files:
-        revoked = _read("client_crl", files["client_crl"], read, _revocation_lists, faults)
-    return replace(tls, client_ca=authorities[0] if authorities else "", client_crl=revoked or "")
+        revoked = _read("client_crl", files["client_crl"], read, read_revocation_lists, faults)
+    lists, until = revoked or ("", 0)
+    return replace(tls, client_ca=authorities[0] if authorities else "", client_crl=lists, client_crl_until=until)
 
 
 def _keys_of_authorities(tls: Tls) -> tuple[str, ...]:
@@ -122,9 +123,3 @@ def _read(key: str, path: str, read: Read, parse: Callable[[str], Value], faults
     except ValueError as error:
         faults.append(Fault(key, str(error)))
     return None
-
-
-def _revocation_lists(text: str) -> str:
-    if not is_revocation_list(text):
-        raise ValueError("holds no list of revoked certificates (expected PEM, with BEGIN X509 CRL)")
-    return text

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from serverd.config.expiry import tell_age
+from serverd.config.expiry import tell_age, tell_list_age
 from serverd.config.files import read_text
 from serverd.config.pairs import Fault, read_authorities, read_pair, stamp
 from serverd.errors import ConfigError
@@ -47,7 +47,10 @@ def _read_again(tls: Tls, read: Callable[[str], str], problems: list[str], warni
     # First of all: what changes while it is read is seen by the next look.
     files = tuple(stamp(file.path) for file in tls.files)
     renewed = read_authorities(tls, read, faults)
-    problems += (_told(tls.source, f"tls.{tls.name}", fault) for fault in faults)
+    named = dict(zip(("client_ca", "client_crl"), tls.client_files, strict=False))
+    problems += (_told(tls.source, f"tls.{tls.name}", fault, named[fault.key]) for fault in faults)
+    late = tell_list_age(renewed.client_crl_until, time.time())
+    warnings += [_told(tls.source, f"tls.{tls.name}", Fault("client_crl", late), named["client_crl"])] if late else []
     certificates = []
     for number, pair in enumerate(tls.certificates):
         certificates.append(_read_pair(tls, number, pair, read, problems, warnings))
@@ -61,13 +64,14 @@ def _read_pair(
     doubts: list[Fault] = []
     fresh = read_pair(pair, read, faults, doubts)
     place = f"tls.{tls.name}.certificates[{number}]"
-    problems += (_told(pair.source, place, fault, pair) for fault in faults)
+    named = {"cert": pair.files[0], "key": pair.files[1], "key_password": ""}
+    problems += (_told(pair.source, place, fault, named[fault.key]) for fault in faults)
     age = tell_age(fresh.not_before, fresh.not_after, time.time())
     doubts += [Fault("cert", age)] if age and not faults else []
-    warnings += (_told(pair.source, place, doubt, pair) for doubt in doubts)
+    warnings += (_told(pair.source, place, doubt, named[doubt.key]) for doubt in doubts)
     return fresh
 
 
-def _told(source: str, place: str, fault: Fault, pair: Certificate | None = None) -> str:
-    file = "" if pair is None or fault.key == "key_password" else f"{pair.files[fault.key == 'key']} "
-    return f"{source}: {place}.{fault.key}: {file}{fault.predicate}"
+def _told(source: str, place: str, fault: Fault, file: str) -> str:
+    """Return the line of the log about `file`; "" is none."""
+    return f"{source}: {place}.{fault.key}: {file}{' ' if file else ''}{fault.predicate}"

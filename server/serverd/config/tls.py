@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from serverd.config.certificates import covers
 from serverd.config.document import Entry
-from serverd.config.expiry import tell_age
+from serverd.config.expiry import tell_age, tell_list_age
 from serverd.config.models import Listener, Mount, Tls
 from serverd.config.mounts import Names
 from serverd.config.pairs import Fault, Read, read_authorities, read_pair, stamp
@@ -113,16 +113,20 @@ def unused_tables(entries: Iterable[Entry[Tls]], listeners: Iterable[PlainListen
 
 
 def aging_certificates(entry: Entry[Tls], tls: PlainTls, now: float) -> Iterable[Problem]:
-    """Yield a warning for every certificate of a sound table that has expired, is about to, or is not valid yet.
+    """Yield a warning for everything in a sound table that has expired, is about to, or is not valid yet.
 
-    `now` is in seconds since the epoch. And one for each that no client can be shown.
+    `now` is in seconds since the epoch. And one for each without a name: its subject is none (RFC 9525 §6.3).
     """
     for number, certificate in enumerate(tls.certificates):
         predicate = tell_age(certificate.not_before, certificate.not_after, now)
         if predicate:
             yield _problem(entry, Fault("cert", predicate), number)
-        if number and not certificate.names:
-            yield _problem(entry, Fault("cert", "has no name (subjectAltName) that a client could ask for"), number)
+        if not certificate.names:
+            predicate = "has no subjectAltName, where clients look for the name that they asked for"
+            yield _problem(entry, Fault("cert", predicate), number)
+    predicate = tell_list_age(tls.client_crl_until, now)
+    if predicate:
+        yield _problem(entry, Fault("client_crl", predicate))
 
 
 def uncertified_hosts(mounts: Iterable[Entry[Mount]], listeners: Sequence[PlainListener]) -> Iterable[Problem]:

@@ -65,7 +65,7 @@ class Tls(Section):
     )
     client_crl: FilePath | None = Field(
         default=None,
-        description="Their lists of revoked certificates, in PEM: one of each authority, or none of its certificates"
-        " is valid.",
+        description="Their lists of revoked certificates, in PEM: one of each authority that is not out of date, or"
+        " none of its certificates is valid.",
         examples=["clients.crl"],
     )

@@ -307,7 +307,7 @@ class Http1Connection(Http1Stream):
                     self.service.begin_to_speak(self, HTTP1)  # badly
                 fields, body = refuse(error, self.peer, self.origins, self.service)
             else:
-                fields, body = answer_for(exchange, error, self.service)
+                fields, body = answer_for(exchange, error)
             self._transport.write(self._encoder.encode_refusal(error.status, fields, body))
             self._held = None
             self._end(linger=not self._eof)

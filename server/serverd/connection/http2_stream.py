@@ -129,7 +129,7 @@ class RequestStream:
         connection = self._connection
         service = connection.service
         if cycle is not None:
-            fields, body = answer_for(cycle, error, service)
+            fields, body = answer_for(cycle, error)
         else:
             error.head = error.head or NOTHING_READ_HTTP2
             fields, body = refuse(error, connection.peer, connection.origins, service)

@@ -67,8 +67,8 @@ def begin(stream: Stream, head: RequestHead, peer: Peer, origins: OriginReader, 
 
 
 def _in_place_of(endpoint: Endpoint, ours: Endpoint) -> Endpoint:
-    """Return our own endpoint, observed as the one that the request was for."""
-    return replace(ours, observer=endpoint.observer, request_id_name=endpoint.request_id_name)
+    """Return our own endpoint, observed as the one that the request was for, and with its fields."""
+    return replace(ours, observer=endpoint.observer, request_id_name=endpoint.request_id_name, fields=endpoint.fields)
 
 
 def _make_session(

@@ -33,8 +33,12 @@ def refuse(error: PeerError, peer: Peer, origins: OriginReader, service: Service
     service.refused += 1
     refused.request_id = f"{service.id_prefix}r{service.refused}"
     _believe(refused, origins)
+    fields, body = refusal(error.status, error.reason)
+    if service.request_id_name:
+        fields.append((service.request_id_name, refused.request_id.encode()))
     is_unknown = refused.head is NOTHING_READ_HTTP2
-    fields, body = _answer(error, service, refused.request_id, is_unknown or refused.head.method == "HEAD")
+    if is_unknown or refused.head.method == "HEAD":
+        body = b""
     if is_unknown:  # RFC 9113 §8.1.1: no other response may announce a body and have none
         fields = [field for field in fields if field[0] != b"content-length"]
     refused.sent = len(body)
@@ -42,18 +46,16 @@ def refuse(error: PeerError, peer: Peer, origins: OriginReader, service: Service
     return fields, body
 
 
-def answer_for(cycle: Cycle, error: PeerError, service: Service) -> tuple[Fields, bytes]:
-    """Return fields and body of the answer in the place of an application, of which nothing is on the wire."""
-    fields, body = _answer(error, service, cycle.request_id, cycle.head.method == "HEAD")
+def answer_for(cycle: Cycle, error: PeerError) -> tuple[Fields, bytes]:
+    """Return fields and body of the answer in the place of an application, of which nothing is on the wire.
+
+    What the mount adds to every response is among them.
+    """
+    fields, body = refusal(error.status, error.reason, cycle.more_fields())
+    if cycle.head.method == "HEAD":
+        body = b""
     cycle.refuse(error.status, len(body))
     return fields, body
-
-
-def _answer(error: PeerError, service: Service, request_id: str, bodiless: bool) -> tuple[Fields, bytes]:
-    fields, body = refusal(error.status, error.reason)
-    if service.request_id_name:
-        fields.append((service.request_id_name, request_id.encode()))
-    return fields, b"" if bodiless else body
 
 
 def _believe(refused: Refusal, origins: OriginReader) -> None:

@@ -5,7 +5,11 @@ Needs the extra `dev-cert` (the library trustme). Never imported by a server.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import shlex
+import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,24 +29,27 @@ _VALIDITY = 397
 _ADVICE = """\
 wrote {cert} and {key}, for {names}
 the authority is {ca}: let browsers and clients trust it, on this machine only
-  curl --cacert {ca} https://localhost:8443/
+  curl --cacert {trusted} https://localhost:8443/
 
 [listeners.secure]
 bind = "127.0.0.1:8443"
 tls = "dev"
 
 [tls.dev]
-certificates = [{{ cert = "{cert}", key = "{key}" }}]
+certificates = [{{ cert = {written_cert}, key = {written_key} }}]
 """
 
 
 def make_certificate(directory: str, names: Sequence[str]) -> str:
     """Write a certificate for `names` into `directory`, and its authority if there is none; return how to use them.
 
-    Raises OperatorError when the library is missing or a file cannot be written.
+    Raises OperatorError when the library is missing, a file cannot be written, or the authority is not whole.
     """
     folder = Path(directory)
     names = names or DEFAULT_NAMES
+    for name in names:
+        if "/" in name or "@" in name:  # networks and mail addresses, to trustme
+            raise OperatorError(f"no certificate for {name}: it is neither a host nor an address")
     ca_file, ca_key_file = folder / "dev-ca.pem", folder / "dev-ca-key.pem"
     cert_file, key_file = folder / "dev-cert.pem", folder / "dev-key.pem"
     try:
@@ -53,20 +60,40 @@ def make_certificate(directory: str, names: Sequence[str]) -> str:
         _write(key_file, leaf.private_key_pem.bytes(), 0o600)
         _write(cert_file, b"".join(blob.bytes() for blob in leaf.cert_chain_pems), 0o644)
     except OSError as error:
-        raise OperatorError(f"cannot write {error.filename or folder}: {error.strerror}") from error
-    except ValueError as error:  # a name that is none, or an authority that cannot be read
+        raise OperatorError(f"cannot write {error.filename2 or error.filename or folder}: {error.strerror}") from error
+    except ValueError as error:  # a name that is none
         raise OperatorError(f"no certificate for {', '.join(names)}: {error}") from error
-    return _ADVICE.format(cert=cert_file, key=key_file, ca=ca_file, names=", ".join(names))
+    return _ADVICE.format(
+        cert=cert_file,
+        key=key_file,
+        ca=ca_file,
+        names=", ".join(names),
+        trusted=shlex.quote(str(ca_file)),
+        # What JSON writes in quotes means the same in TOML.
+        written_cert=json.dumps(str(cert_file), ensure_ascii=False),
+        written_key=json.dumps(str(key_file), ensure_ascii=False),
+    )
 
 
 def _authority(cert_file: Path, key_file: Path) -> trustme.CA:
-    """Return the authority that these files hold, or a new one that they hold then."""
+    """Return the authority that these files hold, or a new one that they hold then.
+
+    One that somebody may trust already is never replaced. Raises OperatorError.
+    """
     try:
         import trustme
     except ImportError:
         raise OperatorError("dev-cert needs the library trustme (pip install 'asgi-serverd[dev-cert]')") from None
-    if cert_file.exists() and key_file.exists():
-        return trustme.CA.from_pem(cert_file.read_bytes(), key_file.read_bytes())
+    if cert_file.exists():
+        try:
+            # Also when one of them belongs to another; a password, because OpenSSL would ask the terminal for it.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert_file, key_file, "")
+            return trustme.CA.from_pem(cert_file.read_bytes(), key_file.read_bytes())
+        except (OSError, ValueError) as error:  # SSLError is an OSError
+            raise OperatorError(
+                f"{cert_file} and {key_file} are no certificate and its key"
+                " (expected those of the authority, or neither of them for a new one)"
+            ) from error
     authority = trustme.CA(organization_name="serverd dev-cert")
     _write(key_file, authority.private_key_pem.bytes(), 0o600)
     _write(cert_file, authority.cert_pem.bytes(), 0o644)
@@ -77,7 +104,12 @@ def _write(path: Path, data: bytes, mode: int) -> None:
     """Write a file that nobody sees half-written, nor with another mode than `mode`."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with open(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)
-        file.write(data)
-    os.replace(fresh, path)
+    try:
+        with open(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.write(data)
+        os.replace(fresh, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(fresh)
+        raise

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import ssl
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -47,13 +48,17 @@ _MISTAKES = {
     "KEY_TYPE_MISMATCH": "the key does not belong to the certificate",
     "NO_CERTIFICATE_ASSIGNED": "the key does not belong to the certificate",  # it is of another kind
     "BAD_DECRYPT": "the key cannot be decrypted (expected another `key_password`)",
-    "BAD_PASSWORD_READ": "the key cannot be decrypted (expected another `key_password`)",
+    "UNKNOWN_CERTIFICATE_TYPE": "the key is of a kind that is of no use for TLS (expected RSA, EC or Ed25519)",
     "EE_KEY_TOO_SMALL": "the key is too small (expected RSA of at least 2048 bits, or EC)",
     "CA_KEY_TOO_SMALL": "the key of an authority in the chain is too small",
     "CA_MD_TOO_WEAK": "the signature of the certificate is too weak (expected SHA-256 or better)",
     "EE_MD_TOO_WEAK": "the signature of the certificate is too weak (expected SHA-256 or better)",
     "No cipher can be selected.": "OpenSSL knows none of `ciphers`",
+    "PEM lib": "a part of it is damaged",
 }
+# What Python says when OpenSSL gives no reason, because it can make nothing of a block.
+_UNREADABLE = "PEM lib"
+_SURROUNDINGS = re.compile(r"^\[\w+\] | \(_ssl\.c:\d+\)$")
 
 
 class Contexts:
@@ -106,7 +111,7 @@ class Contexts:
         """Choose by what the client asks for (RFC 6066 §3): an exact name, then a wildcard, else the default."""
         if name is None:
             return
-        name = name.lower()
+        name = name.lower().removesuffix(".")  # which should not be there, and means the same
         context = self._by_name.get(name) or self._by_name.get(f"*.{name.partition('.')[2]}")
         if context is not None:
             connection.context = context
@@ -142,8 +147,7 @@ def _context(tls: Tls, certificates: Sequence[Certificate], protocols: Sequence[
     for certificate in certificates:
         _load(context, tls, certificate)
     if tls.client_auth != "none":
-        with _blaming(tls.source, "client_ca of tls.{}", tls.name):
-            _believe(context, tls)
+        _believe(context, tls)
     return context
 
 
@@ -168,15 +172,28 @@ def _load(context: ssl.SSLContext, tls: Tls, certificate: Certificate) -> None:
         _file_of(certificate.cert) as cert,
         _file_of(certificate.key) as key,
     ):
-        # A password in any case: without one OpenSSL would ask the terminal.
-        context.load_cert_chain(cert, key, certificate.key_password)
+        asked = False
+
+        def password() -> str:
+            nonlocal asked
+            asked = True
+            return certificate.key_password
+
+        try:
+            # A password in any case: without one OpenSSL would ask the terminal.
+            context.load_cert_chain(cert, key, password)
+        except ssl.SSLError as error:
+            if asked and _reason(error) == _UNREADABLE:
+                raise ValueError("BAD_DECRYPT") from error  # OpenSSL's word for it, which gets lost on the way
+            raise
 
 
 def _believe(context: ssl.SSLContext, tls: Tls) -> None:
     """Ask clients for certificates, and believe those of the table's authorities."""
-    context.load_verify_locations(cadata=tls.client_ca)
+    with _blaming(tls.source, "client_ca of tls.{}", tls.name):
+        context.load_verify_locations(cadata=tls.client_ca)
     if tls.client_crl:
-        with _file_of(tls.client_crl) as lists:
+        with _blaming(tls.source, "client_crl of tls.{}", tls.name), _file_of(tls.client_crl) as lists:
             context.load_verify_locations(cafile=lists)
         # All of the chain, as nginx has it (ssl_crl): an authority may have been revoked, too.
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
@@ -189,10 +206,14 @@ def _blaming(source: str, what: str, name: str) -> Iterator[None]:
     try:
         yield
     except (ssl.SSLError, ValueError, OSError) as error:
-        # ValueError: a password of more than 1024 bytes.
-        reason = str(getattr(error, "reason", None) or error.args[-1])
+        reason = _reason(error)
         told = _MISTAKES.get(reason) or reason.lower().replace("_", " ").rstrip(".")
         raise ConfigError(f"{source}: {what.format(name)}: {told}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what OpenSSL, or Python in its place, says, without the line of Python's source."""
+    return _SURROUNDINGS.sub("", str(getattr(error, "reason", None) or error.args[-1]))
 
 
 @contextlib.contextmanager

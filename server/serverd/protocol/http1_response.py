@@ -7,6 +7,7 @@ each request.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from http import HTTPStatus
 
 from serverd.protocol.head import Fields
@@ -57,11 +58,16 @@ def status_line(status: int) -> bytes:
     return _STATUS_LINES[status]
 
 
-def refusal(status: int, reason: str) -> tuple[Fields, bytes]:
-    """Return fields and body of the answer to a request that is refused, the same for every protocol."""
+def refusal(status: int, reason: str, more: Iterable[tuple[bytes, bytes]] = ()) -> tuple[Fields, bytes]:
+    """Return fields and body of the answer to a request that is refused, the same for every protocol.
+
+    Of `more` fields it gets those that it has none of the name of.
+    """
     body = f"{_PHRASES[status]}: {reason}\n".encode()
     fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
-    return [*fields, *_REMEDIES.get(status, ())], body
+    fields += _REMEDIES.get(status, ())
+    names = {name for name, _ in fields}
+    return [*fields, *(field for field in more if field[0] not in names)], body
 
 
 def encode_informational(status: int, fields: Fields) -> bytes:

@@ -151,6 +151,7 @@ class SendProposal:
 
     worker: int
     generation: Generation
+    is_renewal: bool = False  # as in Propose
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 
-from serverd.config.expiry import tell_age
+from serverd.config.expiry import tell_age, tell_list_age
 from serverd.generation import Certificate, File, Generation, Tls
 
 __all__ = ["LOOK_INTERVAL", "CertificateWatch"]
@@ -32,13 +32,14 @@ class CertificateWatch:
         self.deadline: float | None = None  # of the clock, when to look next; None: there is nothing to look at
         self._generation: Generation | None = None
         self._seen: tuple[File, ...] = ()  # at the last look
-        self._told: tuple[File, ...] = ()  # what was reported already
-        self._warned: set[tuple[str, str]] = set()  # serial and what was said of its age, in short
+        self._told: tuple[File, ...] = ()  # what was read, or tried to, last
+        self._warned: set[tuple[str, str]] = set()  # what was said of dates already
 
     def look(self, generation: Generation | None) -> bool:
-        """Return whether the files of `generation`, which is served, are others than those it was read from.
+        """Return whether the files of `generation`, which is served, are others than those that were read last.
 
-        Once for each change, and not before a second look finds the same; and warn of dates.
+        Once for each change, and not before a second look finds the same; and warn of dates. A change back is one, too,
+        if what was there meanwhile was tried: else it would be the last word about a server that has what it needs.
         """
         now = self._clock()
         if generation is not self._generation:
@@ -48,43 +49,53 @@ class CertificateWatch:
         assert generation is not None  # else there is no deadline
         self.deadline = now + LOOK_INTERVAL
         self._look_at_dates(generation)
-        known = tuple(_files(generation))
-        seen, self._seen = self._seen, tuple(stamp(file.path) for file in known)
-        if self._seen in (known, self._told) or self._seen != seen:
+        seen, self._seen = self._seen, tuple(stamp(file.path) for file in _files(generation))
+        if self._seen == self._told or self._seen != seen:
             return False
         self._told = self._seen
         return True
 
     def _follow(self, generation: Generation | None, now: float) -> None:
         self._generation = generation
-        has_files = generation is not None and any(True for _ in _files(generation))
-        self.deadline = now + LOOK_INTERVAL if has_files else None
+        self._told = () if generation is None else tuple(_files(generation))
+        self.deadline = now + LOOK_INTERVAL if self._told else None
         if generation is not None:
             # Who has read it has said so already.
-            self._warned.update((one.serial, self._age(one)[:11]) for _, one in certificates(generation))
+            self._warned.update(key for key, _ in self._overdue(generation))
 
     def _look_at_dates(self, generation: Generation) -> None:
-        for tls, certificate in certificates(generation):
-            age = self._age(certificate)
-            key = (certificate.serial, age[:11])  # "expires in", "has expired": once for each
-            if age and key not in self._warned:
+        for key, text in self._overdue(generation):
+            if key not in self._warned:
                 self._warned.add(key)
-                log.warning("%s: certificate of tls.%s (%s) %s", certificate.source, tls.name, certificate.serial, age)
+                log.warning("%s", text)
 
-    def _age(self, certificate: Certificate) -> str:
-        return tell_age(certificate.not_before, certificate.not_after, self._wall())
+    def _overdue(self, generation: Generation) -> Iterator[tuple[tuple[str, str], str]]:
+        """Yield what is to be said about dates, behind what tells whether it has been said."""
+        now = self._wall()
+        for tls, one in certificates(generation):
+            age = tell_age(one.not_before, one.not_after, now)
+            if age:
+                key = (one.serial, age[:11])  # "expires in", "has expired": once for each
+                yield key, f"{one.source}: certificate of tls.{tls.name} ({one.serial}) {age}"
+        for tls in _tables(generation):
+            age = tell_list_age(tls.client_crl_until, now)
+            if age:
+                yield (tls.name, str(tls.client_crl_until)), f"{tls.source}: client_crl of tls.{tls.name} {age}"
 
 
 def certificates(generation: Generation) -> Iterator[tuple[Tls, Certificate]]:
     """Yield every certificate that is in use, with its table, once."""
-    for tls in dict.fromkeys(listener.tls for listener in generation.listeners):
-        if tls is not None:
-            yield from ((tls, certificate) for certificate in tls.certificates)
+    for tls in _tables(generation):
+        yield from ((tls, certificate) for certificate in tls.certificates)
+
+
+def _tables(generation: Generation) -> Iterator[Tls]:
+    return filter(None, dict.fromkeys(listener.tls for listener in generation.listeners))
 
 
 def _files(generation: Generation) -> Iterator[File]:
-    for tls in dict.fromkeys(listener.tls for listener in generation.listeners):
-        yield from () if tls is None else tls.files
+    for tls in _tables(generation):
+        yield from tls.files
 
 
 def stamp(path: str) -> File:

@@ -226,7 +226,7 @@ class Supervisor:
 
     def _send_proposal(self, action: actions.SendProposal) -> None:
         told, descriptors = self._grants(action.generation.number)
-        self._children.send(action.worker, Propose(action.generation, told), descriptors)
+        self._children.send(action.worker, Propose(action.generation, told, action.is_renewal), descriptors)
 
     def _request_stacks(self, action: actions.RequestStacks) -> None:
         self._children.request_stacks(action.worker)

@@ -69,7 +69,7 @@ def begin(fleet: Fleet, now: float) -> list[Action]:
     """Begin a transaction: have the configuration read, or, if that is all that is wanted, the certificates."""
     fleet.take_step(StepEvent.LOAD, now + LOAD_PATIENCE)
     renewed = fleet.committed if fleet.renewal_wanted and not fleet.reload_wanted else None
-    fleet.is_fresh = fleet.fresh_wanted
+    fleet.is_fresh, fleet.is_renewal = fleet.fresh_wanted, renewed is not None
     fleet.reload_wanted = fleet.renewal_wanted = fleet.fresh_wanted = False
     fleet.clients, fleet.next_clients = fleet.next_clients, []
     return [StartLoader(renewed)]
@@ -101,10 +101,10 @@ def open_done(fleet: Fleet, now: float) -> list[Action]:
     changes = compare(fleet.committed, fleet.candidate) if fleet.committed is not None else None
     if changes is None or fleet.is_fresh:
         return _renew(fleet, now)
-    if not changes.is_live:
+    if not (changes.is_live or fleet.is_renewal):
         return [Log("info", f"starting new workers: {', '.join(changes.restart)}"), *_renew(fleet, now)]
     fleet.take_step(StepEvent.PROPOSE, now + ANSWER_PATIENCE)
-    fleet.live = ", ".join(changes.live)
+    fleet.live = ", ".join(changes.live) or "nothing has changed"
     return []
 
 
@@ -114,7 +114,7 @@ def _propose(fleet: Fleet) -> list[Action]:
     for worker in fleet.current():
         if worker.state is WorkerState.READY and not worker.has_proposal:
             worker.has_proposal, worker.has_accepted = True, False
-            actions.append(SendProposal(worker.number, fleet.candidate))
+            actions.append(SendProposal(worker.number, fleet.candidate, fleet.is_renewal))
     return actions
 
 

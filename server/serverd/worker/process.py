@@ -262,7 +262,7 @@ class _Worker:
         """Tell whether the generation can be served by the applications as they are, and keep it if so."""
         self._withdraw()
         generation = proposal.generation
-        reason = self._applications.sources.change()
+        reason = None if proposal.is_renewal else self._applications.sources.change()
         if {app.name for app in generation.apps} != self._applications.endpoints.keys():
             reason = "it has other applications"
         if reason is None and not self._inside.counters.has_room(generation):
