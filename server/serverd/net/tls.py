@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from serverd.errors import ConfigError
 from serverd.generation import Certificate, Tls
 
-__all__ = ["CIPHERS", "Contexts"]
+__all__ = ["CIPHERS", "Contexts", "file_of"]
 
 # Of TLS 1.2: forward secrecy and authenticated encryption only, in the order of Mozilla's "intermediate" guideline 5.7.
 CIPHERS = (
@@ -165,8 +165,8 @@ def _try_each(tls: Tls) -> None:
 def _load(context: ssl.SSLContext, tls: Tls, certificate: Certificate) -> None:
     with (
         _blaming(certificate.source, "certificate of tls.{}", tls.name),
-        _file_of(certificate.cert) as cert,
-        _file_of(certificate.key) as key,
+        file_of(certificate.cert) as cert,
+        file_of(certificate.key) as key,
     ):
         # A password in any case: without one OpenSSL would ask the terminal.
         context.load_cert_chain(cert, key, certificate.key_password)
@@ -176,7 +176,7 @@ def _believe(context: ssl.SSLContext, tls: Tls) -> None:
     """Ask clients for certificates, and believe those of the table's authorities."""
     context.load_verify_locations(cadata=tls.client_ca)
     if tls.client_crl:
-        with _file_of(tls.client_crl) as lists:
+        with file_of(tls.client_crl) as lists:
             context.load_verify_locations(cafile=lists)
         # All of the chain, as nginx has it (ssl_crl): an authority may have been revoked, too.
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
@@ -196,7 +196,7 @@ def _blaming(source: str, what: str, name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _file_of(text: str) -> Iterator[str]:
+def file_of(text: str) -> Iterator[str]:
     """Give a text the path of a file, because OpenSSL reads certificates and keys from nothing else here.
 
     It is in memory where the machine has such files; else in the directory for temporary ones, for this moment and
