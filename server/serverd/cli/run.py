@@ -119,13 +119,15 @@ def run(app: str, take_over: int | None, **given: Any) -> NoReturn:
     so is asked, from the same folder, with `serverd -c run:APP status`, or,
     when it listens elsewhere than by default, with `serverd -c run:APP@ADDRESS:PORT status`.
     """
-    from serverd.config.options import call, pack, words
+    from serverd.config.options import call, pack, title, words
     from serverd.supervisor.source import Source
 
     watch, arguments = watched(given)
     options = {name: value for name, value in given.items() if value is not None and value != ()}
     line = ("run", *words(options), *arguments, "--", app)
-    source = Source(os.path.abspath(call(app, options)), line, pack(app, options, are_flags=True), watch)
+    source = Source(
+        os.path.abspath(call(app, options)), line, pack(app, options, are_flags=True), watch, title(app, True)
+    )
     serve(source, take_over)
 
 

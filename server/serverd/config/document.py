@@ -55,6 +55,11 @@ class Document:
         self._locator: Locator | None = None
 
     @property
+    def title(self) -> str:
+        """What the whole is called where somebody is told what a server serves."""
+        return self.path
+
+    @property
     def directory(self) -> str:
         """What relative paths in this file are relative to."""
         return os.path.dirname(self.path)

@@ -19,7 +19,7 @@ from serverd.config.locate import Path
 from serverd.config.report import Problem, render
 from serverd.errors import ConfigError
 
-__all__ = ["OPTIONS", "Option", "OptionDocument", "call", "compose", "flag", "pack", "unpack", "words"]
+__all__ = ["OPTIONS", "Option", "OptionDocument", "call", "compose", "flag", "pack", "title", "unpack", "words"]
 
 APP, LISTENER, TABLE = "app", "web", "main"  # the names of what there is one of
 
@@ -114,12 +114,24 @@ def flag(name: str) -> str:
 class OptionDocument(Document):
     """A document that nobody has written down: values, and which option each of them comes from."""
 
-    def __init__(self, label: str, values: Mapping[str, Any], names: Mapping[Path, str]) -> None:
-        """Take over `values`; relative paths are relative to the current directory."""
-        super().__init__(os.path.abspath(label), label, 0)
+    def __init__(
+        self, name: str, values: Mapping[str, Any], names: Mapping[Path, str], said: str = "", title: str = ""
+    ) -> None:
+        """Take over `values`; relative paths are relative to the current directory.
+
+        The control socket is found by `name`; people are told that something stands in what is `said`, and that
+        `title` is served. Both are the name unless they are given.
+        """
+        super().__init__(os.path.abspath(name), said or name, 0)
         self.home = "the current directory"
         self.written = dict(values)
         self._names = names
+        self._title = title or name
+
+    @property
+    def title(self) -> str:
+        """What the whole is called where somebody is told what a server serves."""
+        return self._title
 
     def term(self, path: Path) -> str:
         """Return what the value at `path` is called, or would be."""
@@ -145,6 +157,11 @@ def call(target: str, options: Mapping[str, Any]) -> str:
     where = _bind({name: value for name, value in options.items() if value is not None})
     place = "" if where == f"{DEFAULT_HOST}:{DEFAULT_PORT}" else f"@{where}"
     return f"run:{target}{place}".replace("/", "_")
+
+
+def title(target: str, are_flags: bool) -> str:
+    """Return what people are told that a server of options serves; `are_flags`: they stand on a command line."""
+    return f"{target} ({'serverd run' if are_flags else 'serverd.run'})"
 
 
 def compose(
@@ -181,7 +198,9 @@ def compose(
     if "ws_max_size" in given:  # a message of one frame must not meet another bound
         _put(tables, (*_SOCKET, "frame_size"), given["ws_max_size"])
         names[*_SOCKET, "frame_size"] = spell("ws_max_size")
-    return OptionDocument(label or call(target, options), tables, names)
+    are_flags = spell is flag
+    said = "the command line" if are_flags else "the arguments"
+    return OptionDocument(call(target, options), tables, names, said, title(target, are_flags))
 
 
 def _refuse(problems: Iterable[tuple[str, str]], spell: Callable[[str], str]) -> None:
