@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from serverd.cli import ending
-from serverd.cli.options import config_option, json_option
+from serverd.cli.options import completing, config_option, json_option
 from serverd.console import show
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 def _server_options(command: _F) -> _F:
     """Give a command the options that say which server it is about, as `path` and `socket`."""
     config = config_option("The configuration that the server was started with.")
-    socket = click.option("--socket", metavar="PATH", help="Its control socket; without, found by way of FILE.")
+    about = "Its control socket; without, found by way of FILE."
+    socket = click.option("--socket", metavar="PATH", shell_complete=completing("file"), help=about)
     return config(socket(command))
 
 
