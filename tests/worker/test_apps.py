@@ -93,7 +93,8 @@ def test_it_finds_and_calls(directory: Path, target: str, options: Any, expected
     [
         ("nowhere:app", {}, "there is no module 'nowhere' in "),
         ("good_app.sub:app", {}, "there is no module 'good_app.sub'"),
-        ("good_app:application", {}, "good_app has no attribute 'application'"),
+        ("good_app:application", {}, "good_app has no attribute 'application' (did you mean 'app'?)"),
+        ("good_app:factry", {}, "good_app has no attribute 'factry' (did you mean 'factory'?)"),
         ("good_app:inner.no", {}, "good_app.inner has no attribute 'no'"),
         ("good_app:number", {}, "is int, which cannot be called"),
         ("good_app:factory", {}, "a factory needs factory = true"),

@@ -131,7 +131,7 @@ def run(app: str, take_over: int | None, **given: Any) -> NoReturn:
 
     watch, arguments = watched(given)
     options = {name: value for name, value in given.items() if value is not None and value != ()}
-    line = ("run", *words(options), *arguments, "--", app)
+    line = ("run", app, *words(options), *arguments)  # and --take-over behind them, in an upgrade
     source = Source(
         os.path.abspath(call(app, options)), line, pack(app, options, are_flags=True), watch, title(app, True)
     )

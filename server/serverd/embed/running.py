@@ -45,7 +45,7 @@ def _supervise(app: str, given: dict[str, Any]) -> int:
     if given.pop("reload", False):
         watched = Watched(tuple(map(os.path.realpath, lists["reload_dir"])), *list(lists.values())[1:])
         arguments = ("--reload", *words(lists))
-    line = ("run", *words(given), *arguments, "--", app)
+    line = ("run", app, *words(given), *arguments)
     source = Source(
         os.path.abspath(call(app, given)), line, pack(app, given, are_flags=False), watched, title(app, False)
     )

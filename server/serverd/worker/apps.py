@@ -5,6 +5,7 @@ Called by `applications`, once for each, and again for one that is down.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import logging
@@ -24,6 +25,8 @@ __all__ = ["as_application", "explain", "load_app", "own_traceback", "place"]
 
 log = logging.getLogger("serverd.apps")
 
+# What applications are called where nothing else is said; the last is Django's.
+_USUAL = ("app", "application")
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _MACHINERY = (os.path.join(_OURS, ""), os.path.join(os.path.dirname(importlib.__file__), ""), "<frozen importlib")
 
@@ -59,7 +62,7 @@ def _find(app: App) -> Any:
         try:
             found = getattr(found, attribute)
         except AttributeError:
-            raise AppLoadError(f"{name} has no attribute {attribute!r}") from None
+            raise AppLoadError(f"{name} has no attribute {attribute!r}{_nearest(attribute, found)}") from None
         except BaseException as error:  # a module may import lazily, in its __getattr__
             raise AppLoadError(f"{name}.{attribute} cannot be had: {_brief(error)}") from error
         name = f"{name}.{attribute}"
@@ -79,6 +82,14 @@ def _check_taken(app: App) -> None:
     origin = getattr(taken, "__file__", None) or "within the interpreter"
     if os.path.realpath(origin) != os.path.realpath(own.origin):
         raise AppLoadError(f"module {name!r} is taken by {origin}, imported before: rename {own.origin}")
+
+
+def _nearest(attribute: str, owner: object) -> str:
+    """Return which attribute of a module or object may have been meant: one with a name like it, or a usual one."""
+    names = [name for name, value in getattr(owner, "__dict__", {}).items() if callable(value) and name[:1] != "_"]
+    usual = [name for name in _USUAL if name in names]
+    near = difflib.get_close_matches(attribute, names, n=1) or usual[:1]
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _is_part(missing: str | None, module_name: str) -> bool:
@@ -115,7 +126,7 @@ def _detect(app: App, loaded: Callable[..., Any]) -> str:
         if _takes(signature, count):
             return interface
     if _takes(signature, 0):
-        raise AppLoadError(f"{app.target!r} takes no argument: a factory needs factory = true")
+        raise AppLoadError(f"{app.target!r} takes no argument: a factory needs factory = true, or --factory")
     if _takes(signature, 2):
         raise AppLoadError(
             f"{app.target!r} takes two arguments as a WSGI application does: expected an ASGI application"
