@@ -113,6 +113,21 @@ def test_a_first_start_that_is_broken_waits_for_the_change_that_mends_it(tmp_pat
         server.kill()
 
 
+def test_an_address_that_is_taken_is_told_of_the_option_that_names_it(tmp_path: Path) -> None:
+    write(tmp_path / "shop.py", APP.format(body="one"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = Server(
+            tmp_path / "unused.toml", arguments=("run", "shop", "--app-dir", str(tmp_path), f"--port={port}")
+        )
+        server.start()
+        try:
+            assert server.wait() == 3
+            assert f"--port: cannot bind 127.0.0.1:{port}: address already in use" in server.output
+        finally:
+            server.kill()
+
+
 def test_a_broken_option_ends_the_start_also_with_reload(tmp_path: Path) -> None:
     write(tmp_path / "shop.py", APP.format(body="one"))
     server = serve(tmp_path, "--reload", "--loop", "fast").start()

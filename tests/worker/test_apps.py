@@ -92,7 +92,9 @@ def test_it_finds_and_calls(directory: Path, target: str, options: Any, expected
     ("target", "options", "message"),
     [
         ("nowhere:app", {}, "there is no module 'nowhere' in "),
+        ("god_app:app", {}, "or among the installed packages (did you mean 'good_app'?)"),
         ("good_app.sub:app", {}, "there is no module 'good_app.sub'"),
+        ("json.decodr:app", {}, "(did you mean 'json.decoder'?)"),
         ("good_app:application", {}, "good_app has no attribute 'application' (did you mean 'app'?)"),
         ("good_app:factry", {}, "good_app has no attribute 'factry' (did you mean 'factory'?)"),
         ("good_app:inner.no", {}, "good_app.inner has no attribute 'no'"),

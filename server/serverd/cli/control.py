@@ -32,6 +32,8 @@ LONGEST_TIMEOUT = 86400
 # Cursor to the upper left; forget the rest of the line; forget the rest of the screen (ECMA-48). Not the whole
 # screen at once, which flickers.
 _HOME, _CUT_LINE, _CUT_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
+# DECAWM: the terminal cuts a line at its edge, so that each has one row, and whether it goes on below.
+_NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -153,8 +155,12 @@ def _redraw(outcome: Outcome, *, as_json: bool) -> None:
     if as_json or not sys.stdout.isatty():
         ending.write(outcome)
         return
-    lines = (outcome.out + outcome.err).replace("\n", f"{_CUT_LINE}\n")
-    show(f"{_HOME}{lines}{_CUT_SCREEN}")
+    lines = (outcome.out + outcome.err).splitlines()
+    rows = os.get_terminal_size(sys.stdout.fileno()).lines - 1 or len(lines)  # 0: the terminal does not know
+    if len(lines) > rows > 0:
+        lines[rows - 1 :] = [f"and {len(lines) - rows + 1} lines more"]
+    text = "".join(f"{line}{_CUT_LINE}\n" for line in lines)
+    show(f"{_NO_WRAP}{_HOME}{text}{_CUT_SCREEN}{_WRAP}")
 
 
 COMMANDS = (status, reload, reopen, stop, scale, upgrade)

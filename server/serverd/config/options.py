@@ -140,13 +140,24 @@ class OptionDocument(Document):
             return super().term(path)
         return flag(option.name) if any(name.startswith("--") for name in self._names.values()) else option.name
 
+    def place(self, path: Path) -> str:
+        """Return the option that the value at `path` comes from, or the first that a table has a value from.
+
+        What comes from none stands in what is said.
+        """
+        within = (name for other, name in self._names.items() if other[: len(path)] == path)
+        return self._option(path) or next(within, self.display)
+
     def problem(self, path: Path, message: str, line: int | None = None) -> Problem:
         """Return a problem of the option that the value at `path` comes from."""
-        inner = (path[:length] for length in range(len(path), 0, -1))
-        name = next((self._names[part] for part in inner if part in self._names), None)
-        if name is None:
+        name = self._option(path)
+        if not name:
             return super().problem(path, message, line)
         return Problem(0, "", None, None, name, message)
+
+    def _option(self, path: Path) -> str:
+        inner = (path[:length] for length in range(len(path), 0, -1))
+        return next((self._names[part] for part in inner if part in self._names), "")
 
 
 def call(target: str, options: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ import importlib
 import inspect
 import logging
 import os
+import pkgutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -54,7 +55,8 @@ def _find(app: App) -> Any:
     except BaseException as error:
         # Also SystemExit: a module that calls sys.exit() is a broken application, not a wish of ours.
         if isinstance(error, ModuleNotFoundError) and _is_part(error.name, module_name):
-            text = f"there is no module {error.name!r} in {app.directory} or among the installed packages"
+            near = _near_module(error.name or "", app.directory)
+            text = f"there is no module {error.name!r} in {app.directory} or among the installed packages{near}"
             raise AppLoadError(text) from None
         raise AppLoadError(f"importing {module_name!r} failed: {_brief(error)}") from error
     name = module_name
@@ -90,6 +92,14 @@ def _nearest(attribute: str, owner: object) -> str:
     usual = [name for name in _USUAL if name in names]
     near = difflib.get_close_matches(attribute, names, n=1) or usual[:1]
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _near_module(missing: str, directory: str) -> str:
+    """Return which module beside the one that is missing may have been meant."""
+    package, _, name = missing.rpartition(".")
+    beside = getattr(sys.modules.get(package), "__path__", ()) if package else [directory]
+    near = difflib.get_close_matches(name, [found.name for found in pkgutil.iter_modules(beside)], n=1)
+    return f" (did you mean {'.'.join(filter(None, [package, near[0]]))!r}?)" if near else ""
 
 
 def _is_part(missing: str | None, module_name: str) -> bool:
