@@ -67,7 +67,7 @@ def test_every_option_arrives() -> None:
         ({"uds": "a.sock", "port": 1}, "--uds: names another place"),
         ({"uds": "a.sock", "fd": 3}, "--uds: names another place"),
         ({"log_level": "trace"}, '--log-level: "trace" is not one of'),
-        ({"ssl_keyfile": "key.pem"}, "--ssl-keyfile: needs a certificate"),
+        ({"ssl_keyfile": "key.pem"}, "--ssl-keyfile: needs a certificate (expected --ssl-certfile beside it)"),
         ({"ssl_certfile": "none.pem"}, "--ssl-certfile: "),
         ({"ssl_cert_reqs": 5, "ssl_certfile": "none.pem"}, "--ssl-cert-reqs: expected 0"),
         ({"proxy_headers": False, "forwarded_allow_ips": "*"}, "--forwarded-allow-ips: says whom"),
@@ -80,6 +80,13 @@ def test_a_problem_names_the_option(options: dict[str, Any], text: str) -> None:
     found = report(**options)
     assert found.startswith(text), found
     assert found.splitlines()[-1].endswith("in the options")
+
+
+def test_a_file_for_certificate_and_key_is_one_problem_of_one_option(folder: Path) -> None:
+    assert report(ssl_certfile="none.pem").splitlines() == [
+        f'--ssl-certfile: "none.pem" does not exist (looked for {folder}/none.pem)',
+        "1 problem in the options",
+    ]
 
 
 def test_a_missing_module_is_told_with_where_to_look_and_what_would_help() -> None:

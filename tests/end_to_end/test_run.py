@@ -64,6 +64,9 @@ def test_a_change_is_served_and_a_syntax_error_is_shown_and_waited_out(tmp_path:
         server.wait_for("reload failed, generation 1 goes on serving")
         assert "SyntaxError" in server.output
         assert get(server) == "one"
+        # Of those that go to a whole group, as when a shell ends, none is the watcher's.
+        watcher = next(pid for pid in processes.children(server.pid) if "watcher" in processes.command_line(pid))
+        os.kill(watcher, signal.SIGTERM)
         write(tmp_path / "shop.py", APP.format(body="mended"))
         server.wait_for("is serving")
         assert get(server) == "mended"

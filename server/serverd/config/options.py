@@ -184,7 +184,7 @@ def compose(
     contradict each other.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    _refuse(_contradictions(given), spell)
+    _refuse(_contradictions(given, spell), spell)
     tables: dict[str, Any] = {
         "listeners": {LISTENER: {"bind": _bind(given)}},
         "apps": {APP: {"app": target}},
@@ -200,7 +200,9 @@ def compose(
     if "ssl_certfile" in given:
         tables["listeners"][LISTENER]["tls"] = TABLE
         tables["tls"] = {TABLE: {"certificates": [{}]}}
-        given.setdefault("ssl_keyfile", given["ssl_certfile"])
+        if "ssl_keyfile" not in given:
+            _put(tables, (*_PAIR, "key"), given["ssl_certfile"])
+            names[*_PAIR, "key"] = spell("ssl_certfile")
     for name, value in given.items():
         option = _BY_NAME[name]
         if option.path:
@@ -220,7 +222,7 @@ def _refuse(problems: Iterable[tuple[str, str]], spell: Callable[[str], str]) ->
         raise ConfigError(render(found))
 
 
-def _contradictions(given: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _contradictions(given: Mapping[str, Any], spell: Callable[[str], str]) -> Iterable[tuple[str, str]]:
     """Yield the options that cannot be what they are, before there is a document to judge."""
     for name in given.keys() - _BY_NAME.keys():
         near = difflib.get_close_matches(name, _BY_NAME, n=1)
@@ -242,7 +244,8 @@ def _contradictions(given: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     if isinstance(lines, str) or not all(isinstance(line, str) and ":" in line for line in lines):
         yield "header", 'expected "Name: value"'
     if "ssl_certfile" not in given:
-        yield from ((name, "needs a certificate (ssl-certfile)") for name in sorted(given) if name.startswith("ssl_"))
+        needed = f"needs a certificate (expected {spell('ssl_certfile')} beside it)"
+        yield from ((name, needed) for name in sorted(given) if name.startswith("ssl_"))
 
 
 def _bind(given: Mapping[str, Any]) -> str:
