@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import os
@@ -23,7 +24,23 @@ def prepare_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # an application may have a name that the locale cannot write
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=_SPELLED)
+
+
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    """Return what the stream cannot write with backslashes; of a name that is no text, the bytes that it has."""
+    assert isinstance(error, UnicodeEncodeError)
+    parts = [
+        f"\\x{ord(character) - 0xDC00:02x}"
+        if "\udc80" <= character <= "\udcff"  # os.fsdecode
+        else character.encode("ascii", "backslashreplace").decode()
+        for character in error.object[error.start : error.end]
+    ]
+    return "".join(parts), error.end
+
+
+_SPELLED = "serverd.spelled"
+codecs.register_error(_SPELLED, _spell)
 
 
 class OutputError(OSError):

@@ -332,7 +332,7 @@ class AccessLog:
 class Generation:
     """One validated reading of the configuration; `number` counts from 1 in the supervisor's life."""
 
-    source: str  # absolute path of the file given with -c
+    source: str  # absolute path of the file given with -c; of options, what people call them
     server: Server
     listeners: tuple[Listener, ...]
     apps: tuple[App, ...]

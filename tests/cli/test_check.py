@@ -90,6 +90,25 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     assert shop["detail"].startswith("Traceback (most recent call last):")
 
 
+def test_a_chain_that_is_right_by_its_names_only_is_warned_of(tmp_path: Path) -> None:
+    issued = Authority(deep=True).issue("a.example")
+    own = issued.cert.partition("-----END")[0] + "-----END CERTIFICATE-----\n"
+    false = Authority(deep=True, impostor=True).issue("x.example").cert.split("-----END CERTIFICATE-----\n")[1]
+    more = 'tls = "main"\n[tls.main]\ncertificates = [{ cert = "a.crt", key = "a.key" }]'
+    file = write(tmp_path, config("shop", more=more), shop=GOOD)
+    issued.write(tmp_path, "a")
+    assert run("check", "-c", file, "--no-lifespan").stdout == f"{file}: good: 1 listener, 1 app, 1 mount\n"
+    (tmp_path / "a.crt").write_text(f"{own}{false}-----END CERTIFICATE-----\n")
+    done = run("check", "-c", file, "--no-lifespan")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        f'server.toml:6: warning: certificate of tls.main: {tmp_path}/a.crt has as certificate 2 "root intermediate",'
+        ' which has not signed certificate 1 "a.example", although it has the name of its issuer: clients refuse it'
+        " (expected the authority's present certificate)",
+        f"{file}: good: 1 listener, 1 app, 1 mount, 1 warning",
+    ]
+
+
 def test_without_lifespan_applications_are_only_imported(tmp_path: Path) -> None:
     file = write(tmp_path, config("shop"), shop=GOOD)
     done = run("check", "-c", file, "--no-lifespan")

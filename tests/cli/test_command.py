@@ -85,6 +85,29 @@ def test_a_bug_is_one_and_asks_to_be_reported(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1].startswith("serverd: this is a bug of serverd")
 
 
+def test_what_the_locale_cannot_write_is_spelled_out(tmp_path: Path) -> None:
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / "server.toml").write_text('[listeners.web]\nbind = ":1"\n[[mounts]]\nrespond = { status = 204 }\n')
+    command = [sys.executable, "-m", "serverd", "-c", str(folder / "nö.toml"), "check"]
+    done = subprocess.run(command, capture_output=True, timeout=60, env=environment, check=False)
+    assert done.stdout.splitlines()[0].startswith(b"n\\xc3\\xb6.toml: does not exist")
+    done = subprocess.run(
+        [sys.executable, "-m", "serverd", "-c", str(folder / "server.toml"), "check"],
+        capture_output=True, timeout=60, env=environment, check=False,
+    )  # fmt: skip
+    assert b"/caf\\xe9/server.toml: good: " in done.stdout
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly(tmp_path: Path) -> None:
+    mounts = "".join(f'[[mounts]]\npath = "/{number}"\nrespond = {{ status = 204 }}\n' for number in range(900))
+    (tmp_path / "server.toml").write_text(f'[listeners.web]\nbind = ":1"\n{mounts}')
+    shell = f"'{sys.executable}' -m serverd routes | head -n 1"  # of more than a pipe holds
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False)
+    assert (done.stdout.split()[0], done.stdout.count("\n"), done.stderr) == ("HOST", 1, "")
+
+
 def test_a_closed_standard_error_is_no_bug(tmp_path: Path) -> None:
     command = f'exec "{sys.executable}" -m serverd -c "{tmp_path}/missing.toml" 2>&-'
     assert subprocess.run(["sh", "-c", command], timeout=30).returncode == 3

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -298,14 +302,18 @@ def test_an_error_that_cannot_be_written_keeps_its_exit_code(tmp_path: Path) -> 
 
 def test_watching_on_a_terminal_draws_over_the_look_before(file: str) -> None:
     own, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 6, 40, 0, 0))
     process = subprocess.Popen(command("status", "-c", file, "--watch"), stdin=its, stdout=its, stderr=its)
     try:
         os.close(its)
         drawn = b""
-        while drawn.count(b"\x1b[J") < 2:
+        while drawn.count(b"\x1b[J\x1b[?7h") < 2:
             drawn += os.read(own, 4096)
         assert drawn.count(b"\x1b[H") == 2
-        assert drawn.startswith(b"\x1b[Hserverd 0.1.0 serves /srv/shop/server.toml\x1b[K\r\n")
+        look = drawn.partition(b"\x1b[J")[0]
+        assert look.startswith(b"\x1b[?7l\x1b[Hserverd 0.1.0 serves /srv/shop/server.toml\x1b[K\r\n")
+        assert look.count(b"\n") == 5  # of six rows, one for the cursor
+        assert re.search(rb"\nand \d+ lines more\x1b\[K\r\n$", look)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from serverd.cli.explain_text import scope_of
 from serverd.cli.mount_table import ANY_HOST, table
 from serverd.cli.question import read_question
 from serverd.config.load import load
+from tests.control.desk import Service
+from tests.control.documents import status
 from tests.support.authority import Authority
 from tests.support.server import Server
 
@@ -322,6 +325,92 @@ def test_the_schema_is_the_generated_one() -> None:
     assert (result.exit_code, result.stdout) == (0, expected)
 
 
+# Ports that the file does not say
+
+UNSETTLED = """
+[control]
+socket = "c.sock"
+[listeners.web]
+bind = {web}
+[listeners.inside]
+bind = {inside}
+[[mounts]]
+listeners = ["web"]
+respond = {{ body = "web" }}
+[[mounts]]
+listeners = ["inside"]
+respond = {{ body = "inside" }}
+"""
+
+
+def unsettled(folder: Path, web: str = '"127.0.0.1:0"', inside: str = '"127.0.0.1:0"') -> str:
+    (folder / "server.toml").write_text(UNSETTLED.format(web=web, inside=inside))
+    return str(folder / "server.toml")
+
+
+@contextlib.contextmanager
+def running(file: str, *places: tuple[str, str]) -> Iterator[None]:
+    """Stand in for a server of the file that is at these places."""
+    document = status() | {"source": file, "listeners": [{"name": name, "url": url} for name, url in places]}
+    socket = Path(file).with_name("c.sock")
+    with Service(socket, lambda server, number, _: server.reply(number, {"ok": True} | document)):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("web", "inside", "url"),
+    [
+        ('"127.0.0.1:0"', '"127.0.0.1:9000"', "http://127.0.0.1:8000/"),
+        ('":0"', '"unix:x.sock"', "http://shop.example/"),
+        ('"systemd:web"', '"127.0.0.1:9000"', "http://10.0.0.1:8000/"),
+        ('["127.0.0.1:0", "[::1]:0"]', '"127.0.0.1:9000"', "http://localhost:8000/"),
+    ],
+)
+def test_the_only_listener_whose_port_is_not_known_is_the_one(tmp_path: Path, web: str, inside: str, url: str) -> None:
+    done = run("explain", "-c", unsettled(tmp_path, web, inside), url)
+    assert (done.exit_code, done.stderr) == (0, "")
+    first, second, *_ = done.stdout.splitlines()
+    assert first.startswith("listener     web (server.toml:4), ")
+    port = 8000 if "8000" in url else 80
+    assert second.strip() == f"its port is known to a running server only, and taken to be {port}"
+
+
+def test_of_several_whose_port_is_not_known_none_is_guessed(tmp_path: Path) -> None:
+    done = run("explain", "-c", unsettled(tmp_path), "http://127.0.0.1:8000/")
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert done.stderr == (
+        'serverd: nobody knows who is at port 8000: "web" (server.toml:4) and "inside" (server.toml:6) have ports that'
+        " are known to a running server only, and none runs with this configuration (expected --listener NAME)\n"
+    )
+
+
+def test_a_port_that_is_known_is_never_guessed(tmp_path: Path) -> None:
+    file = unsettled(tmp_path, '"127.0.0.1:0"', '"127.0.0.1:9000"')
+    answer = explain(file, "http://127.0.0.1:9000/")
+    assert (answer["listener"], answer["assumed"]) == ("inside", False)
+
+
+@pytest.mark.parametrize(
+    ("web", "place", "url"),
+    [
+        ('"127.0.0.1:0"', "http://127.0.0.1:4001", "http://127.0.0.1:4001/"),
+        ('["127.0.0.1:80", ":0"]', "http://0.0.0.0:4001", "http://shop.example:4001/"),
+        ('["127.0.0.1:80", "[::1]:0"]', "http://[::1]:4001", "http://[::1]:4001/"),
+        ('["fd:3", "unix:x.sock"]', "http://10.0.0.1:4001", "http://10.0.0.1:4001/"),
+    ],
+)
+def test_a_running_server_tells_its_ports(tmp_path: Path, web: str, place: str, url: str) -> None:
+    file = unsettled(tmp_path, web)
+    with running(file, ("web", "http://127.0.0.1:80"), ("web", place), ("inside", "http://127.0.0.1:4002")):
+        answer = explain(file, url)
+        assert (answer["listener"], answer["assumed"]) == ("web", False)
+        assert answer["address"].endswith(":4001")
+        assert explain(file, "http://127.0.0.1:4002/")["listener"] == "inside"
+        unreached = run("explain", "-c", file, "http://10.0.0.1:4003/")
+        assert unreached.exit_code == 3
+        assert "inside (server.toml:6), 127.0.0.1:4002\n" in unreached.stdout
+
+
 # The server itself
 
 
@@ -357,6 +446,7 @@ def test_what_is_explained_is_what_the_server_does(tmp_path: Path) -> None:
     questions += [("TRACE", "shop.example", "/"), ("FROB", "shop.example", "/"), ("POST", "shop.example", "/api/x")]
     generation = load(str(file), {})
     with Server(file) as server:
+        assert explain(str(file), f"http://shop.example:{server.port}/")["listener"] == "web"
         for method, host, target in questions:
             (answer,) = ask(generation, read_question(f"http://{host}{target}", method), "web")
             connection = http.client.HTTPConnection(*server.address(), timeout=10)

@@ -106,7 +106,8 @@ def test_a_missing_file_is_told_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(str(tmp_path / "server.toml"), {})
     assert str(caught.value) == (
-        "server.toml: does not exist (name another file with -c FILE)\n1 problem in server.toml"
+        "server.toml: does not exist (name another file with -c FILE, or have `serverd init` write one)\n"
+        "1 problem in server.toml"
     )
 
 

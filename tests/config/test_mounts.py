@@ -195,21 +195,29 @@ def places(kind: str, bind: str, listeners: str = '"web"') -> str:
     return PLACES.format(kind=kind, bind=bind, listeners=listeners)
 
 
-@pytest.mark.parametrize("kind", ["metrics", "status"])
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("health", "tells which apps are down and when it drains"),
+        ("metrics", "shows the inside of the server"),
+        ("status", "shows the inside of the server"),
+    ],
+)
 @pytest.mark.parametrize("listeners", ['"web"', '"inside", "web"', ""])
 @pytest.mark.parametrize("bind", [":8000", "0.0.0.0:8000", "[::]:8000", "[::0]:8000"])
 def test_what_shows_the_inside_to_everybody_is_worth_a_warning(
-    load_text: Load, kind: str, listeners: str, bind: str
+    load_text: Load, kind: str, told: str, listeners: str, bind: str
 ) -> None:
     (warning,) = load_text(places(kind, f'"127.0.0.1:1", "{bind}"', listeners)).warnings
     assert warning.startswith("server.toml:7: mounts[0].builtin: ")
-    assert f'is reachable from everywhere on listener "web" ({bind})' in warning
+    assert f'is reachable from everywhere on listener "web" ({bind}) and {told} (expected `listeners`' in warning
 
 
 @pytest.mark.parametrize(
     ("kind", "bind", "listeners"),
     [
-        ("health", ":8000", ""),
+        ("health", "127.0.0.1:8000", ""),
+        ("health", ":8000", '"inside"'),
         ("metrics", ":8000", '"inside"'),
         ("status", "127.0.0.1:8000", '"web"'),
         ("status", "[::1]:8000", '"web"'),
@@ -218,7 +226,7 @@ def test_what_shows_the_inside_to_everybody_is_worth_a_warning(
         ("metrics", "unix:x", '"web"'),
     ],
 )
-def test_what_is_harmless_or_not_for_everybody_is_none(load_text: Load, kind: str, bind: str, listeners: str) -> None:
+def test_what_is_not_for_everybody_is_no_warning(load_text: Load, kind: str, bind: str, listeners: str) -> None:
     assert load_text(places(kind, f'"{bind}"', listeners)).warnings == ()
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from serverd.config.control import socket_path
+from serverd.config.load import load as load_file
 from serverd.config.load import load_document
-from serverd.config.options import call, compose, pack, unpack, words
+from serverd.config.options import call, compose, pack, title, unpack, words
 from serverd.errors import ConfigError
 from serverd.generation import Generation
 
@@ -65,7 +67,7 @@ def test_every_option_arrives() -> None:
         ({"uds": "a.sock", "port": 1}, "--uds: names another place"),
         ({"uds": "a.sock", "fd": 3}, "--uds: names another place"),
         ({"log_level": "trace"}, '--log-level: "trace" is not one of'),
-        ({"ssl_keyfile": "key.pem"}, "--ssl-keyfile: needs a certificate"),
+        ({"ssl_keyfile": "key.pem"}, "--ssl-keyfile: needs a certificate (expected --ssl-certfile beside it)"),
         ({"ssl_certfile": "none.pem"}, "--ssl-certfile: "),
         ({"ssl_cert_reqs": 5, "ssl_certfile": "none.pem"}, "--ssl-cert-reqs: expected 0"),
         ({"proxy_headers": False, "forwarded_allow_ips": "*"}, "--forwarded-allow-ips: says whom"),
@@ -78,6 +80,13 @@ def test_a_problem_names_the_option(options: dict[str, Any], text: str) -> None:
     found = report(**options)
     assert found.startswith(text), found
     assert found.splitlines()[-1].endswith("in the options")
+
+
+def test_a_file_for_certificate_and_key_is_one_problem_of_one_option(folder: Path) -> None:
+    assert report(ssl_certfile="none.pem").splitlines() == [
+        f'--ssl-certfile: "none.pem" does not exist (looked for {folder}/none.pem)',
+        "1 problem in the options",
+    ]
 
 
 def test_a_missing_module_is_told_with_where_to_look_and_what_would_help() -> None:
@@ -100,6 +109,20 @@ def test_servers_of_an_application_are_told_apart_by_where_they_listen() -> None
     assert call("shop:app", {}) == "run:shop:app"
     assert call("shop:app", {"port": 8001}) == "run:shop:app@127.0.0.1:8001"
     assert "/" not in call("shop:app", {"uds": "/run/shop.sock"})
+
+
+@pytest.mark.parametrize(("are_flags", "told"), [(True, "the command line"), (False, "the arguments")])
+def test_nobody_is_told_of_a_file_that_does_not_exist(folder: Path, are_flags: bool, told: str) -> None:
+    generation = load_document(unpack(pack("shop:app", {"port": 1}, are_flags=are_flags)), {})
+    assert generation.source == title("shop:app", are_flags)
+    places = [one.source for one in (*generation.mounts, *generation.apps, *generation.listeners)]
+    assert places == [told, *(("APP", "--port") if are_flags else ("app", "port"))]
+    assert generation.control_socket == socket_path(str(folder / "run:shop:app@127.0.0.1:1"))
+
+
+def test_a_name_of_serverd_run_in_the_place_of_a_file_is_explained() -> None:
+    with pytest.raises(ConfigError, match="a server of `serverd run` has no file"):
+        load_file("run:shop@127.0.0.1:1", {})
 
 
 def test_options_are_written_again_for_the_supervisor_that_takes_our_place() -> None:

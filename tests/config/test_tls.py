@@ -8,6 +8,7 @@ import datetime
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -15,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serverd.config.certificates import covers, read_certificates, read_key, read_revocation_lists
+from serverd.config.certificates import called, covers, read_certificates, read_key, read_revocation_lists
 from serverd.config.document import Unreadable
 from serverd.config.expiry import tell_age
 from serverd.config.files import read_text
@@ -236,14 +237,34 @@ class TestWarnings:
         )
         [warning] = loaded(load_text, files={"a.crt": wrong, "a.key": good.key}).warnings
         assert warning.endswith(
-            '"a.crt" holds its certificates in the wrong order (expected each to be followed by its issuer)'
+            '"a.crt" holds its certificates in the wrong order: behind "a.example" comes "root"'
+            ' (expected its issuer "root intermediate")'
         )
 
     def test_a_certificate_that_is_none_of_the_chain(self, load_text: Load) -> None:
         good = DEEP.issue("a.example")
-        for others in (AUTHORITY.issue("b.example").cert, good.cert, Authority("stranger").pem):
-            [warning] = loaded(load_text, files={"a.crt": good.cert + others, "a.key": good.key}).warnings
-            assert warning.endswith('"a.crt" has as certificate 3 another than the issuer of certificate 2')
+        others = {"b.example": AUTHORITY.issue("b.example").cert, "a.example": good.cert}
+        for name, more in {**others, "stranger": Authority("stranger").pem}.items():
+            [warning] = loaded(load_text, files={"a.crt": good.cert + more, "a.key": good.key}).warnings
+            assert warning.endswith(
+                f'"a.crt" has as certificate 3 "{name}", which is not the issuer of certificate 2 "root intermediate"'
+                ' (expected "root", or nothing)'
+            )
+
+    @pytest.mark.parametrize(
+        ("attributes", "shown"),
+        [
+            ([(NameOID.ORGANIZATION_NAME, "Shop"), (NameOID.COMMON_NAME, "shop.example")], "shop.example"),
+            ([(NameOID.COUNTRY_NAME, "NO"), (NameOID.ORGANIZATION_NAME, "Blåbær")], "Blåbær"),
+            ([(NameOID.COUNTRY_NAME, "NO")], "a.example"),
+            ([], "a.example"),
+        ],
+    )
+    def test_a_certificate_is_called_by_what_it_has(self, attributes: list[tuple[Any, str]], shown: str) -> None:
+        subject = x509.Name([x509.NameAttribute(kind, text) for kind, text in attributes])
+        issued = AUTHORITY.issue("a.example", subject=subject)
+        assert [one.called for one in read_certificates(issued.cert)[1]] == [shown]
+        assert called(b"\x30\x02\x31\x05") == ""
 
     @pytest.mark.parametrize("pairs", [("a", "n"), ("n", "a")])
     def test_a_certificate_in_which_no_client_finds_its_name(self, load_text: Load, pairs: tuple[str, str]) -> None:

@@ -141,10 +141,19 @@ def test_an_app_target_has_a_module_and_an_attribute(written: str, target: str) 
 
 
 @pytest.mark.parametrize(
-    "written", ["", ":", ":app", "a:", "a:b:c", "a..b", ".a", "a b", "class:app", "main.py", "a/b", 1]
+    "written", ["", ":", ":app", "a:", "a:b:c", "a..b", ".a", "a b", "class:app", "../main.py", "/a/b.py", 1]
 )
 def test_other_app_targets_are_refused(written: object) -> None:
     with pytest.raises(ValueError, match=r"package\.module:attribute"):
+        parse_app_target(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("main.py", "main:app"), ("./a/b.py:x", "a.b:x"), ("a/b", "a.b:app"), ("main.py:app.inner", "main:app.inner")],
+)
+def test_who_names_a_file_is_told_the_module(written: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=f"is a file path .did you mean {meant!r}".replace("'", '"')):
         parse_app_target(written)
 
 

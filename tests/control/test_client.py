@@ -249,3 +249,10 @@ def test_nothing_goes_over_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """A path is never taken for a host and port."""
     with pytest.raises(ControlError, match="no control socket at localhost:80"):
         ControlClient("localhost:80")
+
+
+def test_what_is_no_socket(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    rest = "is no socket, expected the control socket of a running server"
+    assert refusal(str(tmp_path / "file")) == f"no serverd serves server.toml: {tmp_path}/file {rest}"
+    assert refusal(str(tmp_path), "") == f"no serverd to be asked: {tmp_path} {rest}"

@@ -22,8 +22,9 @@ def test_the_server_of_the_file_is_found(tmp_path: Path) -> None:
         server.reply(number, {"ok": True} | document)
 
     with Service(tmp_path / "x.sock", answer) as service:
-        urls = tuple(listener["url"] for listener in document["listeners"])
-        assert find_running(document["source"], service.path) == Running(document["pid"], urls)
+        places = tuple((listener["name"], listener["url"]) for listener in document["listeners"])
+        assert find_running(document["source"], service.path) == Running(document["pid"], places)
+        assert Running(1, places).urls == tuple(url for _, url in places)
         assert find_running("/etc/other.toml", service.path) is None
 
 

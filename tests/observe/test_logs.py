@@ -93,6 +93,7 @@ def test_a_json_line_has_time_level_logger_pid_and_message(pipe: Pipe) -> None:
 
 def test_auto_is_coloured_text_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     terminal = Pipe(is_terminal=True)
     logs.configure(Logging(), terminal)
     log.error("no")
@@ -100,8 +101,10 @@ def test_auto_is_coloured_text_on_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
     terminal.close()
 
 
-def test_auto_respects_that_colours_are_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_auto_respects_that_colours_are_not_wanted(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv(name, value)
     terminal = Pipe(is_terminal=True)
     logs.configure(Logging(), terminal)
     log.error("no")

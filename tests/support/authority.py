@@ -55,14 +55,16 @@ class Issued:
 class Authority:
     """A root, with an intermediate authority if `deep`, that issues certificates."""
 
-    def __init__(self, name: str = "root", *, deep: bool = False) -> None:
-        key = made_key("ec", -1 if name == "root" else -2)
+    def __init__(self, name: str = "root", *, deep: bool = False, impostor: bool = False) -> None:
+        """An impostor has the name of another authority, and keys of its own."""
+        other = 10 if impostor else 0
+        key = made_key("ec", (-1 if name == "root" else -2) - other)
         self.root = _sign(_name(name), _name(name), key, key, [_AUTHORITY], None, None)
         self.pem = _pem(self.root)
         self._chain = ""
         self._subject, self._key = _name(name), key
         if deep:
-            inner_key, subject = made_key("ec", -3), _name(f"{name} intermediate")
+            inner_key, subject = made_key("ec", -3 - other), _name(f"{name} intermediate")
             inner = _sign(subject, self._subject, inner_key, key, [_AUTHORITY], None, None)
             self._chain, self._subject, self._key = _pem(inner), subject, inner_key
 

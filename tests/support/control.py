@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ from serverd.config.control import configured_socket
 from serverd.control.client import ControlClient, ControlError
 from tests.support.server import Server
 
-__all__ = ["Command", "Poll", "ask", "command", "control_socket", "status", "wait_until"]
+__all__ = ["Command", "Poll", "ask", "ask_at", "command", "control_socket", "status", "wait_until"]
 
 TIMEOUT = 30.0  # seconds for a command
 INTERVAL = 0.01  # seconds between two looks at what nobody tells
@@ -27,7 +28,12 @@ def control_socket(server: Server) -> str:
 
 def ask(server: Server, request: str, **arguments: Any) -> dict[str, Any]:
     """Ask over the control socket and return the last reply."""
-    with ControlClient(control_socket(server)) as client:
+    return ask_at(control_socket(server), request, **arguments)
+
+
+def ask_at(path: str | Path, request: str, **arguments: Any) -> dict[str, Any]:
+    """Ask over the control socket at `path` and return the last reply."""
+    with ControlClient(str(path)) as client:
         return client.ask({"command": request, **arguments}, TIMEOUT)
 
 

@@ -74,9 +74,12 @@ class Server:
         env: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
         python: str = sys.executable,
+        program: Path | None = None,
     ) -> None:
+        """`program`: a file of Python to run in the place of the command."""
         self.file = file
-        self._command = [python, "-m", "serverd", *(arguments or ("-c", str(file)))]
+        what = ["-m", "serverd"] if program is None else [str(program)]
+        self._command = [python, *what, *(arguments or (() if program else ("-c", str(file))))]
         # What the examples take their addresses from.
         self._env = {**os.environ, "BIND": "127.0.0.1:0", "INSIDE": "127.0.0.1:0", **(env or {})}
         self._changed = threading.Condition()

@@ -92,8 +92,11 @@ def test_it_finds_and_calls(directory: Path, target: str, options: Any, expected
     ("target", "options", "message"),
     [
         ("nowhere:app", {}, "there is no module 'nowhere' in "),
+        ("god_app:app", {}, "or among the installed packages (did you mean 'good_app'?)"),
         ("good_app.sub:app", {}, "there is no module 'good_app.sub'"),
-        ("good_app:application", {}, "good_app has no attribute 'application'"),
+        ("json.decodr:app", {}, "(did you mean 'json.decoder'?)"),
+        ("good_app:application", {}, "good_app has no attribute 'application' (did you mean 'app'?)"),
+        ("good_app:factry", {}, "good_app has no attribute 'factry' (did you mean 'factory'?)"),
         ("good_app:inner.no", {}, "good_app.inner has no attribute 'no'"),
         ("good_app:number", {}, "is int, which cannot be called"),
         ("good_app:factory", {}, "a factory needs factory = true"),

@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from serverd.config.certificates import read_certificates
 from serverd.console import output_reserved
 from serverd.errors import ConfigError
-from serverd.generation import Generation
+from serverd.generation import Certificate, Generation, Tls
+from serverd.net.chains import broken_link
 from serverd.observe.logs import escape
 from serverd.supervisor.rehearsal import Finding, Rehearsal, Report
 from serverd.worker.identities import make_identities
@@ -25,15 +27,34 @@ def rehearse(path: str, *, lifespan: bool = True) -> Report:
     """Return what a start with the configuration at `path` would meet; what applications print goes to stderr."""
     os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")  # of the applications: a check leaves nothing behind
     with output_reserved():
-        return Rehearsal(os.path.abspath(path), _tls_problems, lifespan=lifespan).run()
+        return Rehearsal(os.path.abspath(path), _examine_tls, lifespan=lifespan).run()
 
 
-def _tls_problems(generation: Generation) -> Iterable[str]:
+def _examine_tls(generation: Generation) -> tuple[Iterable[str], Iterable[str]]:
     try:
         make_identities(generation)
     except ConfigError as error:
-        return str(error).split("\n")
-    return ()
+        return str(error).split("\n"), ()
+    tables = dict.fromkeys(one.tls for one in generation.listeners if one.tls is not None)
+    return (), [doubt for tls in tables for pair in tls.certificates if (doubt := _doubt_of_signatures(tls, pair))]
+
+
+def _doubt_of_signatures(tls: Tls, pair: Certificate) -> str:
+    """Return that a certificate has not been signed by the one behind it; "" if each has, or if the loader has said so.
+
+    The loader sees it by their names.
+    """
+    number = broken_link(pair)
+    if not number:
+        return ""
+    one, other = read_certificates(pair.cert)[1][number - 1 : number + 1]
+    if one.issuer != other.subject:
+        return ""
+    return (
+        f"{pair.source}: certificate of tls.{tls.name}: {pair.files[0]} has as certificate {number + 1}"
+        f' "{other.called}", which has not signed certificate {number} "{one.called}", although it has the name of its'
+        " issuer: clients refuse it (expected the authority's present certificate)"
+    )
 
 
 def describe(report: Report, name: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from serverd.cli import ending
-from serverd.cli.options import config_option, json_option
+from serverd.cli.options import completing, config_option, json_option
 from serverd.console import show
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ LONGEST_TIMEOUT = 86400
 # Cursor to the upper left; forget the rest of the line; forget the rest of the screen (ECMA-48). Not the whole
 # screen at once, which flickers.
 _HOME, _CUT_LINE, _CUT_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
+# DECAWM: the terminal cuts a line at its edge, so that each has one row, and whether it goes on below.
+_NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -39,7 +41,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 def _server_options(command: _F) -> _F:
     """Give a command the options that say which server it is about, as `path` and `socket`."""
     config = config_option("The configuration that the server was started with.")
-    socket = click.option("--socket", metavar="PATH", help="Its control socket; without, found by way of FILE.")
+    about = "Its control socket; without, found by way of FILE."
+    socket = click.option("--socket", metavar="PATH", shell_complete=completing("file"), help=about)
     return config(socket(command))
 
 
@@ -152,8 +155,12 @@ def _redraw(outcome: Outcome, *, as_json: bool) -> None:
     if as_json or not sys.stdout.isatty():
         ending.write(outcome)
         return
-    lines = (outcome.out + outcome.err).replace("\n", f"{_CUT_LINE}\n")
-    show(f"{_HOME}{lines}{_CUT_SCREEN}")
+    lines = (outcome.out + outcome.err).splitlines()
+    rows = os.get_terminal_size(sys.stdout.fileno()).lines - 1 or len(lines)  # 0: the terminal does not know
+    if len(lines) > rows > 0:
+        lines[rows - 1 :] = [f"and {len(lines) - rows + 1} lines more"]
+    text = "".join(f"{line}{_CUT_LINE}\n" for line in lines)
+    show(f"{_NO_WRAP}{_HOME}{text}{_CUT_SCREEN}{_WRAP}")
 
 
 COMMANDS = (status, reload, reopen, stop, scale, upgrade)

@@ -19,10 +19,11 @@ from serverd.asgi.scope import Endpoint, Peer
 from serverd.asgi.stream import Stream
 from serverd.asgi.types import Message, Receive, Scope, Send
 from serverd.cli.question import Question
+from serverd.cli.reach import Reached, reached
 from serverd.cli.shown import Shown, shown_certificate
 from serverd.connection.intake import begin
 from serverd.connection.service import Service
-from serverd.errors import OperatorError, PeerError
+from serverd.errors import PeerError
 from serverd.generation import Address, AddressKind, BuiltinTarget, Generation, Listener, Mount
 from serverd.protocol.forwarded import OriginReader
 from serverd.protocol.head import Framing, RequestHead, normalise_host
@@ -51,6 +52,7 @@ class Answer:
 
     listener: Listener
     address: Address
+    is_assumed: bool = False  # the port is not known, and taken to be that of the URL
     certificate: Shown | None = None
     mount: Mount | None = None
     beaten: list[Candidate] = field(default_factory=list)
@@ -69,21 +71,10 @@ class Answer:
 def explain(generation: Generation, question: Question, listener: str | None = None) -> list[Answer]:
     """Return the answer at each address that the question leads to, or at the first one of `listener`.
 
-    Raises OperatorError when there is no such listener, ConfigError when one cannot speak TLS.
+    Raises OperatorError when there is no such listener or nobody can know which one it is, ConfigError when one cannot
+    speak TLS.
     """
-    if listener is not None:
-        found = [(one, one.addresses[0]) for one in generation.listeners if one.name == listener]
-        if not found:
-            known = ", ".join(one.name for one in generation.listeners)
-            raise OperatorError(f'there is no listener "{listener}" (expected one of: {known})')
-    else:
-        found = [
-            (one, address)
-            for one in generation.listeners
-            for address in one.addresses
-            if question.reaches(address, speaks_tls=one.tls is not None)
-        ]
-    return [asyncio.run(_answer(generation, one, address, question.at(address))) for one, address in found]
+    return [asyncio.run(_answer(generation, one, question)) for one in reached(generation, question, listener)]
 
 
 async def _application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,8 +82,10 @@ async def _application(scope: Scope, receive: Receive, send: Send) -> None:
     raise AssertionError("an application is explained, not asked")
 
 
-async def _answer(generation: Generation, listener: Listener, address: Address, question: Question) -> Answer:
-    answer = Answer(listener, address)
+async def _answer(generation: Generation, place: Reached, question: Question) -> Answer:
+    listener, address = place.listener, place.address
+    question = question.at(address)
+    answer = Answer(listener, address, is_assumed=place.is_assumed)
     if listener.tls is not None:
         answer.certificate = shown_certificate(listener, question.host)
     stand_ins = {app.name: Endpoint(_application, app.name) for app in generation.apps}

@@ -26,6 +26,8 @@ def describe_answers(answers: Iterable[Answer], generation: Generation) -> str:
 def _lines(answer: Answer, generation: Generation) -> Iterator[str]:
     listener = answer.listener
     yield _line("listener", f"{listener.name} ({listener.source}), {_place(listener, answer.address)}")
+    if answer.is_assumed:
+        yield _line("", f"its port is known to a running server only, and taken to be {answer.address.port}")
     if listener.proxy_protocol:
         yield _line("", "every connection has to begin with a PROXY header")
     if listener.tls is not None:
@@ -121,6 +123,7 @@ def _document(answer: Answer) -> dict[str, Any]:
         "served": answer.is_served,
         "listener": answer.listener.name,
         "address": answer.address.text,
+        "assumed": answer.is_assumed,
         "certificate": None
         if shown is None
         else {"source": shown.source, "names": list(shown.names), "fits": shown.fits},

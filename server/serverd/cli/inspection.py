@@ -76,16 +76,18 @@ def explain(
     """Say who would answer URL, and why.
 
     Which listener, with which certificate, which mount and which it comes before, and what the application finds
-    in its scope. Without scheme and host, as in /shop/cart, every listener is asked. Nothing is connected to, and
-    the application is not called. The exit code is 3 when nothing serves it.
+    in its scope. Without scheme and host, as in /shop/cart, every listener is asked. The application is not called,
+    and nothing connected to, but that a server which runs with FILE is asked for ports that FILE does not say. The
+    exit code is 3 when nothing serves it.
     """
     from serverd.cli import explain_text
     from serverd.cli.explain import explain as ask
     from serverd.cli.question import read_question
+    from serverd.cli.reach import settled
 
     def run() -> int:
         question = read_question(url, method, headers, client)
-        generation = _read_generation(path)
+        generation = settled(_read_generation(path))
         answers = ask(generation, question, listener)
         if as_json:
             show(json.dumps(explain_text.document(question, answers), indent=2) + "\n")

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-__all__ = ["config_option", "json_option"]
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+__all__ = ["completing", "config_option", "json_option"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+
+Completer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
+
+
+def completing(what: str) -> Completer:
+    """Return what lets shells complete a value as a `what`: "file" or "dir".
+
+    Unlike a type of click's, it says nothing about what the value has to be: who uses it does.
+    """
+
+    def complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type=what)]
+
+    return complete
 
 
 def _given_or_inherited(context: click.Context, _: click.Parameter, value: str | None) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from serverd.cli.ending import serve
+from serverd.cli.options import completing
 
 if TYPE_CHECKING:
     from serverd.config.options import Option
@@ -31,6 +32,10 @@ _NOT_HERE = {
 }
 
 
+# What a value is for shells, by what help calls it.
+_COMPLETED = {"FILE": "file", "PATH": "file", "FOLDER": "dir"}
+
+
 def reload_options(command: _F) -> _F:
     """Give a command the options about --reload."""
     lists = [
@@ -39,7 +44,8 @@ def reload_options(command: _F) -> _F:
         ("--reload-exclude", "PATTERN", "Files or folders not to watch."),
     ]
     for name, metavar, about in reversed(lists):
-        command = click.option(name, metavar=metavar, multiple=True, help=about)(command)
+        complete = completing("dir") if metavar == "FOLDER" else None
+        command = click.option(name, metavar=metavar, multiple=True, help=about, shell_complete=complete)(command)
     about = "Reload when files of the application or configuration change."
     return click.option("--reload", is_flag=True, help=about)(command)
 
@@ -104,6 +110,7 @@ def _declare(option: Option) -> click.Option:
         type=types.get(option.kind, click.STRING),
         multiple=many,
         help=option.about,
+        shell_complete=completing(_COMPLETED[option.metavar]) if option.metavar in _COMPLETED else None,
     )
 
 
@@ -119,13 +126,15 @@ def run(app: str, take_over: int | None, **given: Any) -> NoReturn:
     so is asked, from the same folder, with `serverd -c run:APP status`, or,
     when it listens elsewhere than by default, with `serverd -c run:APP@ADDRESS:PORT status`.
     """
-    from serverd.config.options import call, pack, words
+    from serverd.config.options import call, pack, title, words
     from serverd.supervisor.source import Source
 
     watch, arguments = watched(given)
     options = {name: value for name, value in given.items() if value is not None and value != ()}
-    line = ("run", *words(options), *arguments, "--", app)
-    source = Source(os.path.abspath(call(app, options)), line, pack(app, options, are_flags=True), watch)
+    line = ("run", app, *words(options), *arguments)  # and --take-over behind them, in an upgrade
+    source = Source(
+        os.path.abspath(call(app, options)), line, pack(app, options, are_flags=True), watch, title(app, True)
+    )
     serve(source, take_over)
 
 

@@ -5,15 +5,23 @@ from __future__ import annotations
 import click
 
 from serverd.cli.ending import finish
+from serverd.cli.options import completing
 from serverd.console import show
 
 __all__ = ["COMMANDS"]
 
 _SHELLS = ("bash", "zsh", "fish")
+# What of click's scripts is otherwise here, by shell. In fish a description went to its first comma only. In zsh, where
+# the script is the body of a function that compinit loads, the second completion of a session registered the function
+# once more, in the place of completing.
+_MENDED = {
+    "zsh": ("$zsh_eval_context[-1] == loadautofunc", "$funcstack[1] == _serverd"),
+    "fish": ('string split "," ', 'string split -m 1 "," '),
+}
 
 
 @click.command()
-@click.argument("directory", default=".", type=click.Path(readable=False))
+@click.argument("directory", default=".", shell_complete=completing("dir"))
 @click.option("--force", is_flag=True, help="Replace a server.toml that is there.")
 def init(directory: str, force: bool) -> None:
     """Write a server.toml for the applications in DIRECTORY.
@@ -32,7 +40,9 @@ def init(directory: str, force: bool) -> None:
 
 @click.command("dev-cert")
 @click.argument("names", nargs=-1)
-@click.option("--directory", default=".", show_default=True, help="Where to write the files.")
+@click.option(
+    "--directory", default=".", show_default=True, shell_complete=completing("dir"), help="Where to write the files."
+)
 def dev_cert(names: tuple[str, ...], directory: str) -> None:
     """Write a certificate for development.
 
@@ -65,7 +75,8 @@ def completion(context: click.Context, shell: str) -> None:
         assert of_shell is not None  # click has all of them
         # Without asking the shell for its version, as its `source` does: the script is for whoever loads it.
         script = of_shell(context.find_root().command, {}, "serverd", "_SERVERD_COMPLETE")
-        show(script.source_template % script.source_vars() + "\n")
+        text = script.source_template % script.source_vars()
+        show(text.replace(*_MENDED.get(shell, ("", ""))) + "\n")
         return 0
 
     finish(run)

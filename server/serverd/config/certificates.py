@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from serverd.config import der
 from serverd.config.der import Element
 
-__all__ = ["Facts", "Key", "covers", "read_certificates", "read_key", "read_revocation_lists"]
+__all__ = ["Facts", "Key", "called", "covers", "read_certificates", "read_key", "read_revocation_lists"]
 
 # RFC 7468 §2; §5.3 for the older labels of certificates. What surrounds the blocks is explanation.
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,64})-----[ \t]*\r?\n(.*?)-----END \1-----", re.DOTALL)
@@ -28,6 +28,10 @@ _OTHER_KEYS = ("OPENSSH PRIVATE KEY", "DSA PRIVATE KEY")  # that TLS has no use 
 
 _SUBJECT_ALT_NAME = bytes((0x55, 0x1D, 0x11))  # 2.5.29.17, RFC 5280 §4.2.1.6
 _DNS_NAME, _ADDRESS = 0x82, 0x87  # [2] dNSName and [7] iPAddress of GeneralName
+_COMMON_NAME = bytes((0x55, 0x04, 0x03))  # 2.5.4.3, RFC 5280 appendix A.1
+_ORGANIZATION = bytes((0x55, 0x04, 0x0A))  # 2.5.4.10
+_BMP_STRING = 0x1E  # the one string type of names that is not, or not nearly, UTF-8
+_NAME_CHARACTERS = 64  # ub-common-name, RFC 5280 appendix A.1; of what exceeds it, so much is shown
 _EXTENSIONS = 0xA3  # [3] of TBSCertificate
 _VERSION = 0xA0  # [0] of TBSCertificate
 
@@ -52,6 +56,11 @@ class Facts:
     not_after: int
     subject: bytes  # names as they are encoded
     issuer: bytes
+
+    @property
+    def called(self) -> str:
+        """What people call it: its subject's common name or organization, else the first of its names."""
+        return called(self.subject) or next(iter(self.names), "nameless")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,20 @@ def read_revocation_lists(text: str) -> tuple[str, int]:
         except ValueError as error:
             raise ValueError(f"holds something else as list {number}: it {_predicate(error)}") from None
     return "".join(f"{block}\n" for block, _ in blocks), min(filter(None, ends), default=0)
+
+
+def called(name: bytes) -> str:
+    """Return the common name, or else the organization, of a name as it is encoded; "" when it has neither."""
+    found: dict[bytes, str] = {}
+    try:
+        for part in der.only_element(name, der.SEQUENCE).children():
+            for attribute in part.children():
+                kind, value = attribute.expect(der.SEQUENCE).children()
+                text = value.content.decode("utf-16-be" if value.tag == _BMP_STRING else "utf-8", "replace")
+                found.setdefault(kind.content, text[:_NAME_CHARACTERS])
+    except ValueError:
+        return ""
+    return found.get(_COMMON_NAME) or found.get(_ORGANIZATION, "")
 
 
 def covers(pattern: str, name: str) -> bool:

@@ -29,6 +29,13 @@ QUOTE_WIDTH = 80
 
 SECRET_KEYS = ("key_password",)  # whose values no report shows, also when they are written in plain
 
+# What tomli says of the slips that are made most, and what is said here.
+_SLIPS = {
+    "Invalid value": "this is no value: text stands in quotes",
+    "Cannot overwrite a value": "the key has a value already",
+    "Illegal character '\\n'": "the text has no closing quote on its line",
+}
+_TWICE = re.compile(r"Cannot declare \((.*?),?\) twice")
 _SECRET = re.compile(rf"({'|'.join(SECRET_KEYS)})[\"']?\s*=")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -55,6 +62,11 @@ class Document:
         self._locator: Locator | None = None
 
     @property
+    def title(self) -> str:
+        """What the whole is called where somebody is told what a server serves."""
+        return self.path
+
+    @property
     def directory(self) -> str:
         """What relative paths in this file are relative to."""
         return os.path.dirname(self.path)
@@ -70,8 +82,7 @@ class Document:
         try:
             written = tomli.loads(text)
         except tomli.TOMLDecodeError as error:
-            message = f"{error.msg[:1].lower()}{error.msg[1:]} (not valid TOML)"
-            return [self.problem((), message, line=min(error.lineno, len(self._lines)))]
+            return [self.problem((), _syntax_error(error.msg), line=min(error.lineno, len(self._lines)))]
         except (ValueError, RecursionError):
             return [self.problem((), "holds a number or a nesting beyond what TOML readers take")]
         oddity = _oddity(written)
@@ -118,14 +129,15 @@ class Document:
         """Return the value at `path` as the file has it, never what its variables hold, nor a secret."""
         if path and path[-1] in SECRET_KEYS:
             return "the value"
-        return quoted(self._value(path))
+        return quoted(self.value(path))
 
     def substituted(self, path: Path) -> bool:
         """Return whether the value at `path` refers to a variable, so that its final value must not be shown."""
-        value = self._value(path)
+        value = self.value(path)
         return isinstance(value, str) and "${" in value
 
-    def _value(self, path: Path) -> Any:
+    def value(self, path: Path) -> Any:
+        """Return the value at `path`, or the innermost above it that is there, as the file has it."""
         value: Any = self.written
         for step in present(path, self.written):
             value = value[step]
@@ -179,6 +191,17 @@ class Entry(Generic[Model]):
     def _at(self, key: str, index: int | None = None) -> Path:
         path = (*self.path, key) if key else self.path
         return path if index is None else present((*path, index), self.document.written)
+
+
+def _syntax_error(message: str) -> str:
+    """Return what tomli says as a sentence for the operator."""
+    twice = _TWICE.fullmatch(message)
+    if twice:
+        names = re.findall(r"'([^']*)'", twice[1])
+        told = f"the table [{spelled(tuple(names))}] is there twice"
+    else:
+        told = _SLIPS.get(message) or f"{message[:1].lower()}{message[1:]}"
+    return f"{told} (not valid TOML)"
 
 
 def spelled(path: Path) -> str:

@@ -90,12 +90,20 @@ def _read(document: Document, problems: list[Problem]) -> str | None:
     try:
         text = read_text(document.path)
     except Unreadable as error:
-        hint = " (name another file with -c FILE)" if document.order == 0 and str(error) == "does not exist" else ""
-        problems.append(document.problem((), f"{error}{hint}"))
+        problems.append(document.problem((), f"{error}{_hint(document, error)}"))
         return None
     wrong = document.parse(text)
     problems += wrong
     return None if wrong else text
+
+
+def _hint(document: Document, error: Unreadable) -> str:
+    """Return what helps somebody whose main file does not exist."""
+    if document.order or str(error) != "does not exist":
+        return ""
+    if document.display.startswith("run:"):
+        return " (a server of `serverd run` has no file: status, reload, stop and the like ask it, and nothing else)"
+    return " (name another file with -c FILE, or have `serverd init` write one)"
 
 
 def _read_fragments(
@@ -146,7 +154,7 @@ def _assemble(
     problems += idle_limits(top.root, listeners) if names["listeners"].complete else ()
     problems += taken_files(top.root, _files(fragments, listeners) | tls_files(tls for _, tls in tables))
     return Generation(
-        source=top.document.path,
+        source=top.document.title,
         server=server,
         listeners=tuple(listener for _, listener in listeners),
         apps=tuple(app for _, app in apps),

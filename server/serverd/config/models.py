@@ -201,7 +201,7 @@ class Mount(Section):
     builtin: Literal["health", "metrics", "status"] | None = Field(
         default=None,
         description="Target: what the server knows of itself. health answers /livez and /readyz below path, metrics is"
-        " for Prometheus, status is a page for people, and JSON. Keep the last two on a listener of their own.",
+        " for Prometheus, status is a page for people, and JSON. Keep them on a listener that not everybody reaches.",
         examples=["health"],
     )
     root_path: RootPath | None = Field(

@@ -31,8 +31,13 @@ __all__ = ["Names", "equal_mounts", "exposed_builtins", "resolve_mount"]
 TARGETS = ("app", "redirect", "respond", "builtin")
 ALTERNATIVES = ", ".join(TARGETS)
 APP_KEYS = ("root_path", "strip_prefix", "trace")
-# What tells of the inside, and to whom: health is for anybody who balances load.
-PRIVATE = ("metrics", "status")
+# What whoever asks a builtin mount is told, and where it belongs.
+TOLD = {
+    "health": "tells which apps are down and when it drains (expected `listeners` with one that probes reach and few"
+    " others, such as 127.0.0.1:9100)",
+    "metrics": "shows the inside of the server (expected `listeners` with one of its own, such as 127.0.0.1:9100)",
+    "status": "shows the inside of the server (expected `listeners` with one of its own, such as 127.0.0.1:9100)",
+}
 BODYLESS = (204, 205, 304)  # RFC 9110 §15.3.5, §15.3.6, §15.4.5
 
 
@@ -106,18 +111,17 @@ def equal_mounts(mounts: Sequence[Entry[Mount]], listeners: Sequence[str]) -> It
 def exposed_builtins(
     mounts: Sequence[tuple[Entry[Mount], PlainMount]], listeners: Sequence[Listener]
 ) -> Iterable[Problem]:
-    """Yield a problem for every mount that shows the inside of the server to whoever can reach the machine."""
+    """Yield a problem for every mount that tells of the inside of the server to whoever can reach the machine."""
     open_ones = {one.name: one for one in listeners if any(_is_open(address) for address in one.addresses)}
     for entry, mount in mounts:
-        if not isinstance(mount.target, BuiltinTarget) or mount.target.name not in PRIVATE:
+        if not isinstance(mount.target, BuiltinTarget):
             continue
         exposed = [name for name in mount.listeners if name in open_ones]
         if exposed:
             addresses = ", ".join(one.text for one in open_ones[exposed[0]].addresses if _is_open(one))
             yield entry.problem(
                 "builtin",
-                f'is reachable from everywhere on listener "{exposed[0]}" ({addresses}) and shows the inside of the'
-                " server (expected `listeners` with one of its own, such as 127.0.0.1:9100)",
+                f'is reachable from everywhere on listener "{exposed[0]}" ({addresses}) and {TOLD[mount.target.name]}',
             )
 
 

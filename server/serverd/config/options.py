@@ -19,7 +19,7 @@ from serverd.config.locate import Path
 from serverd.config.report import Problem, render
 from serverd.errors import ConfigError
 
-__all__ = ["OPTIONS", "Option", "OptionDocument", "call", "compose", "flag", "pack", "unpack", "words"]
+__all__ = ["OPTIONS", "Option", "OptionDocument", "call", "compose", "flag", "pack", "title", "unpack", "words"]
 
 APP, LISTENER, TABLE = "app", "web", "main"  # the names of what there is one of
 
@@ -114,12 +114,24 @@ def flag(name: str) -> str:
 class OptionDocument(Document):
     """A document that nobody has written down: values, and which option each of them comes from."""
 
-    def __init__(self, label: str, values: Mapping[str, Any], names: Mapping[Path, str]) -> None:
-        """Take over `values`; relative paths are relative to the current directory."""
-        super().__init__(os.path.abspath(label), label, 0)
+    def __init__(
+        self, name: str, values: Mapping[str, Any], names: Mapping[Path, str], said: str = "", title: str = ""
+    ) -> None:
+        """Take over `values`; relative paths are relative to the current directory.
+
+        The control socket is found by `name`; people are told that something stands in what is `said`, and that
+        `title` is served. Both are the name unless they are given.
+        """
+        super().__init__(os.path.abspath(name), said or name, 0)
         self.home = "the current directory"
         self.written = dict(values)
         self._names = names
+        self._title = title or name
+
+    @property
+    def title(self) -> str:
+        """What the whole is called where somebody is told what a server serves."""
+        return self._title
 
     def term(self, path: Path) -> str:
         """Return what the value at `path` is called, or would be."""
@@ -128,13 +140,24 @@ class OptionDocument(Document):
             return super().term(path)
         return flag(option.name) if any(name.startswith("--") for name in self._names.values()) else option.name
 
+    def place(self, path: Path) -> str:
+        """Return the option that the value at `path` comes from, or the first that a table has a value from.
+
+        What comes from none stands in what is said.
+        """
+        within = (name for other, name in self._names.items() if other[: len(path)] == path)
+        return self._option(path) or next(within, self.display)
+
     def problem(self, path: Path, message: str, line: int | None = None) -> Problem:
         """Return a problem of the option that the value at `path` comes from."""
-        inner = (path[:length] for length in range(len(path), 0, -1))
-        name = next((self._names[part] for part in inner if part in self._names), None)
-        if name is None:
+        name = self._option(path)
+        if not name:
             return super().problem(path, message, line)
         return Problem(0, "", None, None, name, message)
+
+    def _option(self, path: Path) -> str:
+        inner = (path[:length] for length in range(len(path), 0, -1))
+        return next((self._names[part] for part in inner if part in self._names), "")
 
 
 def call(target: str, options: Mapping[str, Any]) -> str:
@@ -147,6 +170,11 @@ def call(target: str, options: Mapping[str, Any]) -> str:
     return f"run:{target}{place}".replace("/", "_")
 
 
+def title(target: str, are_flags: bool) -> str:
+    """Return what people are told that a server of options serves; `are_flags`: they stand on a command line."""
+    return f"{target} ({'serverd run' if are_flags else 'serverd.run'})"
+
+
 def compose(
     target: str, options: Mapping[str, Any], spell: Callable[[str], str] = flag, label: str = ""
 ) -> OptionDocument:
@@ -156,7 +184,7 @@ def compose(
     contradict each other.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    _refuse(_contradictions(given), spell)
+    _refuse(_contradictions(given, spell), spell)
     tables: dict[str, Any] = {
         "listeners": {LISTENER: {"bind": _bind(given)}},
         "apps": {APP: {"app": target}},
@@ -172,7 +200,9 @@ def compose(
     if "ssl_certfile" in given:
         tables["listeners"][LISTENER]["tls"] = TABLE
         tables["tls"] = {TABLE: {"certificates": [{}]}}
-        given.setdefault("ssl_keyfile", given["ssl_certfile"])
+        if "ssl_keyfile" not in given:
+            _put(tables, (*_PAIR, "key"), given["ssl_certfile"])
+            names[*_PAIR, "key"] = spell("ssl_certfile")
     for name, value in given.items():
         option = _BY_NAME[name]
         if option.path:
@@ -181,7 +211,9 @@ def compose(
     if "ws_max_size" in given:  # a message of one frame must not meet another bound
         _put(tables, (*_SOCKET, "frame_size"), given["ws_max_size"])
         names[*_SOCKET, "frame_size"] = spell("ws_max_size")
-    return OptionDocument(label or call(target, options), tables, names)
+    are_flags = spell is flag
+    said = "the command line" if are_flags else "the arguments"
+    return OptionDocument(call(target, options), tables, names, said, title(target, are_flags))
 
 
 def _refuse(problems: Iterable[tuple[str, str]], spell: Callable[[str], str]) -> None:
@@ -190,7 +222,7 @@ def _refuse(problems: Iterable[tuple[str, str]], spell: Callable[[str], str]) ->
         raise ConfigError(render(found))
 
 
-def _contradictions(given: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _contradictions(given: Mapping[str, Any], spell: Callable[[str], str]) -> Iterable[tuple[str, str]]:
     """Yield the options that cannot be what they are, before there is a document to judge."""
     for name in given.keys() - _BY_NAME.keys():
         near = difflib.get_close_matches(name, _BY_NAME, n=1)
@@ -212,7 +244,8 @@ def _contradictions(given: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     if isinstance(lines, str) or not all(isinstance(line, str) and ":" in line for line in lines):
         yield "header", 'expected "Name: value"'
     if "ssl_certfile" not in given:
-        yield from ((name, "needs a certificate (ssl-certfile)") for name in sorted(given) if name.startswith("ssl_"))
+        needed = f"needs a certificate (expected {spell('ssl_certfile')} beside it)"
+        yield from ((name, needed) for name in sorted(given) if name.startswith("ssl_"))
 
 
 def _bind(given: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
-from serverd.config.certificates import Facts, read_certificates, read_key, read_revocation_lists
+from serverd.config.certificates import Facts, called, read_certificates, read_key, read_revocation_lists
 from serverd.config.document import Unreadable
 from serverd.generation import Certificate, File, Tls
 
@@ -64,13 +64,20 @@ def read_pair(pair: Certificate, read: Read, faults: list[Fault], doubts: list[F
 def _doubt_of_chain(chain: Sequence[Facts]) -> str:
     """Return what is odd about the order of certificates, as a predicate; "" when each is the issuer of the one before.
 
-    By their names: whether one has really signed the other is for clients to find out.
+    By their names: whether one has really signed the other takes cryptography, and is for `net.chains`.
     """
-    for number, (one, issuer) in enumerate(pairwise(chain), 1):
-        if one.issuer != issuer.subject:
+    for number, (one, other) in enumerate(pairwise(chain), 1):
+        if one.issuer != other.subject:
+            issuer = called(one.issuer) or "nameless"
             if _could_be_ordered(chain):
-                return "holds its certificates in the wrong order (expected each to be followed by its issuer)"
-            return f"has as certificate {number + 1} another than the issuer of certificate {number}"
+                return (
+                    f'holds its certificates in the wrong order: behind "{one.called}" comes "{other.called}"'
+                    f' (expected its issuer "{issuer}")'
+                )
+            return (
+                f'has as certificate {number + 1} "{other.called}", which is not the issuer of certificate {number}'
+                f' "{one.called}" (expected "{issuer}", or nothing)'
+            )
     return ""
 
 

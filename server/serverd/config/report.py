@@ -90,8 +90,11 @@ def _headline(problem: Problem) -> str:
 def _printable(text: str, width: int | None = LINE_WIDTH) -> str:
     """Return `text` safe for a terminal: control characters escaped, cut to `width`."""
     text = text.rstrip() if width is None else text[: width + 1].rstrip()  # escaped it is not shorter
-    shown = "".join(
-        character if character.isprintable() else "    " if character == "\t" else repr(character)[1:-1]
-        for character in text
-    )
+    shown = "".join(character if character.isprintable() else _spelled(character) for character in text)
     return shown if width is None or len(shown) <= width else shown[: width - 3] + "..."
+
+
+def _spelled(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # of a name that is no text, a byte as os.fsdecode has it
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return "    " if character == "\t" else repr(character)[1:-1]

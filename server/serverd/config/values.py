@@ -114,7 +114,8 @@ def parse_workers(value: object) -> int | str:
     if value == "auto":
         return "auto"
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError('is not a whole number or "auto"')
+        hint = " (write it without quotes)" if isinstance(value, str) and value.isdecimal() else ""
+        raise ValueError(f'is not a whole number or "auto"{hint}')
     if value < 1:
         raise ValueError('is too few (expected at least 1, or "auto")')
     if value > _MOST_WORKERS:
@@ -132,22 +133,33 @@ def parse_name(value: object) -> str:
     return str(value)
 
 
+_APP_TARGET = 'expected like "package.module:attribute"'
+
+
+def _module_of(path: str) -> str:
+    """Return the application that somebody means who names a file; "" when it cannot be told."""
+    file, colon, attribute = path.removeprefix("./").partition(":")
+    target = f"{file.removesuffix('.py').replace('/', '.')}:{attribute if colon else 'app'}"
+    parts = target.replace(":", ".").split(".")
+    return target if all(part.isidentifier() for part in parts) else ""
+
+
 def parse_app_target(value: object) -> str:
     """Return "package.module:attribute.path"; the attribute defaults to "app".
 
     Raises ValueError when the value cannot name a Python object.
     """
     if not isinstance(value, str):
-        raise ValueError('is not a string (expected like "package.module:attribute")')
+        raise ValueError(f"is not a string ({_APP_TARGET})")
     if "/" in value or value.partition(":")[0].endswith(".py"):
-        raise ValueError(
-            'is a file path (expected like "package.module:attribute", with `directory` naming its folder)'
-        )
+        meant = _module_of(value)
+        hint = f'did you mean "{meant}"?' if meant else f"{_APP_TARGET}, with `directory` naming its folder"
+        raise ValueError(f"is a file path ({hint})")
     module, colon, attribute = value.partition(":")
     attribute = attribute if colon else "app"
     parts = [*module.split("."), *attribute.split(".")]
     if not all(part.isidentifier() and not keyword.iskeyword(part) for part in parts):
-        raise ValueError('is not an application (expected like "package.module:attribute")')
+        raise ValueError(f"is not an application ({_APP_TARGET})")
     return f"{module}:{attribute}"
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from serverd.config.document import Document
+from serverd.config.document import Document, spelled
 from serverd.config.kinds import Kind
 from serverd.config.locate import Path, present
 from serverd.config.models import File, Fragment
@@ -41,7 +41,7 @@ PREDICATES: dict[str, Callable[[dict[str, Any]], str]] = {
     "int_type": lambda _: "is not a whole number",
     "less_than_equal": lambda ctx: f"is too large (expected at most {ctx['le']})",
     "model_type": lambda _: "is not a table",
-    "string_type": lambda _: "is not a string (write it in quotes)",
+    "string_type": lambda _: "is not a string",
     "too_long": lambda ctx: f"is too long (expected at most {ctx['max_length']})",
     "too_short": lambda ctx: f"is too short (expected at least {ctx['min_length']})",
     "tuple_type": lambda _: "is not a list",
@@ -66,7 +66,30 @@ def explain(error: ErrorDetails, document: Document, model: type[BaseModel]) -> 
         written = document.shown(path).strip('"')
         expected = ", ".join(f'"{choice}"' for choice in choices)
         return document.refusal(path, f"is not one of {expected}{nearest(written.lower(), choices)}")
-    return document.refusal(path, _predicate(error["type"], ctx, error["msg"]))
+    return document.refusal(
+        path, _predicate(error["type"], ctx, error["msg"]) + _remedy(error["type"], document.value(path), path, model)
+    )
+
+
+def _remedy(kind: str, value: Any, path: Path, model: type[BaseModel]) -> str:
+    """Return how a value of the wrong type would be written, in parentheses; "" where the error says it."""
+    if kind in ("int_type", "bool_type"):
+        is_quoted = isinstance(value, str) and (value.isdecimal() if kind == "int_type" else value in ("true", "false"))
+        return " (write it without quotes)" if is_quoted else ""
+    if kind == "string_type":
+        is_plain = isinstance(value, int | float) and not isinstance(value, bool)
+        return " (write it in quotes)" if is_plain else " (expected text in quotes)"
+    if kind not in ("model_type", "dict_type", "tuple_type") or any(isinstance(step, int) for step in path):
+        return ""
+    where = spelled(path)
+    field = _model_at(model, path[:-1]).model_fields.get(str(path[-1]))
+    if field is None:  # an entry of a table of tables, by its name
+        return f" (expected [{where}])"
+    annotation = field.annotation
+    if kind == "tuple_type":
+        return f" (expected [[{where}]])" if _model_within(annotation) else " (expected it in square brackets)"
+    of_names = typing.get_origin(annotation) is dict and _model_within(annotation)
+    return f" (expected [{where}.NAME])" if of_names else f" (expected [{where}])"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -161,7 +161,7 @@ class Http2Connection(Connection):
         """
         if self._host is None:
             self._host = host
-        elif host is None or host == self._host or self.peer.tls is None or self._origins.is_trusted:
+        elif host is None or host == self._host or self.peer.tls is None or self.origins.is_trusted:
             return
         elif not self.peer.is_called(host):
             raise PeerError(421, "the certificate of this connection is not for this host")

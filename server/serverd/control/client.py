@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import stat
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -154,11 +155,20 @@ def _queue_up(sock: socket.socket, path: str) -> None:
         time.sleep(CONNECT_INTERVAL)
 
 
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:  # it has gone meanwhile
+        return True
+
+
 def _no_answer(path: str, served: str, error: OSError) -> str:
     """Return the sentence for a connection that could not be made."""
     subject = f"no serverd serves {served}" if served else "no serverd to be asked"
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return f"{subject}: no control socket at {path}, expected that of a running server"
+    if isinstance(error, ConnectionRefusedError) and not _is_socket(path):
+        return f"{subject}: {path} is no socket, expected the control socket of a running server"
     if isinstance(error, ConnectionRefusedError):
         return f"{subject}: nobody listens at {path} any more, the server that did has ended suddenly"
     if isinstance(error, PermissionError):

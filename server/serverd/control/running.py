@@ -17,7 +17,12 @@ class Running:
     """A server that runs."""
 
     pid: int
-    urls: tuple[str, ...]  # where it is reached
+    places: tuple[tuple[str, str], ...]  # where it is reached: listener and URL
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where it is reached."""
+        return tuple(url for _, url in self.places)
 
 
 def find_running(source: str, control_socket: str) -> Running | None:
@@ -29,6 +34,7 @@ def find_running(source: str, control_socket: str) -> Running | None:
             status = client.ask({"command": "status"}, PATIENCE)
         if status["source"] != source:
             return None
-        return Running(int(status["pid"]), tuple(str(one["url"]) for one in status["listeners"]))
+        places = ((str(one["name"]), str(one["url"])) for one in status["listeners"])
+        return Running(int(status["pid"]), tuple(places))
     except (ControlError, LookupError, TypeError, ValueError):  # or what is no status of this version
         return None

@@ -61,7 +61,7 @@ def make_certificate(directory: str, names: Sequence[str]) -> str:
         _write(cert_file, b"".join(blob.bytes() for blob in leaf.cert_chain_pems), 0o644)
     except OSError as error:
         raise OperatorError(f"cannot write {error.filename2 or error.filename or folder}: {error.strerror}") from error
-    except ValueError as error:  # a name that is none
+    except ValueError as error:  # a name that is none, or an authority that cannot be read
         raise OperatorError(f"no certificate for {', '.join(names)}: {error}") from error
     return _ADVICE.format(
         cert=cert_file,

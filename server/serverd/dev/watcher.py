@@ -175,6 +175,7 @@ def _watch_events(folders: Sequence[str], counts: Callable[[str], bool], tell: T
 def main() -> int:
     """Watch until the supervisor ends this process."""
     leave_group_signals()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # when a service manager tells the whole group; SIGKILL ends us
     die_with_parent(signal.SIGKILL)
     told = json.loads(sys.stdin.buffer.read())
     since = told.pop("since")

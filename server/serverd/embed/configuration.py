@@ -40,7 +40,7 @@ def configure(
     if app is not None:
         if isinstance(app, str):
             return Configured(load_document(compose(app, options, str), os.environ))
-        return Configured(load_document(compose(_GIVEN, options, str, "app"), os.environ), {"app": app})
+        return Configured(load_document(compose(_GIVEN, options, str), os.environ), {"app": app})
     if options:
         refuse(options, "goes with app=..., not with a configuration, which has a key for it")
     if isinstance(config, Mapping):

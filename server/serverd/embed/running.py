@@ -7,7 +7,7 @@ import sys
 from typing import Any, Unpack, cast
 
 from serverd.asgi.types import Application
-from serverd.config.options import call, pack, words
+from serverd.config.options import call, pack, title, words
 from serverd.embed.configuration import configure, refuse
 from serverd.embed.keywords import OF_PROCESSES, Options, RunOptions
 from serverd.errors import AppLoadError, ServerdError
@@ -45,8 +45,10 @@ def _supervise(app: str, given: dict[str, Any]) -> int:
     if given.pop("reload", False):
         watched = Watched(tuple(map(os.path.realpath, lists["reload_dir"])), *list(lists.values())[1:])
         arguments = ("--reload", *words(lists))
-    line = ("run", *words(given), *arguments, "--", app)
-    source = Source(os.path.abspath(call(app, given)), line, pack(app, given, are_flags=False), watched)
+    line = ("run", app, *words(given), *arguments)
+    source = Source(
+        os.path.abspath(call(app, given)), line, pack(app, given, are_flags=False), watched, title(app, False)
+    )
     return Supervisor(source).run()
 
 

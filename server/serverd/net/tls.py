@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from serverd.errors import ConfigError
 from serverd.generation import Certificate, Tls
 
-__all__ = ["CIPHERS", "Contexts"]
+__all__ = ["CIPHERS", "Contexts", "file_of"]
 
 # Of TLS 1.2: forward secrecy and authenticated encryption only, in the order of Mozilla's "intermediate" guideline 5.7.
 CIPHERS = (
@@ -169,8 +169,8 @@ def _try_each(tls: Tls) -> None:
 def _load(context: ssl.SSLContext, tls: Tls, certificate: Certificate) -> None:
     with (
         _blaming(certificate.source, "certificate of tls.{}", tls.name),
-        _file_of(certificate.cert) as cert,
-        _file_of(certificate.key) as key,
+        file_of(certificate.cert) as cert,
+        file_of(certificate.key) as key,
     ):
         asked = False
 
@@ -193,7 +193,7 @@ def _believe(context: ssl.SSLContext, tls: Tls) -> None:
     with _blaming(tls.source, "client_ca of tls.{}", tls.name):
         context.load_verify_locations(cadata=tls.client_ca)
     if tls.client_crl:
-        with _blaming(tls.source, "client_crl of tls.{}", tls.name), _file_of(tls.client_crl) as lists:
+        with _blaming(tls.source, "client_crl of tls.{}", tls.name), file_of(tls.client_crl) as lists:
             context.load_verify_locations(cafile=lists)
         # All of the chain, as nginx has it (ssl_crl): an authority may have been revoked, too.
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
@@ -217,7 +217,7 @@ def _reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _file_of(text: str) -> Iterator[str]:
+def file_of(text: str) -> Iterator[str]:
     """Give a text the path of a file, because OpenSSL reads certificates and keys from nothing else here.
 
     It is in memory where the machine has such files; else in the directory for temporary ones, for this moment and

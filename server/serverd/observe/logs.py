@@ -207,12 +207,15 @@ def escape(text: str) -> str:
 def _escaped(match: re.Match[str]) -> str:
     character = match[0]
     code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # of a name that is no text, a byte as os.fsdecode has it
+        code -= 0xDC00
     return _NAMED.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
 
 
 def _formatter(name: str, is_terminal: bool) -> logging.Formatter:
     if name == "auto":
-        return _Text(coloured=not os.environ.get("NO_COLOR")) if is_terminal else _Json()
+        is_plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+        return _Text(coloured=not is_plain) if is_terminal else _Json()
     return _Text(coloured=False) if name == "text" else _Json()
 
 

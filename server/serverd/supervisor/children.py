@@ -235,7 +235,7 @@ class Children:
         try:
             handle = LoaderHandle(*spawn.spawn_program(self._commands.loader, what, told))
         except OSError as error:
-            on_outcome(LoadFailed(f"the configuration cannot be read: no process for the loader: {error}"))
+            on_outcome(LoadFailed(f"the configuration cannot be read: no process for the loader: {_reason(error)}"))
             return None
         self._loaders[handle] = on_outcome
         handle.deadline = deadline

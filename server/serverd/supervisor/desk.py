@@ -62,6 +62,6 @@ class Desk:
     def _describe(self) -> dict[str, Any]:
         now = time.monotonic()
         return {
-            **answers.identity(self._reading.source.path, now - self._started, self._holdings.bindings.places()),
+            **answers.identity(self._reading.source.title, now - self._started, self._holdings.bindings.places()),
             **status.describe(self._fleet, now, time.time()),
         }

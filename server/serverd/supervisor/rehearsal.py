@@ -40,8 +40,8 @@ from serverd.supervisor.spawn import Commands, Surroundings
 
 __all__ = ["Finding", "Rehearsal", "Report"]
 
-Examine = Callable[[Generation], Iterable[str]]
-"""Returns what is wrong with a generation that the supervisor cannot see: that of its TLS."""
+Examine = Callable[[Generation], tuple[Iterable[str], Iterable[str]]]
+"""Returns what is wrong with a generation, and what is odd, that the supervisor cannot see: that of its TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,9 @@ class Rehearsal:
             self._queue.append(outcome)
             return
         generation = self.report.generation = outcome.generation
-        self.report.problems += map(Finding, self._examine(generation))
+        problems, warnings = self._examine(generation)
+        self.report.problems += map(Finding, problems)
+        self.report.warnings += map(Finding, warnings)
         self._queue.append(Loaded(self._rehearsed(generation)))
 
     def _rehearsed(self, generation: Generation) -> Generation:

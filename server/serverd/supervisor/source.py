@@ -30,12 +30,18 @@ class Source:
     arguments: tuple[str, ...]  # of the command `serverd` that serves it
     options: bytes = field(default=b"", repr=False)  # as the loader takes them; b"": it is a file
     watched: Watched | None = None  # None: no --reload
+    called: str = ""  # by people; "": it is a file
 
     @classmethod
     def of_file(cls, path: str, watched: Watched | None = None, arguments: tuple[str, ...] = ()) -> Self:
         """Return the source that is the file at `path`; `arguments` are what was asked for beside it."""
         absolute = os.path.abspath(path)
         return cls(absolute, ("-c", absolute, *arguments), watched=watched)
+
+    @property
+    def title(self) -> str:
+        """What people are told that the server serves: the file, or what the options are called."""
+        return self.called or self.path
 
     @property
     def loader_arguments(self) -> tuple[str, ...]:

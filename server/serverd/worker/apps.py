@@ -5,10 +5,12 @@ Called by `applications`, once for each, and again for one that is down.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import logging
 import os
+import pkgutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -24,6 +26,8 @@ __all__ = ["as_application", "explain", "load_app", "own_traceback", "place"]
 
 log = logging.getLogger("serverd.apps")
 
+# What applications are called where nothing else is said; the last is Django's.
+_USUAL = ("app", "application")
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _MACHINERY = (os.path.join(_OURS, ""), os.path.join(os.path.dirname(importlib.__file__), ""), "<frozen importlib")
 
@@ -51,7 +55,8 @@ def _find(app: App) -> Any:
     except BaseException as error:
         # Also SystemExit: a module that calls sys.exit() is a broken application, not a wish of ours.
         if isinstance(error, ModuleNotFoundError) and _is_part(error.name, module_name):
-            text = f"there is no module {error.name!r} in {app.directory} or among the installed packages"
+            near = _near_module(error.name or "", app.directory)
+            text = f"there is no module {error.name!r} in {app.directory} or among the installed packages{near}"
             raise AppLoadError(text) from None
         raise AppLoadError(f"importing {module_name!r} failed: {_brief(error)}") from error
     name = module_name
@@ -59,7 +64,7 @@ def _find(app: App) -> Any:
         try:
             found = getattr(found, attribute)
         except AttributeError:
-            raise AppLoadError(f"{name} has no attribute {attribute!r}") from None
+            raise AppLoadError(f"{name} has no attribute {attribute!r}{_nearest(attribute, found)}") from None
         except BaseException as error:  # a module may import lazily, in its __getattr__
             raise AppLoadError(f"{name}.{attribute} cannot be had: {_brief(error)}") from error
         name = f"{name}.{attribute}"
@@ -79,6 +84,22 @@ def _check_taken(app: App) -> None:
     origin = getattr(taken, "__file__", None) or "within the interpreter"
     if os.path.realpath(origin) != os.path.realpath(own.origin):
         raise AppLoadError(f"module {name!r} is taken by {origin}, imported before: rename {own.origin}")
+
+
+def _nearest(attribute: str, owner: object) -> str:
+    """Return which attribute of a module or object may have been meant: one with a name like it, or a usual one."""
+    names = [name for name, value in getattr(owner, "__dict__", {}).items() if callable(value) and name[:1] != "_"]
+    usual = [name for name in _USUAL if name in names]
+    near = difflib.get_close_matches(attribute, names, n=1) or usual[:1]
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _near_module(missing: str, directory: str) -> str:
+    """Return which module beside the one that is missing may have been meant."""
+    package, _, name = missing.rpartition(".")
+    beside = getattr(sys.modules.get(package), "__path__", ()) if package else [directory]
+    near = difflib.get_close_matches(name, [found.name for found in pkgutil.iter_modules(beside)], n=1)
+    return f" (did you mean {'.'.join(filter(None, [package, near[0]]))!r}?)" if near else ""
 
 
 def _is_part(missing: str | None, module_name: str) -> bool:
@@ -115,7 +136,7 @@ def _detect(app: App, loaded: Callable[..., Any]) -> str:
         if _takes(signature, count):
             return interface
     if _takes(signature, 0):
-        raise AppLoadError(f"{app.target!r} takes no argument: a factory needs factory = true")
+        raise AppLoadError(f"{app.target!r} takes no argument: a factory needs factory = true, or --factory")
     if _takes(signature, 2):
         raise AppLoadError(
             f"{app.target!r} takes two arguments as a WSGI application does: expected an ASGI application"
