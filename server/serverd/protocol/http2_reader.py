@@ -119,12 +119,15 @@ class FrameReader:
         """Whether that is a part of a DATA frame."""
         return len(self._partial) > _TYPE_OFFSET and not self._partial[_TYPE_OFFSET]
 
-    def feed(self, data: bytes) -> None:
-        """Take bytes from the peer; raises ConnectionFault, after which nothing more can be taken."""
+    def feed(self, data: bytes) -> int:
+        """Take bytes from the peer; return how many could be looked at.
+
+        Raises ConnectionFault, after which nothing more can be taken.
+        """
         if self._partial:
             self._partial += data
             if len(self._partial) < self._needed:
-                return
+                return 0
             data = bytes(self._partial)
             self._partial.clear()
         position = 0
@@ -140,11 +143,12 @@ class FrameReader:
             start = position + _HEADER_SIZE
             if start + size > end:
                 self._keep(data[position:], size + _HEADER_SIZE)
-                return
+                return end
             position = start + size
             self._receive_frame(kind, flags, stream_id & LARGEST_ID, data[start:position])
         if position < end:
             self._keep(data[position:], _HEADER_SIZE)
+        return end
 
     def _keep(self, rest: bytes, needed: int) -> None:
         """Wait for the rest of a frame, of which there have to be `needed` bytes."""
