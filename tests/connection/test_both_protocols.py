@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from serverd.generation import Limits, Listener
+from tests.protocol.http2_peer import HEADERS, frame
 from tests.support.applications import Manual, Recorder, hello
 from tests.support.http2 import Answer, Http2Wire
 from tests.support.wire import Wire
@@ -260,6 +261,36 @@ class TestLimits:
 
 
 class TestTimeouts:
+    def test_a_head_that_does_not_become_complete_ends_the_connection(self, connect: Connect) -> None:
+        recorder = Recorder()
+        with connect(recorder, Limits(header_timeout=5)) as client:
+            begun = b"GET / HTTP/1.1\r\nhost: a" if isinstance(client, Http1Client) else frame(HEADERS, 0, 1, b"\x82")
+            for _ in range(5):  # however it comes
+                client.wire.send(begun[:2])
+                begun = begun[2:]
+                advance(client, 0.5)
+                assert not client.wire.closed
+            advance(client, 4)
+            assert client.wire.closed
+        assert recorder.scopes == []
+
+    def test_a_client_that_does_not_read_is_given_up_after_send_timeout(self, connect: Connect) -> None:
+        manual = Manual()
+        with connect(manual, Limits(send_timeout=5)) as client:
+            client.request()
+            client.wire.transport.room = 0
+            client.wire.run(manual.call.start())
+            task = client.wire.run(manual.call.body(bytes(1_000_000), True))
+            advance(client, 3)
+            assert not task.done()
+            client.wire.transport.take(1000)  # every byte gives it more time
+            advance(client, 3)
+            assert not client.wire.closed
+            advance(client, 5)
+            assert client.wire.transport.closed
+            assert client.wire.transport.reset
+            assert task.done()
+
     def test_a_body_that_somebody_waits_for_in_vain_is_a_408(self, connect: Connect) -> None:
         recorder = Recorder()
         with connect(recorder, Limits(body_timeout=5)) as client:

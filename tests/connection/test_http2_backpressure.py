@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from serverd.connection.http2 import UNSENT_LIMIT
+from serverd.connection.http2 import READ_AT_ONCE, UNSENT_LIMIT
 from serverd.generation import Limits
 from serverd.protocol.http2 import ErrorCode
 from tests.protocol.http2_peer import frame, frames_of
-from tests.support.applications import Call, echo, hello
+from tests.support.applications import Call, echo, hello, respond
 from tests.support.http2 import Answer, Http2Wire, ManualWire
 
 KIB = 1024
@@ -298,3 +298,56 @@ class TestUploads:
             assert wire.run(wire.call.receive()).result()["type"] in ("http.request", "http.disconnect")
             assert wire.ping()
             wire.finish()
+
+
+def costly_request(stream_id: int) -> bytes:
+    """Return a request of 16 KB that takes a millisecond to decode."""
+    return frame(1, 5, stream_id, b"\x20\x3f\xe1\x1f" * 4000 + GET)
+
+
+class TestTurns:
+    """A client that sends without end, which uvloop reads on within a turn as long as it fills the buffer."""
+
+    def test_others_have_their_turn_after_some_of_it(self) -> None:
+        costly = b"".join(costly_request(number) for number in range(3, 103, 2))
+        turns: list[int] = []
+
+        def read_on() -> None:
+            taken = 0
+            while wire.transport.reading and (piece := costly[sum(turns) + taken :][: 64 * KIB]):
+                wire.transport.deliver(piece)
+                taken += len(piece)
+            turns.append(taken)
+            if sum(turns) < len(costly):
+                wire.loop.call_soon(read_on)
+
+        with Http2Wire(hello) as wire:
+            wire.request()
+            wire.loop.call_soon(read_on)
+            wire.settle()
+            assert wire.transport.reading
+            assert max(turns) <= READ_AT_ONCE + 64 * KIB
+            assert sum(turns) == len(costly)
+            answered = [one.stream_id for one in frames_of(wire.received()) if one.kind == 1]
+            assert answered == list(range(3, 103, 2))
+
+    def test_one_that_does_not_read_waits_for_more_than_its_turn(self) -> None:
+        async def wordy(scope: Any, receive: Any, send: Any) -> None:
+            await respond(send, headers=[(b"x-long", b"x" * 5000)])
+
+        with Http2Wire(wordy, PATIENT) as wire:
+            wire.transport.room = 0
+            number = 1
+            while not wire.server.blocked:
+                wire.send_raw(frame(1, 5, number, GET))
+                number += 2
+            assert not wire.server.is_full
+            wire.send_raw(
+                b"".join(costly_request(one) for one in range(number, number + 40, 2))
+            )  # answered in the same turn
+            assert wire.server.is_full
+            assert not wire.transport.reading
+            wire.transport.room = float("inf")
+            wire.transport.take(float("inf"))
+            wire.settle()
+            assert wire.transport.reading

@@ -18,6 +18,7 @@ from tests.conftest import Serve
 from tests.support import processes
 from tests.support.client import Client, get
 from tests.support.control import Command, Poll, command, control_socket, status, wait_until
+from tests.support.either import both
 from tests.support.load import Load
 from tests.support.server import Server
 
@@ -152,7 +153,7 @@ def test_scaling_under_load_fails_no_request(serve: Serve, configuration: str) -
         states = [worker["state"] for worker in status(server)["workers"]]
         return states == ["ready"] * count
 
-    with Load(server.address(), "/hello", fresh=3, keep_alive=3, slow=2) as load, Poll(server) as poll:
+    with Load(server.address(), "/hello", fresh=2, keep_alive=2, slow=2, http2=2) as load, Poll(server) as poll:
         for count in (4, 1, 3):
             assert command(server, "scale", str(count)).outcome == (
                 0,
@@ -185,10 +186,10 @@ def test_scaling_under_load_fails_no_request(serve: Serve, configuration: str) -
 
 def test_a_stop_waits_for_what_is_in_flight(serve: Serve, configuration: str) -> None:
     server = serve(configuration)
-    with Client(server.address()) as client:
-        client.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na")
-        assert client.head().status == 200
-        wait_until(lambda: sum(worker["in_flight"] for worker in status(server)["workers"]) == 1)
+    with both(server.address()) as clients:
+        for client in clients:
+            client.begin()
+        wait_until(lambda: sum(worker["in_flight"] for worker in status(server)["workers"]) == 2)
         stopping = Command(server, "stop")
         server.wait_for("stopping: asked for on the control socket")
         now = status(server)
@@ -196,8 +197,9 @@ def test_a_stop_waits_for_what_is_in_flight(serve: Serve, configuration: str) ->
         assert command(server, "reload").outcome == (3, "", "serverd: the server is stopping\n")
         with pytest.raises(ConnectionRefusedError):
             wait_until(lambda: Client(server.address()).close() is not None)
-        client.send(b"b")
-        assert client.read(17) == b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n"
+        for client in clients:
+            client.more(b"and behind")
+            client.end()
     assert stopping.wait().outcome == (0, "stopped\n", "")
     assert server.wait() == 0
     assert not os.path.exists(control_socket(server))
@@ -222,13 +224,14 @@ def test_during_the_delay_of_a_stop_everything_is_served_and_nothing_is_ready(se
 @pytest.mark.parametrize("delay", ["0s", "30s"])
 def test_a_second_signal_stops_at_once(serve: Serve, configuration: str, delay: str) -> None:
     server = serve(configuration.replace("[server]", f'[server]\nshutdown_delay = "{delay}"'))
-    with Client(server.address()) as client:
-        client.send(b"GET /slow?seconds=30 HTTP/1.1\r\nHost: a\r\n\r\n")
-        wait_until(lambda: sum(worker["in_flight"] for worker in status(server)["workers"]) == 1)
+    with both(server.address()) as clients:
+        for client in clients:
+            client.begin()
+        wait_until(lambda: sum(worker["in_flight"] for worker in status(server)["workers"]) == 2)
         server.send_signal(signal.SIGTERM)
         server.wait_for("stopping: TERM|not ready any more")
         assert server.stop() == 0
-        assert client.ended()
+        assert all(client.ended() for client in clients)
     server.wait_for("stopping at once: TERM received again")
 
 

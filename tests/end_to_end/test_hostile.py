@@ -22,13 +22,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import hpack
 import httpx
 import pytest
 
 from tests.conftest import APPS, Serve
+from tests.protocol.http2_peer import END_HEADERS, END_STREAM, HEADERS, PREFACE, frame, settings, window_update
 from tests.support import processes
 from tests.support.client import Client, get
 from tests.support.control import wait_until
+from tests.support.either import VERSIONS, connect
+from tests.support.http2_client import Http2Client
 from tests.support.nginx import NGINX, running
 from tests.support.server import Server
 from tests.support.swarm import Slow, Swarm, allow_descriptors
@@ -39,7 +43,8 @@ CURL = shutil.which("curl")
 OPENSSL = shutil.which("openssl")
 
 MEGABYTE = 1024 * 1024
-TRANSFER = 10 * 1024 if LONG else 200  # megabytes
+# Megabytes; the client of HTTP/2 is the slower half.
+TRANSFER = {"1.1": 10 * 1024 if LONG else 200, "2": 1024 if LONG else 40}
 GROWTH = 20 * MEGABYTE  # of resident memory, at most
 
 GET = b"GET /who HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -250,26 +255,50 @@ def test_a_thousand_slow_clients_are_gone_after_their_limit_and_nobody_else_noti
         assert watch.now - watch.before < (GROWTH if LONG else 2 * GROWTH)
 
 
+PSEUDO = [(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"a")]
+# Over HTTP/2 with windows that are no limit.
+HALF = {
+    "1.1": b"GET /half HTTP/1.1\r\nHost: a\r\n\r\n",
+    "2": PREFACE
+    + settings((4, 2**31 - 1))
+    + window_update(0, 2**30)
+    + frame(HEADERS, END_HEADERS | END_STREAM, 1, hpack.Encoder().encode([*PSEUDO, (b":path", b"/half")])),
+}
+
+
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_a_response_that_is_given_up_and_not_read_does_not_stay_with_the_kernel(serve: Serve, loop: str) -> None:
-    server = serve(configuration(limits='send_timeout = "1s"', app='request_timeout = "0.5s"', loop=loop))
-    with socket.socket() as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.settimeout(10)
-        client.connect(("127.0.0.1", server.port))
-        client.sendall(b"GET /half HTTP/1.1\r\nHost: a\r\n\r\n")
-        poll = select.poll()
-        poll.register(client, 0)  # errors and hang-ups are told in any case
-        # request_timeout and two beats, then send_timeout and a sweep, or lingering and a sweep.
-        assert poll.poll((0.5 + 1 + 2 + 1 + BUSY) * 1000), "no reset: the kernel goes on offering what is not read"
+    # A connection of HTTP/2 outlives the stream that is given up: it is idle then, and keep_alive_timeout ends it.
+    limits = 'send_timeout = "1s"\nkeep_alive_timeout = "1s"'
+    server = serve(configuration(limits=limits, app='request_timeout = "0.5s"', loop=loop))
+    with contextlib.ExitStack() as stack:
+        polls = {version: select.poll() for version in VERSIONS}
+        for version, poll in polls.items():
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(10)
+            client.connect(("127.0.0.1", server.port))
+            client.sendall(HALF[version])
+            poll.register(client, 0)  # errors and hang-ups are told in any case
+        for version, poll in polls.items():
+            # request_timeout and two beats, then send_timeout and a sweep, or lingering and a sweep.
+            is_told = poll.poll((0.5 + 1 + 2 + 1 + BUSY) * 1000)
+            assert is_told, f"no reset by HTTP/{version}: the kernel goes on offering what is not read"
 
 
 # Large
 
 
-def upload(address: tuple[str, int], path: str, megabytes: int) -> bytes:
+def upload(version: str, address: tuple[str, int], path: str, megabytes: int) -> bytes:
     """Send a body and return the body of the answer."""
     block = bytes(MEGABYTE)
+    if version == "2":
+        with Http2Client(address, timeout=60.0) as client2:
+            answer = client2.open("POST", path, end=False)
+            for _ in range(megabytes):
+                client2.upload(answer, block, end=False)
+            client2.upload(answer, b"")
+            return client2.finish(answer).body
     with Client(address, timeout=60.0) as client:
         client.send(f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {megabytes * MEGABYTE}\r\n\r\n".encode())
         for _ in range(megabytes):
@@ -277,9 +306,17 @@ def upload(address: tuple[str, int], path: str, megabytes: int) -> bytes:
         return client.response().body
 
 
-def download_slowly(address: tuple[str, int], megabytes: int) -> int:
+def download_slowly(version: str, address: tuple[str, int], megabytes: int) -> int:
     """Read a response with a pause every few megabytes; return how many bytes its body had."""
     pause_every, received, pause_at = 4 * MEGABYTE, 0, 4 * MEGABYTE
+    if version == "2":
+        with Http2Client(address, timeout=60.0) as client2:
+            answer = client2.open(path=f"/pour?megabytes={megabytes}")
+            while not answer.ended:
+                client2.wait(lambda: len(answer.body) >= pause_every or answer.ended)
+                received += len(answer.take())
+                time.sleep(0.01)
+        return received
     buffer = memoryview(bytearray(MEGABYTE))
     with Client(address, timeout=60.0) as client:
         client.send(f"GET /pour?megabytes={megabytes} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
@@ -296,32 +333,42 @@ def download_slowly(address: tuple[str, int], megabytes: int) -> int:
 
 
 @LOOPS
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_large_upload_to_an_application_that_reads_slowly_takes_no_memory(
-    serve: Serve, loop: str, request: pytest.FixtureRequest
+    serve: Serve, loop: str, version: str, request: pytest.FixtureRequest
 ) -> None:
     server = serve(configuration(loop=loop))
     address = ("127.0.0.1", server.port)
-    assert upload(address, "/swallow", 1) == str(MEGABYTE).encode()
+    assert upload(version, address, "/swallow", 1) == str(MEGABYTE).encode()
     with Watch(server.workers()[0]) as watch:
         begin = time.monotonic()
-        assert upload(address, "/swallow", TRANSFER) == str(TRANSFER * MEGABYTE).encode()
+        assert upload(version, address, "/swallow", TRANSFER[version]) == str(TRANSFER[version] * MEGABYTE).encode()
         seconds = time.monotonic() - begin
-    report(request, f"{loop}: {TRANSFER} MB up in {seconds:.0f} s, memory grew by {watch.growth / MEGABYTE:.1f} MB")
+    report(
+        request,
+        f"{loop}, HTTP/{version}: {TRANSFER[version]} MB up in {seconds:.0f} s, "
+        f"memory grew by {watch.growth / MEGABYTE:.1f} MB",
+    )
     assert watch.growth < GROWTH
 
 
 @LOOPS
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_large_response_to_a_client_that_reads_slowly_takes_no_memory(
-    serve: Serve, loop: str, request: pytest.FixtureRequest
+    serve: Serve, loop: str, version: str, request: pytest.FixtureRequest
 ) -> None:
     server = serve(configuration(loop=loop))
     address = ("127.0.0.1", server.port)
-    assert download_slowly(address, 1) == MEGABYTE
+    assert download_slowly(version, address, 1) == MEGABYTE
     with Watch(server.workers()[0]) as watch:
         begin = time.monotonic()
-        assert download_slowly(address, TRANSFER) == TRANSFER * MEGABYTE
+        assert download_slowly(version, address, TRANSFER[version]) == TRANSFER[version] * MEGABYTE
         seconds = time.monotonic() - begin
-    report(request, f"{loop}: {TRANSFER} MB down in {seconds:.0f} s, memory grew by {watch.growth / MEGABYTE:.1f} MB")
+    report(
+        request,
+        f"{loop}, HTTP/{version}: {TRANSFER[version]} MB down in {seconds:.0f} s, "
+        f"memory grew by {watch.growth / MEGABYTE:.1f} MB",
+    )
     assert watch.growth < GROWTH
 
 
@@ -333,8 +380,8 @@ def test_requests_beyond_concurrency_get_503_and_the_others_their_answer(serve: 
     address = ("127.0.0.1", server.port)
     barrier = threading.Barrier(40, timeout=20)
 
-    def ask(_: int) -> tuple[int, str | None]:
-        with Client(address) as client:
+    def ask(number: int) -> tuple[int, str | None]:
+        with connect(VERSIONS[number % 2], address) as client:
             assert client.request("GET", "/who").status in (200, 503)
             barrier.wait()
             response = client.request("GET", "/slow?seconds=1")
@@ -355,7 +402,7 @@ def test_applications_that_take_too_long_are_answered_for_and_cancelled(serve: S
     address = ("127.0.0.1", server.port)
 
     def ask(number: int) -> tuple[int, float]:
-        with Client(address) as client:
+        with connect(VERSIONS[number // 2 % 2], address) as client:
             begin = time.monotonic()
             response = client.request("GET", f"/slow?seconds={60 if number % 2 else 0.2}")
             seconds = time.monotonic() - begin
@@ -389,11 +436,14 @@ def test_a_client_that_resets_its_connection_is_not_taken_for_one_on_a_unix_sock
     tcp = next(address for address in server.addresses() if not isinstance(address, str))
     [worker] = server.workers()
     lie = b"GET /liar HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\n\r\n"
+    lies = [(b":path", b"/liar"), (b"x-forwarded-for", b"203.0.113.9"), (b"x-forwarded-proto", b"https")]
+    block = hpack.Encoder().encode([*PSEUDO, *lies])
+    by_http2 = PREFACE + settings() + frame(HEADERS, END_HEADERS | END_STREAM, 1, block)
     processes.stop(worker)
     try:
-        for _ in range(5):
+        for number in range(10):
             with socket.create_connection(tcp, timeout=10) as client:
-                client.sendall(lie)
+                client.sendall(by_http2 if number % 2 else lie)
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     finally:
         os.kill(worker, signal.SIGCONT)
@@ -555,6 +605,14 @@ def test_what_nginx_says_of_its_clients_comes_through_and_what_they_say_does_not
 
 # Forging
 
+FORGED: list[tuple[str, list[tuple[bytes, bytes]]]] = [
+    ("/\n2026-01-01 forged", []),
+    ("/%0aforged", [(b"host", b"a\nforged")]),
+    ("/", [(b"x", b"\r forged\x1b[31m")]),
+    ("/", [(b"x\nforged", b"")]),
+    ("/slow?seconds=%0aforged%1b[31m%e2%80%ae", []),
+]
+
 
 def test_nothing_that_a_client_sends_can_forge_a_line_of_the_log(serve: Serve) -> None:
     server: Server = serve(
@@ -573,6 +631,11 @@ def test_nothing_that_a_client_sends_can_forge_a_line_of_the_log(serve: Serve) -
         with Client(address) as client:
             client.send(attempt)
             assert client.response().status in (400, 500)
+    for path, fields in FORGED:
+        with Http2Client(address) as client2:
+            client2.client.config.validate_outbound_headers = client2.client.config.normalize_outbound_headers = False
+            answer = client2.finish(client2.open(path=path, fields=fields))
+            assert answer.reset is not None or answer.status in (400, 500)
     assert get(address, "/hello").status == 200
     server.stop()
     assert "refused a request of ('127.0.0.1', " in server.output

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,12 +20,13 @@ from websockets.frames import Opcode
 
 from serverd.protocol.http2 import ErrorCode
 from tests.conftest import APPS, ModuleServe, Serve
-from tests.end_to_end.test_hostile import MEGABYTE, Patient, Watch, wait_for_descriptors
+from tests.end_to_end.test_hostile import BUSY, MEGABYTE, Patient, Watch, wait_for_descriptors
 from tests.protocol.http2_peer import PREFACE, frame, frames_of, reset, window_update
 from tests.support import processes
 from tests.support.apps.probe import PIECE
-from tests.support.client import Client, get
+from tests.support.client import Client, ConnectionEnded, Response, get
 from tests.support.control import wait_until
+from tests.support.either import VERSIONS, both, connect
 from tests.support.http2 import Answer, Tunnel
 from tests.support.http2_client import Http2Client
 from tests.support.server import Server
@@ -60,6 +61,15 @@ protocols = ["http/1.1"]
 [listeners.new]
 bind = "127.0.0.1:0"
 protocols = ["h2"]
+
+[listeners.narrow]
+bind = "127.0.0.1:0"
+
+[listeners.narrow.limits]
+body_size = "100KB"
+request_line = "1KB"
+header_size = "4KB"
+keep_alive_timeout = "1s"
 
 [listeners.hasty]
 bind = "127.0.0.1:0"
@@ -193,6 +203,17 @@ class TestNghttp:
         file.write_bytes(PIECE * 20)
         assert run(NGHTTP, "-d", file, server.url("/echo")).stdout == PIECE * 20
 
+    def test_100_megabytes_pass_small_windows(self, server: Server, tmp_path: Path) -> None:
+        """A download through windows of 16 KiB; an upload through those of the server."""
+        pieces = LARGE // len(PIECE)
+        out = run(H2LOAD, "-n1", "-c1", "-w14", "-W14", server.url(f"/download?pieces={pieces}")).stdout.decode()
+        assert "1 succeeded" in out
+        assert f"({pieces * len(PIECE)}) data" in out
+        file = tmp_path / "large"
+        with file.open("wb") as large:
+            large.truncate(LARGE)
+        assert run(NGHTTP, "-d", file, server.url("/length")).stdout == str(LARGE).encode()
+
     def test_padding_trailers_and_table_sizes_do_no_harm(self, server: Server, tmp_path: Path) -> None:
         file = tmp_path / "body"
         file.write_bytes(b"body")
@@ -267,6 +288,35 @@ class TestListener:
         with Client(server.address("proxied")) as client:
             client.send(GREETING)
             assert client.ended()
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_its_limits_hold(self, server: Server, version: str) -> None:
+        address = server.address("narrow")
+
+        def ask(method: str, path: str, headers: Iterable[tuple[str, str]] = (), body: bytes | None = None) -> Response:
+            with connect(version, address) as client:
+                return client.request(method, path, headers, body)
+
+        assert ask("POST", "/length", body=bytes(100_000)).body == b"100000"
+        assert ask("POST", "/length", body=bytes(100_001)).status == 413
+        assert ask("GET", "/hello?" + "x" * 900).status == 200
+        assert ask("GET", "/hello?" + "x" * 1100).status == 414
+        assert ask("GET", "/hello", [("X-Long", "x" * 3000)]).status == 200
+        assert ask("GET", "/hello", [("X-Long", "x" * 4200)]).status == 431
+        with connect(version, address) as client:  # what is too large in the end is cut visibly, here and there
+            client.begin()
+            for _ in range(9):
+                client.more(bytes(10_000))
+            with pytest.raises((AssertionError, ConnectionError, ConnectionEnded)):
+                client.more(bytes(10_000))
+
+    def test_an_idle_connection_ends_after_keep_alive(self, server: Server) -> None:
+        with both(server.address("narrow")) as clients:
+            begin = time.monotonic()
+            for client in clients:
+                assert client.request("GET", "/hello").status == 200
+            assert all(client.ended() for client in clients)
+            assert 0.9 < time.monotonic() - begin < 1 + 2 + BUSY
 
     def test_a_request_that_takes_too_long_is_answered_504_and_the_others_go_on(self, client: Http2Client) -> None:
         late = client.open(path="/hostile/slow?seconds=60")
@@ -507,8 +557,10 @@ class TestAttacks:
             "greeted": lambda: Slow("greeted", GREETING),
             "dribbled header": lambda: Slow("dribbled header", GREETING + frame(1, 5, 1, bytes(1000))[:20], b"\x82"),
             "stalled body": lambda: Slow("stalled body", GREETING + frame(1, 4, 1, POST)),
+            "dribbled body": lambda: Slow("dribbled body", GREETING + frame(1, 4, 1, POST), frame(0, 0, 1, b"x")),
             "never reading": lambda: Slow("never reading", GREETING + windows + download, reads=False),
         }
+        statuses = {"stalled body": "408", "dribbled body": "504"}
         clients = [make() for _ in range(20) for make in kinds.values()]
         descriptors = len(processes.descriptors(worker))
         with Patient(server.address()) as patient, Swarm(address, clients) as swarm:
@@ -518,6 +570,6 @@ class TestAttacks:
         assert patient.failures == []
         for slow in clients:
             assert slow.lasted < 2 + 2 + 2 + 1 + 3, slow.kind  # its limit, the linger, the sweep, and busy cores
-            if slow.kind == "stalled body":
+            if slow.kind in statuses:
                 [head] = [one for one in frames_of(slow.answer) if one.kind == 1]
-                assert hpack.Decoder().decode(head.payload)[0] == (":status", "408")
+                assert hpack.Decoder().decode(head.payload)[0] == (":status", statuses[slow.kind])

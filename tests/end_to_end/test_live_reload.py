@@ -12,6 +12,7 @@ from tests.conftest import APPS, Serve
 from tests.support import processes
 from tests.support.client import Client, get
 from tests.support.control import command, status, wait_until
+from tests.support.either import both
 from tests.support.load import Load
 from tests.support.server import Server
 
@@ -71,31 +72,12 @@ def plan(server: Server) -> list[str]:
     return done.out.splitlines()
 
 
-class Stream:
-    """A response that goes on for as long as its client wants."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        client.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
-        assert client.head().status == 200
-        assert client.read(6) == b"1\r\na\r\n"
-
-    def goes_on(self) -> None:
-        """See that the next piece comes back."""
-        self._client.send(b"1\r\nb\r\n")
-        assert self._client.read(6) == b"1\r\nb\r\n"
-
-    def ends(self) -> None:
-        """See that it ends as it should."""
-        self._client.send(b"0\r\n\r\n")
-        assert self._client.read(5) == b"0\r\n\r\n"
-
-
 def test_an_open_stream_and_an_idle_connection_do_not_notice_a_live_reload(serve: Serve, configuration: str) -> None:
     server = serve(configuration)
     pids = server.workers()
-    with Client(server.address()) as streaming, Client(server.address()) as idle:
-        stream = Stream(streaming)
+    with both(server.address()) as streams, Client(server.address()) as idle:
+        for stream in streams:
+            stream.begin()
         assert idle.request("GET", "/new/").status == 500  # of the application, which does not know it
         changed = configuration.replace("workers = 2", "workers = 2\nserver_header = false") + NEW_MOUNT
         limits = '\n[limits]\nkeep_alive_timeout = "33s"\n\n[logging]\nlevel = "debug"\n'
@@ -113,13 +95,16 @@ def test_an_open_stream_and_an_idle_connection_do_not_notice_a_live_reload(serve
         response = idle.request("GET", "/new")
         assert (response.status, response.body, response.header("server")) == (200, b"new", None)
         assert not response.closes
-        stream.goes_on()
+        for stream in streams:
+            stream.more(b"it goes on")
         for number in range(3, 6):  # any number of times
             server.file.write_text(configuration if number % 2 else changed + limits)
             assert ADOPTED in reload(server)
             assert idle.request("GET", "/new").status == (500 if number % 2 else 200)
-            stream.goes_on()
-        stream.ends()
+            for stream in streams:
+                stream.more(b"and on")
+        for stream in streams:
+            stream.end()
     assert server.workers() == pids
     assert [worker["generation"] for worker in status(server)["workers"]] == [5, 5]
     assert server.stop() == 0
@@ -129,7 +114,7 @@ def test_listeners_come_and_go_without_a_new_worker(serve: Serve, configuration:
     server = serve(configuration)
     pids, unix = server.workers(), str(tmp_path / "s")
     more = f'\n[listeners.more]\nbind = ["127.0.0.1:0", "unix:{unix}"]\n'
-    with Load(server.address(), "/hello", slow=1) as load, Client(server.address()) as idle:
+    with Load(server.address(), "/hello", slow=1, http2=1) as load, Client(server.address()) as idle:
         assert idle.request("GET", "/hello").status == 200
         for number in range(2):
             mark = server.mark()
@@ -141,8 +126,9 @@ def test_listeners_come_and_go_without_a_new_worker(serve: Serve, configuration:
             ]
             assert "listener more is new" in reload(server)
             added = server.addresses("more")[2 * number]
-            with Client(added) as streaming, Client(unix) as leaving:
-                stream = Stream(streaming)
+            with both(added) as streams, Client(unix) as leaving:
+                for stream in streams:
+                    stream.begin()
                 assert get(unix, "/hello").body == b"hello"
                 assert leaving.request("GET", "/hello").body == b"hello"
                 server.file.write_text(configuration)
@@ -152,10 +138,14 @@ def test_listeners_come_and_go_without_a_new_worker(serve: Serve, configuration:
                 assert not os.path.exists(unix)
                 with pytest.raises(ConnectionRefusedError):
                     Client(added)
-                stream.goes_on()
+                for stream in streams:
+                    stream.more(b"it goes on")
                 response = leaving.request("GET", "/hello")
                 assert (response.body, response.closes) == (b"hello", True)
-                stream.ends()
+                for stream in streams:
+                    stream.end()
+                    if stream.version == "2":
+                        assert stream.ended()
         assert idle.request("GET", "/hello").closes is False
     assert load.failures == []
     assert server.workers() == pids
@@ -165,7 +155,7 @@ def test_listeners_come_and_go_without_a_new_worker(serve: Serve, configuration:
 def test_the_number_of_workers_is_changed_beside_those_that_run(serve: Serve, configuration: str) -> None:
     server = serve(configuration)
     first, second = server.workers()
-    with Load(server.address(), "/hello", fresh=3, keep_alive=4, slow=1) as load:
+    with Load(server.address(), "/hello", fresh=3, keep_alive=3, slow=1, http2=1) as load:
         server.file.write_text(configuration.replace("workers = 2", "workers = 3"))
         assert plan(server) == ["live: server.workers: 2 -> 3"]
         assert ADOPTED in reload(server)

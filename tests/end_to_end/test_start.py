@@ -15,7 +15,8 @@ import pytest
 
 from tests.conftest import Serve
 from tests.support import processes
-from tests.support.client import Client, get
+from tests.support.client import get
+from tests.support.either import both
 from tests.support.server import Server
 
 RESPOND = """\
@@ -181,43 +182,41 @@ def test_an_idle_server_stops_cleanly(serve: Serve) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_a_stop_lets_a_request_in_flight_finish(serve: Serve, probe: str, number: signal.Signals) -> None:
     server = serve(probe)
-    with Client(server.address()) as client:
-        start_slow_request(client)
+    with both(server.address()) as clients:
+        for client in clients:
+            client.begin()
         mark = server.mark()
         server.send_signal(number)
         server.wait_for("^stopping", since=mark)
-        client.send(b"b")
-        assert client.read(11) == b"1\r\nb\r\n0\r\n\r\n"
-        assert client.ended()
+        for client in clients:
+            client.more(b"and behind")
+            client.end()
+            assert client.ended()
     assert server.wait() == 0
     assert server.lines[-1].message == "stopped"
 
 
 def test_a_second_term_stops_at_once(serve: Serve, probe: str) -> None:
     server = serve(f'[server]\ngraceful_timeout = "1h"\n\n{probe}')
-    with Client(server.address()) as client:
-        start_slow_request(client)
+    with both(server.address()) as clients:
+        for client in clients:
+            client.begin()
         mark = server.mark()
         server.send_signal(signal.SIGTERM)
         server.wait_for("^stopping", since=mark)
         assert server.stop(timeout=5) == 0
-        assert client.ended()
+        assert all(client.ended() for client in clients)
     assert server.lines[-1].message == "stopped"
 
 
 def test_a_stop_waits_no_longer_than_graceful_timeout(serve: Serve, probe: str) -> None:
     server = serve(f'[server]\ngraceful_timeout = "300ms"\n\n{probe}')
-    with Client(server.address()) as client:
-        start_slow_request(client)
+    with both(server.address()) as clients:
+        for client in clients:
+            client.begin()
         assert server.stop(timeout=10) == 0
-        assert client.ended()
-
-
-def start_slow_request(client: Client) -> None:
-    """Bring a request into the middle of its response, where it stays until the client sends another byte."""
-    client.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na")
-    assert client.head().status == 200
-    assert client.read(6) == b"1\r\na\r\n"
+        assert all(client.ended() for client in clients)
+    assert server.output.count("cut after draining for 0.3 s") == 2
 
 
 # Survival

@@ -519,7 +519,7 @@ def test_workers_are_recycled_one_after_the_other_and_nobody_notices(
 ) -> None:
     server = serve(configuration(workers=2).replace("[logging]", f"recycle = {recycle}\n\n[logging]"))
     mark = server.mark()
-    with Load(server.address(), target, fresh=2, keep_alive=2, slow=1, slow_target=SLOW) as load:
+    with Load(server.address(), target, fresh=2, keep_alive=2, slow=1, http2=1, slow_target=SLOW) as load:
         for _ in range(count):
             place = server.mark()
             server.wait_for(rf"^worker \d \(pid \d+\) is recycled: {reason}", since=mark)

@@ -47,8 +47,8 @@ def test_an_upgrade_under_load_fails_no_request(serve: Serve, probe: str, tmp_pa
     tcp, unix = server.addresses()
     with (
         Poll(server) as poll,
-        Load(tcp, "/hello", slow=1) as over_tcp,
-        Load(unix, "/hello", fresh=1, keep_alive=1, slow=1) as over_unix,
+        Load(tcp, "/hello", slow=1, http2=1) as over_tcp,
+        Load(unix, "/hello", fresh=1, keep_alive=1, slow=1, http2=1) as over_unix,
     ):
         over_tcp.wait_for_answers(50)
         server.send_signal(signal.SIGUSR2)
@@ -115,7 +115,7 @@ def test_counters_outlive_upgrades(serve: Serve, probe: str, tmp_path: Path) -> 
 def test_upgrades_follow_one_another(serve: Serve, probe: str, tmp_path: Path) -> None:
     server = serve(configuration(probe, tmp_path))
     pids = [server.pid]
-    with Poll(server) as poll, Load(server.address(), "/hello") as load:
+    with Poll(server) as poll, Load(server.address(), "/hello", http2=1) as load:
         for _ in range(3):
             done = command(server, "upgrade")
             pids.append(status(server)["pid"])

@@ -1,4 +1,7 @@
-"""The frames of HTTP/2 (RFC 9113 §3.4, §4, §6): what each must look like. h2spec's cases are among them."""
+"""The frames of HTTP/2 (RFC 9113 §3.4, §4, §6): what each must look like.
+
+Every case of h2spec is in tests/conformance/test_http2_rfc9113.py, by section, against a whole server.
+"""
 
 from __future__ import annotations
 
@@ -159,7 +162,7 @@ class TestFrameSize:
 
 
 class TestHeaderBlocks:
-    """RFC 9113 §4.3, §6.10."""
+    """RFC 9113 §4.3."""
 
     def test_a_block_may_be_cut_anywhere(self) -> None:
         for count in range(3):
@@ -174,7 +177,7 @@ class TestHeaderBlocks:
             assert peer.request(1).complete
 
     def test_a_block_that_cannot_be_decoded_ends_the_connection(self) -> None:
-        # h2spec hpack: index out of range, size update behind a field, bad Huffman padding
+        # index out of range, size update behind a field, bad Huffman padding, index 0
         for block in (b"\x82\xff\xff\x00", b"\x82\x20", b"\x00\x85\xf2\xb2\x4a\x84\xff\x84\x49\x50\x9f\xff", b"\x80"):
             peer = Peer()
             peer.breaks_connection(frame(HEADERS, END_HEADERS | END_STREAM, 1, block), code=ErrorCode.COMPRESSION_ERROR)
@@ -195,26 +198,6 @@ class TestHeaderBlocks:
         peer = Peer()
         peer.send(frame(HEADERS, END_STREAM, 1, peer.block(GET)))
         peer.breaks_connection(other)
-
-    @pytest.mark.parametrize(
-        "before",
-        [
-            pytest.param([], id="on an idle stream"),
-            pytest.param(["headers"], id="behind HEADERS with END_HEADERS"),
-            pytest.param(["headers", "reset"], id="behind RST_STREAM"),
-            pytest.param(["headers", "data"], id="behind DATA"),
-        ],
-    )
-    def test_continuation_needs_a_block_to_continue(self, before: list[str]) -> None:
-        peer = Peer()
-        known = {"headers": peer.headers(1, POST, end=False), "reset": reset(1), "data": data(1, b"a")}
-        peer.send(*(known[name] for name in before))
-        peer.breaks_connection(frame(CONTINUATION, END_HEADERS, 1, peer.block(GET)))
-
-    def test_continuation_needs_one_also_behind_another_continuation(self) -> None:
-        peer = Peer()
-        peer.send(frame(HEADERS, END_STREAM, 1, peer.block(GET)), frame(CONTINUATION, END_HEADERS, 1))
-        peer.breaks_connection(frame(CONTINUATION, END_HEADERS, 1, peer.block(GET)))
 
 
 class TestData:
@@ -268,7 +251,7 @@ class TestHeaders:
 
 
 class TestPriority:
-    """RFC 9113 §5.3, §6.3; RFC 7540 §5.3.1."""
+    """RFC 9113 §6.3; §5.3 has given their meaning up."""
 
     def test_priorities_mean_nothing_in_any_state(self) -> None:
         peer = Peer()
@@ -410,7 +393,7 @@ class TestSettings:
 
 
 class TestPushPromise:
-    """RFC 9113 §8.4."""
+    """RFC 9113 §6.6, §8.4."""
 
     @pytest.mark.parametrize("stream_id", [0, 1, 2])
     def test_a_client_must_not_push(self, stream_id: int) -> None:
@@ -506,3 +489,27 @@ class TestGoaway:
         peer.core.close()
         peer.core.drain()
         assert peer.take() == []
+
+
+class TestContinuation:
+    """RFC 9113 §6.10; see §4.3 for what may stand between."""
+
+    @pytest.mark.parametrize(
+        "before",
+        [
+            pytest.param([], id="on an idle stream"),
+            pytest.param(["headers"], id="behind HEADERS with END_HEADERS"),
+            pytest.param(["headers", "reset"], id="behind RST_STREAM"),
+            pytest.param(["headers", "data"], id="behind DATA"),
+        ],
+    )
+    def test_continuation_needs_a_block_to_continue(self, before: list[str]) -> None:
+        peer = Peer()
+        known = {"headers": peer.headers(1, POST, end=False), "reset": reset(1), "data": data(1, b"a")}
+        peer.send(*(known[name] for name in before))
+        peer.breaks_connection(frame(CONTINUATION, END_HEADERS, 1, peer.block(GET)))
+
+    def test_continuation_needs_one_also_behind_another_continuation(self) -> None:
+        peer = Peer()
+        peer.send(frame(HEADERS, END_STREAM, 1, peer.block(GET)), frame(CONTINUATION, END_HEADERS, 1))
+        peer.breaks_connection(frame(CONTINUATION, END_HEADERS, 1, peer.block(GET)))

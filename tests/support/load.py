@@ -8,22 +8,27 @@ Nothing is ever retried.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from tests.support.client import Client, ConnectionEnded, Response
+from tests.support.http2_client import Http2Client
 from tests.support.server import Address
 
 __all__ = ["SLOW", "Load"]
 
 SLOW = "/slow"
 
+Connected = TypeVar("Connected", Client, Http2Client)
+
 
 class Load:
     """Clients in threads, some with a new connection for each request, some that keep theirs, until the block ends.
 
-    Those that are `slow` have a new connection, too, and ask for `slow_target`, which should take its time.
+    Those that are `slow` have a new connection, too, and ask for `slow_target`, which should take its time. Those of
+    `http2` keep theirs until a GOAWAY.
     """
 
     def __init__(
@@ -34,6 +39,7 @@ class Load:
         fresh: int = 2,
         keep_alive: int = 2,
         slow: int = 0,
+        http2: int = 0,
         slow_target: str = "/slow",
     ) -> None:
         self.failures: list[str] = []
@@ -47,7 +53,8 @@ class Load:
         self._slow_target = slow_target
         self._changed = threading.Condition()
         self._stopped = threading.Event()
-        runs = [self._run_fresh] * fresh + [self._run_keep_alive] * keep_alive + [self._run_slow] * slow
+        runs = [self._run_fresh] * fresh + [self._run_keep_alive] * keep_alive
+        runs += [self._run_slow] * slow + [self._run_http2] * http2
         self._threads = [threading.Thread(target=run, name=run.__name__) for run in runs]
 
     def __enter__(self) -> Self:
@@ -76,22 +83,39 @@ class Load:
 
     def _ask_anew(self, who: str, target: str) -> None:
         while not self._stopped.wait(0.005):
-            self._connect(who, lambda client: self._count(client.request("GET", target, [("Connection", "close")])))
+            with self._connected(who, Client) as client:
+                self._count(client.request("GET", target, [("Connection", "close")]))
 
     def _run_keep_alive(self) -> None:
         while not self._stopped.is_set():
-            self._connect("keep-alive connection", self._keep_asking)
+            with self._connected("keep-alive connection", Client) as client:
+                self._keep_asking(client)
 
-    def _connect(self, who: str, use: Callable[[Client], None]) -> None:
-        """Use a connection; what goes wrong with it is a failure."""
+    def _run_http2(self) -> None:
+        while not self._stopped.is_set():
+            with self._connected("HTTP/2 connection", Http2Client) as client:
+                self._ask_until_goaway(client)
+
+    @contextmanager
+    def _connected(self, who: str, kind: Callable[[Address], Connected]) -> Iterator[Connected]:
+        """Connect; what goes wrong with the connection is a failure."""
         port = 0
         try:
-            with Client(self._address) as client:
+            with kind(self._address) as client:
                 if not isinstance(self._address, str):
                     port = client.socket.getsockname()[1]
-                use(client)
+                yield client
         except (OSError, ConnectionEnded) as error:
             self._fail(who, error, port)
+
+    def _ask_until_goaway(self, client: Http2Client) -> None:
+        while not self._stopped.wait(0.005):
+            answer = client.request(path=self._target)
+            assert answer.ended or answer.reset is not None
+            self._count(Response(answer.status if answer.ended else 0, "", "HTTP/2", [], answer.body))
+            if client.goaways:
+                self.announced_closes += 1
+                return
 
     def _keep_asking(self, client: Client) -> None:
         while not self._stopped.wait(0.005):

@@ -42,13 +42,16 @@ log = logging.getLogger("serverd.connection")
 # many as the transport takes before it says so (WRITE_HIGH_WATER in `base`). DATA that each stream keeps for itself is
 # not among them, so that a download that fills the transport again and again does not keep others from their turn.
 UNSENT_LIMIT = 64 * 1024
+# Bytes of a peer after which others have their turn. uvloop goes on to read as long as its buffer of 256 KiB is full,
+# 32 times in one turn: of header blocks that is more than a second.
+READ_AT_ONCE = 256 * 1024
 _TICK = 1.0  # s; what the core counts in
 
 
 class Http2Connection(Connection):
     """One HTTP/2 connection; also the StreamSink of its core."""
 
-    __slots__ = ("_amid_since", "_begun", "_eof", "_flushes", "_host", "_ticked", "core")
+    __slots__ = ("_amid_since", "_begun", "_eof", "_flushes", "_host", "_taken", "_ticked", "core")
 
     def __init__(self, service: Service, peer: Peer | None = None, trusted: bool | None = None) -> None:
         """Prepare; `peer` and `trusted` are known before, or None, as for every `Connection`."""
@@ -57,6 +60,7 @@ class Http2Connection(Connection):
         self._flushes = False  # what there is to send is sent in the next turn
         self._host: str | None = None  # of the first request
         self._eof = False  # the peer has said that it sends nothing more
+        self._taken = 0  # bytes since others had their turn
         self._ticked = 0.0  # loop's time of the core's last tick
         self._begun = 0  # which frame has come in part, as the core counts them
         self._amid_since = NEVER  # loop's time of its beginning
@@ -84,7 +88,7 @@ class Http2Connection(Connection):
             return
         core = self.core
         try:
-            core.feed(data)
+            self._taken += core.feed(data)
         except ConnectionFault as error:
             log.debug("ended a connection of %s: %s", self.peer.client or "a local client", error.reason)
             self._leave()
@@ -98,6 +102,15 @@ class Http2Connection(Connection):
             self._amid_since = self.service.loop.time()
         if self.is_full:
             self._pause_reading()
+        elif self._taken >= READ_AT_ONCE:
+            self._pause_reading()
+            self.service.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        """Read more of the peer after others have had their turn."""
+        self._taken = 0
+        if not self.is_full:
+            self._resume_reading()
 
     def eof_received(self) -> bool:
         """Take the peer's half-close; return True to go on writing."""

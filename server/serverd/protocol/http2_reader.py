@@ -119,12 +119,15 @@ class FrameReader:
         """Whether that is a part of a DATA frame."""
         return len(self._partial) > _TYPE_OFFSET and not self._partial[_TYPE_OFFSET]
 
-    def feed(self, data: bytes) -> None:
-        """Take bytes from the peer; raises ConnectionFault, after which nothing more can be taken."""
+    def feed(self, data: bytes) -> int:
+        """Take bytes from the peer; return how many could be looked at.
+
+        Raises ConnectionFault, after which nothing more can be taken.
+        """
         if self._partial:
             self._partial += data
             if len(self._partial) < self._needed:
-                return
+                return 0
             data = bytes(self._partial)
             self._partial.clear()
         position = 0
@@ -140,7 +143,7 @@ class FrameReader:
             start = position + _HEADER_SIZE
             if start + size > end:
                 self._keep(data[position:], size + _HEADER_SIZE)
-                return
+                return end
             position = start + size
             stream_id &= LARGEST_ID
             if self._block_id and (kind != _CONTINUATION or stream_id != self._block_id):
@@ -154,6 +157,7 @@ class FrameReader:
                 self._sink.on_unknown()  # RFC 9113 §5.5
         if position < end:
             self._keep(data[position:], _HEADER_SIZE)
+        return end
 
     def _keep(self, rest: bytes, needed: int) -> None:
         """Wait for the rest of a frame, of which there have to be `needed` bytes."""

@@ -62,6 +62,8 @@ async def length(scope: Any, receive: Any, send: Any) -> None:
     total, more = 0, True
     while more:
         event = await receive()
+        if event["type"] == "http.disconnect":
+            return
         total += len(event["body"])
         more = event["more_body"]
     await respond(send, str(total).encode())
