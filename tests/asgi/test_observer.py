@@ -158,11 +158,13 @@ class TestExchange:
         with observed(manual, notes, Limits(body_timeout=5.0)) as wire:
             wire.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
             asked = wire.run(manual.call.receive())
-            wire.advance(7)
+            answer = wire.advance(7)
             assert asked.done()
-            manual.call.finish()
+            assert (notes.only.status, notes.only.given_up) == (408, False), "it is told before the application is done"
+            (cycle,) = wire.service.exchanges
+            cycle.expire()
             wire.settle()
-            assert (notes.only.status, notes.only.given_up) == (408, True)
+            assert notes.only.sent == len(answer.partition(b"\r\n\r\n")[2]) > 0
             assert not notes.refusals
 
     def test_over_http_2_it_is_the_same(self) -> None:
@@ -320,6 +322,19 @@ class TestRefusal:
             wire.service.speaks_http1 = False
             answer = wire.request("HEAD", fields=[(b"content-length", b"9")], end=False)
         assert (answer.status, answer.body, notes.refusals[0].sent) == (413, b"", 0)
+
+    def test_over_http_2_a_session_that_its_application_refuses_with_a_200_is_told_as_what_was_answered(
+        self, notes: Notes
+    ) -> None:
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "websocket.http.response.start", "status": 200, "headers": []})
+            await send({"type": "websocket.http.response.body", "body": b"no session"})
+
+        fields = [(b":protocol", b"websocket"), (b"sec-websocket-version", b"13")]
+        with Http2Wire(Endpoint(application, "test", observer=notes)) as wire:
+            answer = wire.request("CONNECT", "/chat", fields, end=False)
+        assert answer.status == notes.only.status == 501
+        assert notes.only.sent == len(answer.body) > 0
 
     def test_over_http_2_what_may_be_a_head_request_is_answered_as_either_can_be(self, notes: Notes) -> None:
         with Http2Wire(Endpoint(hello, "test", observer=notes), Limits(header_size=500)) as wire:

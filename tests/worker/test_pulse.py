@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from serverd.asgi import builtin
+from serverd.connection.http1 import Http1Connection
 from serverd.generation import Generation, Limits, Listener, Logging, Server
 from serverd.messages import Beat
 from serverd.worker.in_flight import InFlight
@@ -58,7 +59,7 @@ def test_it_beats_twice_a_second(scene: Scene) -> None:
 
 def test_it_tells_what_there_is(scene: Scene) -> None:
     scene.service.requests = 7
-    scene.service.connections.update([object(), object()])  # type: ignore[list-item]
+    scene.service.connections.update(Http1Connection(scene.service) for _ in range(2))
     scene.advance(0.5)
     [beat] = scene.beats
     assert (beat.requests, beat.in_flight, beat.connections, beat.oldest) == (7, 0, 2, ())

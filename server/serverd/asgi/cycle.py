@@ -119,11 +119,13 @@ class Cycle:
     def refuse(self, status: int, size: int) -> None:
         """Take note that the connection answers `status`, with a body of `size` bytes, in the application's place.
 
-        `deliver_disconnect` follows.
+        That is its end to observers, however long the application goes on; `deliver_disconnect` follows.
         """
         self.status = status
         self.sent = size
         self.first_byte = perf_counter()
+        if not self._is_observed:
+            self._observe()
 
     @property
     def waits_for_body(self) -> bool:

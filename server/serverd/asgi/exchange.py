@@ -73,7 +73,7 @@ class Exchange(Cycle):
     def expire(self) -> None:
         """End a request that has taken too long: answer 504 if nothing is on the wire, and cancel the application."""
         super().expire()
-        if self.state is not COMPLETE:
+        if self.state is not COMPLETE and not self._is_observed:
             self.given_up = True  # what is on the wire has been cut off
             self._complete()
 

@@ -106,6 +106,12 @@ class Session(Cycle):
             self._refusal.deliver_disconnect()
         self._websocket.feed_eof()
 
+    def refuse(self, status: int, size: int) -> None:
+        """Take note that the connection answers `status` in the place of what the application has said."""
+        if self._refusal is not None:
+            self._refusal.refuse(status, size)
+        super().refuse(status, size)
+
     def sweep(self, now: float) -> None:
         """Look after an open session; `now` is the loop's time in seconds."""
         self._websocket.sweep(now)
