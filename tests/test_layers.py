@@ -24,9 +24,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "errors": (),
     "generation": (),
     "codec": (),
+    "der": (),
     "messages": (*LAYER_0, "codec"),
     "parent": (),
-    "config": (*LAYER_0, "messages", "parent"),
+    "config": (*LAYER_0, "messages", "parent", "der"),
     "protocol": LAYER_0,
     "net": LAYER_0,
     "asgi": (
@@ -40,7 +41,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "protocol.websocket_handshake",
     ),
     "observe": LAYER_0,
-    "connection": (*LAYER_0, "protocol", "asgi", "observe"),
+    "connection": (*LAYER_0, "der", "protocol", "asgi", "observe"),
     "control": (*LAYER_0, "observe.logs"),
     "worker": (*LAYER_0, "messages", "parent", "protocol", "net", "asgi", "observe", "connection"),
     # Of config only what compares generations and tells the age of certificates, which needs no pydantic.

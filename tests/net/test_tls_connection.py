@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import ssl
@@ -11,11 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import ExtensionOID, NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from serverd import der
 from serverd.asgi.refusal import Refusal
+from serverd.connection import tls_extension
 from serverd.connection.handshake import Handshake
 from serverd.connection.negotiation import Negotiation
-from serverd.connection.tls_extension import distinguished_name
+from serverd.connection.subject import distinguished_name, subject_name
 from serverd.generation import Certificate, Limits, Listener, Tls
 from serverd.net.tls import Contexts
 from tests.support.applications import Manual, Recorder, Script, echo, hello
@@ -579,6 +587,42 @@ class TestTheClientsCertificate:
         extension = self.scope(bob, tmp_path, version)
         assert list(extension["client_cert_chain"]) == chain
 
+    def test_whatever_stands_beside_the_subject(self, tmp_path: Path) -> None:
+        # A mail address in Latin-1, which OpenSSL takes and Python's ssl cannot decode.
+        names = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30\x06\x81\x04\xfc@ab")
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "zoe")])
+        zoe = AUTHORITY.issue(subject=subject, more=[names], client=True)
+        assert self.scope(zoe, tmp_path, ssl.TLSVersion.TLSv1_3)["client_cert_name"] == "CN=zoe"
+
+    def test_one_that_cannot_be_read_is_no_reason_for_a_traceback(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail(certificate: bytes) -> str:
+            raise ValueError("lacks a part")
+
+        monkeypatch.setattr(tls_extension, "subject_name", fail)
+        caplog.set_level(logging.DEBUG)
+        contexts = Contexts(Tls("main", (PAIR,), client_auth="required", client_ca=AUTHORITY.pem))
+        context = AUTHORITY.client_context(AUTHORITY.issue("alice", client=True), tmp_path)
+        with TlsWire(hello, identity=contexts, context=context) as wire:
+            wire.shake()
+            assert wire.transport.closed
+            assert not wire.service.connections
+        [told] = [record.getMessage() for record in caplog.records if record.name == "serverd.connection"]
+        assert told.endswith("the certificate of the client lacks a part")
+
+
+ATTRIBUTES = {
+    "CN": NameOID.COMMON_NAME,
+    "OU": NameOID.ORGANIZATIONAL_UNIT_NAME,
+    "DC": NameOID.DOMAIN_COMPONENT,
+    "UID": NameOID.USER_ID,
+    "serial": NameOID.SERIAL_NUMBER,
+    "email": NameOID.EMAIL_ADDRESS,
+    "own": x509.ObjectIdentifier("1.3.6.1.4.1.1466.0"),
+    "large": x509.ObjectIdentifier("2.999.16384"),
+}
+
 
 class TestDistinguishedNames:
     """RFC 4514 §2 and §4."""
@@ -586,19 +630,58 @@ class TestDistinguishedNames:
     @pytest.mark.parametrize(
         ("subject", "expected"),
         [
-            (((("domainComponent", "net"),), (("domainComponent", "example"),), (("userId", "jsmith"),)),
-             "UID=jsmith,DC=example,DC=net"),
-            (((("domainComponent", "net"),), (("organizationalUnitName", "Sales"), ("commonName", "J.  Smith"))),
-             "OU=Sales+CN=J.  Smith,DC=net"),
-            (((("commonName", 'James "Jim" Smith, III'),),), 'CN=James \\"Jim\\" Smith\\, III'),
-            (((("commonName", "#a <b>;c\\ "),),), "CN=\\#a \\<b\\>\\;c\\\\\\ "),
-            (((("commonName", " "),),), "CN=\\ "),
-            (((("commonName", "Lučić"),),), "CN=Lučić"),
-            (((("commonName", "a\0b"),),), "CN=a\\00b"),
-            (((("1.3.6.1.4.1.1466.0", "Hi"),),), "1.3.6.1.4.1.1466.0=#0c024869"),
-            (((("serialNumber", "7"),),), "serialNumber=7"),
-            ((), ""),
+            ([["DC=net"], ["DC=example"], ["UID=jsmith"]], "UID=jsmith,DC=example,DC=net"),
+            ([["CN=first"], ["CN=second"]], "CN=second,CN=first"),
+            ([['CN=James "Jim" Smith, III']], 'CN=James \\"Jim\\" Smith\\, III'),
+            ([["CN=#a <b>;c\\ "]], "CN=\\#a \\<b\\>\\;c\\\\\\ "),
+            ([["CN= "]], "CN=\\ "),
+            ([["CN=Lučić"]], "CN=Lučić"),
+            ([["CN=a\0b"]], "CN=a\\00b"),
+            ([["own=Hi"]], "1.3.6.1.4.1.1466.0=#0c024869"),
+            ([["large=Hi"]], "2.999.16384=#0c024869"),
+            ([["serial=7"], ["email=a@b.example"]], "emailAddress=a@b.example,serialNumber=7"),
+            ([], ""),
         ],
-    )  # fmt: skip
-    def test_are_written_as_ldap_writes_them(self, subject: Any, expected: str) -> None:
-        assert distinguished_name(subject) == expected
+    )
+    def test_are_written_as_ldap_writes_them(self, subject: list[list[str]], expected: str) -> None:
+        name = x509.Name([x509.RelativeDistinguishedName([attribute(one) for one in part]) for part in subject])
+        assert distinguished_name(der.only_element(name.public_bytes(), der.SEQUENCE)) == expected
+
+    def test_parts_with_several_attributes_keep_them_together(self) -> None:
+        part = x509.RelativeDistinguishedName([attribute("OU=Sales"), attribute("CN=J.  Smith")])
+        name = x509.Name([x509.RelativeDistinguishedName([attribute("DC=net")]), part])
+        written = distinguished_name(der.only_element(name.public_bytes(), der.SEQUENCE))
+        # DER sorts the members of a set by their encoding (X.690 §11.6).
+        assert written in ("CN=J.  Smith+OU=Sales,DC=net", "OU=Sales+CN=J.  Smith,DC=net")
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            (b"\x1e\x04\0Z\x01\x0d", "CN=Zč"),
+            (b"\x1c\x08\0\0\0Z\0\0\x01\x0d", "CN=Zč"),
+            (b"\x14\x02Z\xe9", "CN=Zé"),
+            (b"\x13\x02Zo", "CN=Zo"),
+            (b"\x0c\x02Z\xe9", "CN=#0c025ae9"),  # no UTF-8
+            (b"\x1e\x03\0Zo", "CN=#1e03005a6f"),  # half a character
+            (b"\x03\x02\0\xff", "CN=#030200ff"),  # a bit string
+        ],
+    )
+    def test_texts_of_every_kind(self, value: bytes, expected: str) -> None:
+        attribute = b"\x06\x03\x55\x04\x03" + value
+        inner = b"\x30" + bytes([len(attribute)]) + attribute
+        name = b"\x31" + bytes([len(inner)]) + inner
+        assert distinguished_name(der.Element(der.SEQUENCE, name, name)) == expected
+
+    @settings(max_examples=300, deadline=None)
+    @given(data=st.data())
+    def test_damage_is_an_error_and_nothing_worse(self, data: st.DataObject) -> None:
+        damaged = bytearray(ISSUED.certificate.public_bytes(serialization.Encoding.DER))
+        for _ in range(data.draw(st.integers(1, 4))):
+            damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+        with contextlib.suppress(ValueError):
+            subject_name(bytes(damaged[: data.draw(st.integers(0, len(damaged)))]))
+
+
+def attribute(text: str) -> x509.NameAttribute:
+    kind, _, value = text.partition("=")
+    return x509.NameAttribute(ATTRIBUTES[kind], value)

@@ -78,11 +78,12 @@ class Authority:
         client: bool = False,
         password: str = "",
         key_number: int = 0,
+        more: Iterable[x509.ExtensionType] = (),
     ) -> Issued:
         """Return a certificate for `names`; it is valid from `begins` on, until `ends`, from now."""
         key = made_key(kind, key_number)
         usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
-        extensions: list[x509.ExtensionType] = [x509.ExtendedKeyUsage([usage])]
+        extensions: list[x509.ExtensionType] = [x509.ExtendedKeyUsage([usage]), *more]
         if names:
             extensions.append(x509.SubjectAlternativeName(list(map(_general, names))))
         certificate = _sign(

@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from serverd.config import der
-from serverd.config.der import Element
+from serverd import der
+from serverd.der import Element
 
 __all__ = ["Facts", "Key", "called", "covers", "read_certificates", "read_key", "read_revocation_lists"]
 

@@ -154,7 +154,12 @@ class Handshake(asyncio.Protocol):
         """Let the connection begin that the handshake was for."""
         service, connection, identity, peer = self._service, self._object, self._identity, self._peer
         assert peer is not None  # since the connection was made
-        extension = tls_extension(connection, identity.certificate_of(connection))
+        try:
+            extension = tls_extension(connection, identity.certificate_of(connection))
+        except ValueError as error:
+            self._give_up(f"the certificate of the client {error}")
+            self._transport.abort()
+            return
         peer = Peer(peer.client, peer.server, "https", extension, identity.names_of(connection))
         service.counts[HANDSHAKES] += 1
         service.connections.discard(self)  # its place is taken at once: nobody has left

@@ -1,14 +1,15 @@
-"""What the scope says of a TLS connection: the ASGI extension `tls`, and names as LDAP writes them (RFC 4514).
+"""What the scope says of a TLS connection: the ASGI extension `tls`.
 
 Computed once for each connection, when its handshake is complete.
 """
 
 from __future__ import annotations
 
-import re
 import ssl
 
-__all__ = ["distinguished_name", "tls_extension"]
+from serverd.connection.subject import subject_name
+
+__all__ = ["tls_extension"]
 
 # The numbers of the protocol versions (RFC 8446 §4.2.1).
 _VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
@@ -16,26 +17,12 @@ _VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 # The numbers of the cipher suites that have been seen in a context, by OpenSSL's names for them.
 _NUMBERS: dict[str, int] = {}
 
-# RFC 4514 §3, by the names that OpenSSL has for the attributes.
-_SHORT = {
-    "commonName": "CN",
-    "localityName": "L",
-    "stateOrProvinceName": "ST",
-    "organizationName": "O",
-    "organizationalUnitName": "OU",
-    "countryName": "C",
-    "streetAddress": "STREET",
-    "domainComponent": "DC",
-    "userId": "UID",
-}
-_SPECIAL = re.compile(r'["+,;<>\\]|^[ #]| $')  # RFC 4514 §2.4
-_UTF8_STRING = 0x0C  # X.690 §8.23, X.680 §8.6
-
 
 def tls_extension(connection: ssl.SSLObject, server_cert: str | None) -> dict[str, object]:
     """Return the extension (ASGI TLS extension 0.2); `server_cert` is the PEM text that the client was shown.
 
-    A client certificate that is not valid has ended the handshake, so there is never an error to tell.
+    A client certificate that is not valid has ended the handshake, so there is never an error to tell. Raises
+    ValueError for one that OpenSSL takes and that cannot be read.
     """
     suite = connection.cipher()
     certificate = connection.getpeercert(binary_form=True)
@@ -49,8 +36,7 @@ def tls_extension(connection: ssl.SSLObject, server_cert: str | None) -> dict[st
     }
     if certificate is not None:
         extension["client_cert_chain"] = tuple(map(ssl.DER_cert_to_PEM_cert, _chain(connection, certificate)))
-        subject = (connection.getpeercert() or {}).get("subject", ())
-        extension["client_cert_name"] = distinguished_name(subject)  # type: ignore[arg-type]  # typeshed has no better
+        extension["client_cert_name"] = subject_name(certificate)
     return extension
 
 
@@ -69,19 +55,3 @@ def _number(suite: str, context: ssl.SSLContext) -> int | None:
     if suite not in _NUMBERS:
         _NUMBERS.update((one["name"], one["id"] & 0xFFFF) for one in context.get_ciphers())
     return _NUMBERS.get(suite)
-
-
-def distinguished_name(subject: tuple[tuple[tuple[str, str], ...], ...]) -> str:
-    """Return a name, as `ssl` has it, in the words of RFC 4514: the last part first."""
-    return ",".join("+".join(_attribute(*attribute) for attribute in part) for part in reversed(subject))
-
-
-def _attribute(name: str, value: str) -> str:
-    """Return one attribute; what has no name but its number has its value in hexadecimal (§2.4)."""
-    if name[:1].isdigit():
-        encoded = value.encode()
-        size = len(encoded)
-        length = bytes((size,)) if size < 0x80 else bytes((0x82,)) + size.to_bytes(2)  # X.690 §8.1.3
-        return f"{name}=#{(bytes((_UTF8_STRING,)) + length + encoded).hex()}"
-    escaped = _SPECIAL.sub(lambda found: f"\\{found[0]}", value).replace("\0", "\\00")
-    return f"{_SHORT.get(name, name)}={escaped}"

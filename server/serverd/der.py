@@ -1,7 +1,7 @@
 """The part of DER (X.690) that reading a certificate takes: an element, and those within it.
 
 Strict where it costs nothing and bounded everywhere: lengths are definite and lie within what holds them, tags are of
-one byte, and nothing recurses. What the elements mean is in `certificates`.
+one byte, and nothing recurses. What the elements mean is in `config.certificates` and `connection.subject`.
 """
 
 from __future__ import annotations
