@@ -286,3 +286,11 @@ def test_files_are_completed_after_c(words: str) -> None:
     environment = {"_SERVERD_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()))}
     result = CliRunner().invoke(cli.main, [], prog_name="serverd", env=environment)
     assert result.stdout.splitlines() == ["file,"]
+
+
+def test_files_that_are_no_python_are_told_of_in_case_they_hold_what_is_missed(tmp_path: Path) -> None:
+    make(tmp_path, shop="app = FastAPI(\n")
+    told = "shop.py, line 1: '(' was never closed"
+    assert f"; {told} (mend it, and try again)" in run("init", str(tmp_path)).stderr
+    make(tmp_path, blog=FASTAPI)
+    assert f"  passed over: {told}\n" in run("init", str(tmp_path)).stdout

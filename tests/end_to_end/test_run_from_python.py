@@ -8,6 +8,8 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from tests.support.server import Server
 
 PROGRAM = """
@@ -74,6 +76,21 @@ def test_what_is_wrong_is_a_sentence_and_ends_the_program(tmp_path: Path) -> Non
     assert (done.returncode, done.stdout) == (3, "")
     assert "has no attribute 'ap' (did you mean 'app'?)" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("7, port=0", 'app: int is no application (expected one, or "package.module:attribute")'),
+        ('"shop:app", port=0, reload=True, reload_dir="nowhere"', "reload_dir nowhere: is not a folder"),
+        ('"shop:app", prot=0', 'prot: unknown option (did you mean "port"?)'),
+        ('"shop:app", ssl_keyfile="x"', "ssl_keyfile: needs a certificate (expected ssl_certfile beside it)"),
+    ],
+)
+def test_a_wrong_argument_is_named(tmp_path: Path, call: str, said: str) -> None:
+    done = run(tmp_path, PROGRAM.format(call=call))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.removeprefix("serverd: ").splitlines()[0] == said
 
 
 def test_a_program_without_a_guard_is_told_of_it(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ class Discovery:
 
     applications: tuple[Application, ...]
     files: int  # that were read
+    broken: tuple[str, ...] = ()  # of these, what is no Python: file, line and what Python says of it
     is_complete: bool = True  # nothing was left out because there is too much
 
 
@@ -65,19 +66,24 @@ def discover(directory: str) -> Discovery:
         raise OperatorError(f"cannot look into {directory}: {(error.strerror or str(error)).lower()}") from None
     found: list[Application] = []
     mounted: set[str] = set()
+    broken: list[str] = []
     files = 0
     for path in _python_files(directory):
         if files == MOST_FILES or len(found) >= MOST_APPS:
-            return Discovery(_without_mounted(found, mounted), files, is_complete=False)
+            return Discovery(_without_mounted(found, mounted), files, tuple(broken), is_complete=False)
         files += 1
         folder, module = _place(directory, path)
-        source = _read(os.path.join(directory, path), module)
+        try:
+            source = _read(os.path.join(directory, path), module)
+        except SyntaxError as error:
+            broken.append(f"{path}, line {error.lineno or 1}: {error.msg}")
+            continue
         if source is None:
             continue
         folder, module = _ascend(directory, folder, module, source)
         mounted |= {name if "." in name else f"{module}.{name}" for name in source.mounted}
         found += (_application(one, folder, module, path) for one in source.definitions if _is_importable(module))
-    return Discovery(_without_mounted(found, mounted), files)
+    return Discovery(_without_mounted(found, mounted), files, tuple(broken))
 
 
 def _python_files(directory: str) -> Iterator[str]:
@@ -118,7 +124,7 @@ def _is_source(name: str) -> bool:
 
 
 def _read(path: str, module: str) -> Source | None:
-    """Return what a file says; None for one that cannot be read, by us or by Python."""
+    """Return what a file says; None for one that cannot be read. Raises SyntaxError for what is no Python."""
     try:
         # O_NONBLOCK: a fifo would never open.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -129,7 +135,7 @@ def _read(path: str, module: str) -> Source | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an escape in a string that is none
             return read_source(code, _package_of(path, module))
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+    except (OSError, ValueError, RecursionError, MemoryError):
         return None
 
 

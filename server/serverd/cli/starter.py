@@ -61,6 +61,10 @@ class Planned:
     trouble: str = ""
 
 
+# Files with mistakes of syntax that are told of; a folder for another version of Python is full of them.
+_MOST_BROKEN = 3
+
+
 def write_configuration(directory: str, *, overwrite: bool = False) -> str:
     """Write server.toml into `directory` for the applications in it; return what was done, and what comes next.
 
@@ -96,10 +100,12 @@ def _taken(path: str) -> str:
 
 
 def _nothing(directory: str, discovery: Discovery) -> str:
+    broken = f"; {discovery.broken[0]} (mend it, and try again)" if discovery.broken else ""
     return (
         f"no ASGI application was found in {directory}, in {discovery.files} Python files (expected an object such as"
         " app = FastAPI(), a function such as async def app(scope, receive, send), or a factory such as create_app;"
         ' one that is made otherwise can be named by hand: [apps.NAME] with app = "module:attribute")'
+        f"{broken}"
     )
 
 
@@ -214,6 +220,7 @@ def _advice(path: str, planned: Sequence[Planned], discovery: Discovery) -> str:
         for one in served
     ]
     lines += [f"  {one.name:<{width}}  left out: {one.trouble}" for one in planned if one.trouble]
+    lines += [f"  passed over: {one}" for one in discovery.broken[:_MOST_BROKEN]]
     if not discovery.is_complete:
         lines.append(f"  and perhaps more: the search ended after {discovery.files} files")
     option = "" if os.path.dirname(path) in ("", ".") else f" -c {path}"

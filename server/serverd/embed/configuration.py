@@ -38,6 +38,8 @@ def configure(
     if (config is None) == (app is None):
         raise ConfigError("a server needs either a configuration or an application (app=...)")
     if app is not None:
+        if not (isinstance(app, str) or callable(app)):
+            refuse(["app"], f'{type(app).__name__} is no application (expected one, or "package.module:attribute")')
         if isinstance(app, str):
             return Configured(load_document(compose(app, options, str), os.environ))
         return Configured(load_document(compose(_GIVEN, options, str), os.environ), {"app": app})

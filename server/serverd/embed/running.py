@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any, Unpack, cast
 
 from serverd.asgi.types import Application
 from serverd.config.options import call, pack, title, words
 from serverd.embed.configuration import configure, refuse
 from serverd.embed.keywords import OF_PROCESSES, Options, RunOptions
-from serverd.errors import AppLoadError, ServerdError
+from serverd.errors import AppLoadError, ConfigError, ServerdError
+from serverd.observe.logs import escape
 from serverd.supervisor.source import Source, Watched
 
 __all__ = ["run"]
@@ -31,7 +33,11 @@ def run(app: str | Application, **options: Unpack[RunOptions]) -> None:
     if getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", "") in _IMPORTERS:
         raise AppLoadError('serverd.run() is called while the module is imported (expected if __name__ == "__main__")')
     given = {name: value for name, value in cast("dict[str, Any]", options).items() if value is not None}
-    code = _supervise(app, given) if isinstance(app, str) else _serve_here(app, given)
+    try:
+        code = _supervise(app, given) if isinstance(app, str) else _serve_here(app, given)
+    except ConfigError as error:
+        code = error.exit_code
+        print("\n".join(map(escape, str(error).split("\n"))), file=sys.stderr, flush=True)
     if code:
         sys.exit(code)
 
@@ -39,7 +45,8 @@ def run(app: str | Application, **options: Unpack[RunOptions]) -> None:
 def _supervise(app: str, given: dict[str, Any]) -> int:
     from serverd.supervisor.supervisor import Supervisor
 
-    lists = {name: tuple(given.pop(name, ())) for name in _WATCHED}
+    lists = {name: _many(given.pop(name, ())) for name in _WATCHED}
+    refuse([f"reload_dir {folder}" for folder in lists["reload_dir"] if not os.path.isdir(folder)], "is not a folder")
     watched = None
     arguments: tuple[str, ...] = ()
     if given.pop("reload", False):
@@ -50,6 +57,11 @@ def _supervise(app: str, given: dict[str, Any]) -> int:
         os.path.abspath(call(app, given)), line, pack(app, given, are_flags=False), watched, title(app, False)
     )
     return Supervisor(source).run()
+
+
+def _many(value: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the texts of a list, or the one that stands in the place of a list."""
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _serve_here(app: Application, given: dict[str, Any]) -> int:
@@ -79,5 +91,5 @@ def _serve_here(app: Application, given: dict[str, Any]) -> int:
     except ServerdError as error:
         detail = own_traceback(error.__cause__) if error.__cause__ else ""
         lines = f"serverd: {error}\n{detail}".rstrip().split("\n")
-        print("\n".join(map(logs.escape, lines)), file=sys.stderr, flush=True)
+        print("\n".join(map(escape, lines)), file=sys.stderr, flush=True)
         return 3
