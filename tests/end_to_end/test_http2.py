@@ -325,6 +325,27 @@ class TestListener:
         assert client.request(path="/hello").body == b"hello"
 
 
+def test_a_large_download_does_not_starve_the_small_answers_of_its_connection(server: Server) -> None:
+    received = 0
+
+    def count() -> None:
+        nonlocal received
+        received += len(large.take())
+
+    with Http2Client(server.address(), settings={4: 2**22}) as client:
+        client.client.increment_flow_control_window(2**22)
+        large = client.open(path="/download?pieces=2000")
+        client.wait(lambda: count() or received > MEGABYTE)
+        for _ in range(8):
+            before = received
+            small = client.open(path="/hello")
+            client.wait(lambda: count() or small.ended)  # noqa: B023
+            assert small.body == b"hello"
+            # What was on its way already: the kernel has some megabytes of it, the server 64 KiB.
+            assert received - before < 12 * MEGABYTE
+        assert not large.ended
+
+
 class TestOperator:
     """Reload, stop, upgrade with streams open."""
 
