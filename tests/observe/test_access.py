@@ -16,7 +16,7 @@ import pytest
 from serverd.asgi.scope import Endpoint
 from serverd.generation import ACCESS_FIELDS, Limits, Listener
 from serverd.generation import AccessLog as Settings
-from serverd.observe.access import AccessLog, AccessObserver
+from serverd.observe.access import BATCH, AccessLog, AccessObserver
 from serverd.observe.access_fields import FIELDS, Clock, Place
 from serverd.observe.access_formats import make_format
 from tests.support.applications import Manual, echo, hello, respond
@@ -49,7 +49,7 @@ class Logged:
         return wire
 
     def lines(self) -> list[str]:
-        self.log._writer.flush()
+        self.log.write_down()
         return self.path.read_text().splitlines()
 
     def line(self) -> str:
@@ -135,7 +135,7 @@ class TestFormats:
 
     @pytest.mark.parametrize(("is_terminal", "start"), [(True, "20"), (False, "{")])
     def test_auto_is_for_people_on_a_terminal(self, logged: Logged, is_terminal: bool, start: str) -> None:
-        logged.log.format = make_format("auto", is_terminal=is_terminal)
+        logged.log._format = make_format("auto", is_terminal=is_terminal)
         with logged.wire(hello) as wire:
             wire.send(GET)
         assert logged.line().startswith(start)
@@ -357,3 +357,43 @@ def test_the_time_is_that_of_the_day() -> None:
     clock = Clock()
     shown = datetime.datetime.fromisoformat(clock.iso(time.perf_counter()))
     assert abs(shown.timestamp() - time.time()) < 60
+
+
+class TestBatches:
+    """Requests are noted at their end, and their lines made together."""
+
+    def test_lines_are_made_a_moment_after_the_first_request(self, tmp_path: Path) -> None:
+        due: list[Any] = []
+        log = AccessLog(Settings(format="{target}"), due.append)
+        path = tmp_path / "access"
+        log.reopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+        logged = Logged(path, log)
+        with logged.wire(hello) as wire:
+            wire.send(b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\n")
+            wire.send(b"GET /2 HTTP/1.1\r\nhost: a\r\n\r\n")
+            [make_lines] = due
+            assert path.read_text() == ""
+            make_lines()
+            assert path.read_text() == "/1\n/2\n"
+            wire.send(b"GET /3 HTTP/1.1\r\nhost: a\r\n\r\n")
+            log.close()
+        assert path.read_text() == "/1\n/2\n/3\n"
+
+    def test_many_requests_do_not_wait_for_that_moment(self, logged: Logged) -> None:
+        with logged.wire(hello) as wire:
+            for _ in range(BATCH - 1):
+                wire.send(GET)
+            assert logged.path.read_text() == ""
+            wire.send(GET)
+            assert len(logged.path.read_text().splitlines()) == BATCH
+
+    def test_a_request_has_the_format_and_the_file_of_the_time_at_which_it_ended(self, logged: Logged) -> None:
+        other = logged.path.with_name("other")
+        with logged.use(format="old {status}").wire(hello) as wire:
+            wire.send(GET)
+            logged.use(format="new {status}")
+            wire.send(GET)
+            logged.log.reopen(os.open(other, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+            wire.send(GET)
+            logged.log.write_down()
+        assert (logged.path.read_text(), other.read_text()) == ("old 200\nnew 200\n", "new 200\n")

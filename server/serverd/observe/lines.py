@@ -61,10 +61,10 @@ class LineWriter:
         if descriptor != _NOWHERE:
             self.reopen(descriptor)
 
-    def write(self, line: str) -> None:
-        """Write one line, which ends in a newline, soon."""
-        self._lines.append(line)
-        self._size += len(line)
+    def write(self, *lines: str) -> None:
+        """Write lines, each of which ends in a newline, soon."""
+        self._lines += lines
+        self._size += sum(map(len, lines))
         if self._size >= BATCH_SIZE:
             self.flush()
         elif not self._is_due:
