@@ -61,6 +61,7 @@ class Place:
     mount: str  # its path; "": none
     app: str  # or "serverd"
     worker: int
+    speaks_tls: bool = False
     json: str = field(init=False)  # all of it, within an object
     path: str = field(init=False)  # of the mount, as lines show it
 
@@ -73,27 +74,31 @@ class Place:
 class Clock:
     """Times of day for lines, made of the clock that requests are timed by; the text of a second is made once."""
 
-    __slots__ = ("_combined", "_iso", "_iso_second", "_millisecond", "_offset", "_second")
+    __slots__ = ("_begin", "_combined", "_end", "_iso", "_iso_second", "_offset", "_second")
 
     def __init__(self) -> None:
-        self._second = self._millisecond = -1
+        self._second = -1
+        self._begin = self._end = 0.0  # of the millisecond that `_iso` says, on the clock of requests
         self._iso = self._iso_second = self._combined = ""
         self.adjust()
 
     def adjust(self) -> None:
         """Look at the time of day anew, which may have been set."""
         self._offset = time.time() - time.perf_counter()
+        self._end = 0.0
 
     def iso(self, now: float) -> str:
         """Return the time in ISO 8601, UTC, with milliseconds."""
         # Hot path: a busy worker has many lines in a millisecond; benchmarks/ "access log".
+        if self._begin <= now < self._end:
+            return self._iso
         millisecond = int((now + self._offset) * 1000)
-        if millisecond != self._millisecond:
-            self._millisecond = millisecond
-            second, rest = divmod(millisecond, 1000)
-            if second != self._second:
-                self._turn(second)
-            self._iso = f"{self._iso_second}.{rest:03d}+00:00"
+        second, rest = divmod(millisecond, 1000)
+        if second != self._second:
+            self._turn(second)
+        self._begin = millisecond / 1000 - self._offset
+        self._end = self._begin + 0.001
+        self._iso = f"{self._iso_second}.{rest:03d}+00:00"
         return self._iso
 
     def combined(self, now: float) -> str:

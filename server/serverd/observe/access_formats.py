@@ -80,24 +80,19 @@ def _json(entry: Entry, place: Place, end: float, clock: Clock) -> str:
         f'"first_byte":{f"{first_byte(entry, end):.6f}" if entry.first_byte else duration},{place.json},'
         f'"request_id":"{entry.request_id}"'
     )
-    if entry.trace_id or entry.given_up or status == SWITCHING_PROTOCOLS or _speaks_tls(entry):
-        line += _json_of_end(entry)
+    if entry.trace_id or entry.given_up or status == SWITCHING_PROTOCOLS or place.speaks_tls:
+        line += _json_of_end(entry, place)
     return line + "}\n"
 
 
-def _speaks_tls(entry: Entry) -> bool:
-    scope = entry.scope
-    return scope is not None and "tls" in scope.get("extensions", ())
-
-
-def _json_of_end(entry: Entry) -> str:
+def _json_of_end(entry: Entry, place: Place) -> str:
     more = f',"trace_id":"{entry.trace_id}"' if entry.trace_id else ""
     if entry.given_up:
         more += ',"incomplete":true'
     if entry.status == SWITCHING_PROTOCOLS:
         names = ("close_code", "messages_received", "messages_sent")
         more += "".join(f',"{name}":{_of_session(entry, name)}' for name in names)
-    if _speaks_tls(entry):
+    if place.speaks_tls:
         more += f',"tls":"{tls_version(entry)}"'
     return more
 

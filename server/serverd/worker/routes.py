@@ -27,7 +27,7 @@ def make_router(
     """Return the router of `listener`; `endpoints` holds the applications by name, `inside` the builtin ones."""
     inside = inside or Inside(generation)
     routes = (route for _, route in make_routes(generation, listener, endpoints, inside))
-    return build_router(routes, request_id_name(generation), inside.observers.of_mount(listener.name, None))
+    return build_router(routes, request_id_name(generation), inside.observers.of_mount(listener, None))
 
 
 def make_routes(
@@ -44,7 +44,7 @@ def make_routes(
             endpoint = _builtin(mount.path, inside.builtins[mount.target.name])
         else:
             endpoint = _endpoint(mount, endpoints, timeouts)
-        fields, observer = _fields(mount.headers), inside.observers.of_mount(listener.name, mount)
+        fields, observer = _fields(mount.headers), inside.observers.of_mount(listener, mount)
         endpoint = replace(endpoint, fields=fields, request_id_name=name, observer=observer)
         routes.append((mount, Route(mount.hosts, mount.path, endpoint)))
     return routes

@@ -136,7 +136,7 @@ class Serving:
             service.on_crowd = self._on_crowd
             service.counts = self._inside.counters.row_of(listener.name)
             service.request_id_name = id_name
-            service.observer = self._inside.observers.of_listener(listener.name)
+            service.observer = self._inside.observers.of_listener(listener)
             services[listener.name] = service
         # As a whole: the watchdog's thread may be looking.
         self._services = services
