@@ -5,12 +5,10 @@ Called by `applications`, once for each, and again for one that is down.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import logging
 import os
-import pkgutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -88,6 +86,8 @@ def _check_taken(app: App) -> None:
 
 def _nearest(attribute: str, owner: object) -> str:
     """Return which attribute of a module or object may have been meant: one with a name like it, or a usual one."""
+    import difflib  # workers whose application is there do without
+
     names = [name for name, value in getattr(owner, "__dict__", {}).items() if callable(value) and name[:1] != "_"]
     usual = [name for name in _USUAL if name in names]
     near = difflib.get_close_matches(attribute, names, n=1) or usual[:1]
@@ -96,6 +96,9 @@ def _nearest(attribute: str, owner: object) -> str:
 
 def _near_module(missing: str, directory: str) -> str:
     """Return which module beside the one that is missing may have been meant."""
+    import difflib
+    import pkgutil
+
     package, _, name = missing.rpartition(".")
     beside = getattr(sys.modules.get(package), "__path__", ()) if package else [directory]
     near = difflib.get_close_matches(name, [found.name for found in pkgutil.iter_modules(beside)], n=1)
