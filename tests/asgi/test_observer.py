@@ -259,8 +259,8 @@ class TestRefusal:
 
     def test_in_the_place_of_an_application_the_answer_has_the_id_of_the_request(self, notes: Notes) -> None:
         manual = Manual()
-        with observed(manual, notes, Limits(body_size=3)) as wire:
-            wire.service.request_id_name = b"x-request-id"
+        endpoint = Endpoint(manual, "test", observer=notes, request_id_name=b"x-request-id")
+        with Wire(endpoint, limits=Limits(body_size=3)) as wire:
             wire.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
             answer = wire.send(b"9\r\n")
             assert answer.startswith(b"HTTP/1.1 413 ")
@@ -350,8 +350,8 @@ class TestRefusal:
 
     def test_over_http_2_a_body_that_grows_too_large_is_told_with_what_was_answered(self, notes: Notes) -> None:
         manual = Manual()
-        with Http2Wire(Endpoint(manual, "test", observer=notes), Limits(body_size=3)) as wire:
-            wire.service.request_id_name = b"x-request-id"
+        endpoint = Endpoint(manual, "test", observer=notes, request_id_name=b"x-request-id")
+        with Http2Wire(endpoint, Limits(body_size=3)) as wire:
             answer = wire.request("POST", "/a", end=False)
             wire.upload(answer, b"larger")
             manual.call.finish()

@@ -78,7 +78,7 @@ def test_an_authority_that_somebody_may_trust_is_not_replaced(tmp_path: Path, da
 def test_what_cannot_be_put_into_its_place_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "dev-key.pem").mkdir()
     done = run("dev-cert", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (3, "serverd: cannot write dev-key.pem: Is a directory\n")
+    assert (done.returncode, done.stderr) == (3, "serverd: cannot write dev-key.pem: is a directory\n")
     assert {path.name for path in tmp_path.iterdir()} == {"dev-ca.pem", "dev-ca-key.pem", "dev-key.pem"}
 
 
@@ -103,4 +103,4 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = run("dev-cert", "--directory", "file/below", cwd=tmp_path)
     assert done.returncode == 3
-    assert done.stderr == "serverd: cannot write to file/below: not a directory\n"
+    assert done.stderr == "serverd: cannot write file/below: not a directory\n"

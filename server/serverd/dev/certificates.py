@@ -60,7 +60,8 @@ def make_certificate(directory: str, names: Sequence[str]) -> str:
         _write(key_file, leaf.private_key_pem.bytes(), 0o600)
         _write(cert_file, b"".join(blob.bytes() for blob in leaf.cert_chain_pems), 0o644)
     except OSError as error:
-        raise OperatorError(f"cannot write {error.filename2 or error.filename or folder}: {error.strerror}") from error
+        reason = (error.strerror or str(error)).lower()
+        raise OperatorError(f"cannot write {error.filename2 or error.filename or folder}: {reason}") from error
     except ValueError as error:  # a name that is none, or an authority that cannot be read
         raise OperatorError(f"no certificate for {', '.join(names)}: {error}") from error
     return _ADVICE.format(
