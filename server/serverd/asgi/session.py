@@ -92,6 +92,7 @@ class Session(Cycle):
         self.messages_received = 0  # by the application
         self.messages_sent = 0
 
+    fair_size = 64 * 1024  # less: its messages may have to be compressed
     ends_with_peer = True  # RFC 6455 §7.1.1: a session has no other half
 
     # The connection's side.
