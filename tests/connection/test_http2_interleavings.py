@@ -149,7 +149,7 @@ class Scene:
             self.wire.reads = True
             client = self.wire.client
             received = len(self.answer.body)
-            if received and not self.given_up:
+            if received:
                 client.acknowledge_received_data(received, self.answer.id)
             self.tell()
 
@@ -161,7 +161,7 @@ class Scene:
             self.tell()
 
     def grow(self) -> None:
-        self._settle_on(2**31 - 1)
+        self._settle_on(2**30)
 
     def _settle_on(self, window: int) -> None:
         if not self.lost:
