@@ -238,6 +238,11 @@ class TestDynamicTable:
     def test_several_size_updates_may_begin_a_block(self) -> None:
         assert decode(b"\x20" + encode_integer(4096, 5, 0x20) + b"\x82") == [(b":method", b"GET")]
 
+    def test_more_size_updates_than_two_are_an_error(self) -> None:
+        """RFC 7541 §4.2: the least size since the block before, and the last."""
+        with pytest.raises(HpackError, match="more than two size updates"):
+            decode(b"\x20\x3f\x01\x20\x82")
+
     def test_a_size_update_behind_a_field_is_an_error(self) -> None:
         with pytest.raises(HpackError, match="size update"):
             decode(b"\x82\x20")

@@ -134,6 +134,16 @@ class TestSending:
         broken = [window_update(0, LARGEST), window_update(0, LARGEST)]
         peer.breaks_connection(*broken, code=ErrorCode.FLOW_CONTROL_ERROR)
 
+    def test_a_window_is_given_back_behind_a_whole_response(self) -> None:
+        """RFC 9113 §6.9.1: the largest there is, from which the response was taken while the request goes on."""
+        peer = Peer()
+        peer.send(settings((4, 2**31 - 1)))
+        stream = peer.open(1, POST, end=False)
+        peer.core.send_response(stream, 200, [(b"content-length", b"5")], b"hello")
+        assert [answer.kind for answer in peer.take()] == [HEADERS, DATA]
+        peer.is_ignored(window_update(1, 5))
+        peer.breaks_stream(1, window_update(1, 1), code=ErrorCode.FLOW_CONTROL_ERROR)
+
     def test_settings_must_not_make_the_window_of_a_stream_too_large(self) -> None:
         peer = Peer()
         peer.open(1)

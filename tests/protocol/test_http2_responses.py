@@ -37,6 +37,21 @@ class TestHeads:
             peer.core.send_headers(peer.open(number), 200, [], True)
             assert (b"date", date) in peer.fields(peer.take()[0])
 
+    def test_it_does_so_behind_a_head_that_is_too_large_to_be_kept(self) -> None:
+        """For a client without a table, whose blocks leave no trace in it."""
+        peer = Peer()
+        peer.send(settings((1, 0)))
+        peer.decoder.max_allowed_table_size = 0
+
+        def date_of(number: int, fields: Fields) -> bytes:
+            peer.core.send_headers(peer.open(number), 200, fields, True)
+            return dict(peer.fields(peer.take()[0]))[b"date"]
+
+        assert date_of(1, []) == date_of(3, []) == DATE
+        peer.defaults.set_date(b"now")
+        assert date_of(5, [(b"x-large", b"x" * 600)]) == b"now"
+        assert date_of(7, []) == b"now"
+
     @pytest.mark.parametrize("name", [b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding"])
     def test_what_belongs_to_http1_is_left_out(self, name: bytes) -> None:
         assert head_for(200, [(name, b"close"), (b"upgrade", b"h2c")]) == [(b":status", b"200"), *DEFAULTS]

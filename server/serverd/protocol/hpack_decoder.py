@@ -26,6 +26,10 @@ _STATIC_COUNT = len(STATIC_TABLE)  # 61, and the index 0 that is not used
 # RFC 7541 §5.1 asks for a limit: 28 bits beside the prefix are more than any size or index here, and leave four octets.
 _LARGEST_SHIFT = 21
 
+# RFC 7541 §4.2: the least size since the last block, and the one that holds. A block of nothing else would cost as much
+# for each octet as for a field, of which a list may have only so many.
+_MOST_SIZE_UPDATES = 2
+
 _BOMB_FACTOR = 2
 # Fields that are told of a list that is too large: as many as there are pseudo-fields in RFC 9113 §8.3.1 and RFC 8441.
 _FIRST = 5
@@ -177,7 +181,11 @@ class HpackDecoder:
     def _receive_size_updates(self, block: bytes) -> int:
         """Take the size updates with which a block may begin; return where its fields do (RFC 7541 §6.3)."""
         position = 0
+        left = _MOST_SIZE_UPDATES
         while position < len(block) and block[position] & 0xE0 == 0x20:
+            if not left:
+                raise HpackError("a header block begins with more than two size updates")
+            left -= 1
             size, position = _decode_integer(block, position, 5)
             if size > self._limit:
                 raise HpackError("a size update makes the table larger than SETTINGS_HEADER_TABLE_SIZE")

@@ -95,7 +95,7 @@ class Intake:
             stream.expected -= count
             if stream.expected < 0 or (end and stream.expected):
                 raise StreamFault(ErrorCode.PROTOCOL_ERROR, "body is not as long as its Content-Length")
-        if stream.is_refused or (stream.state is LOCAL_ENDED and not stream.is_tunnel):
+        if stream.is_unread:
             self.consume(stream, size)  # nobody will read it
             return
         if size > count:
@@ -111,7 +111,7 @@ class Intake:
         """Take the end of a body that ends with trailers; raises StreamFault."""
         if stream.expected > 0:
             raise StreamFault(ErrorCode.PROTOCOL_ERROR, "body is shorter than its Content-Length")
-        if stream.is_refused or (stream.state is LOCAL_ENDED and not stream.is_tunnel):
+        if stream.is_unread:
             return
         self._deliver(stream, b"", True)
 

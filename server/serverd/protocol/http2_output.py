@@ -114,6 +114,7 @@ class Output:
             return not size or self.send_data(stream, body, True)
         # Hot path: a response that fits, without a call for each of its frames; benchmarks/ "HTTP/2".
         self.window -= size
+        stream.send_window -= size  # while the rest of the request comes, the peer may still open it
         self.made_progress = True
         self._patience.note_data_sent()
         length, number = len(block), stream.id

@@ -211,8 +211,11 @@ class Http2Receiver:
             self._streams.end_request(stream)
 
     def _refuse_body(self, stream: Http2Stream, error: PeerError) -> None:
-        """Have the answer of an application replaced, which has yet to notice: too many are an attack."""
-        if not stream.is_refused:
+        """Have the answer of an application replaced, which has yet to notice: too many are an attack.
+
+        One that is complete stays, as it does in HTTP/1.
+        """
+        if not stream.is_unread:
             stream.is_refused = True
             self._sink.on_refused(stream, error)
             self._patience.count_reset()

@@ -47,6 +47,7 @@ class ResponseHeads:
             self._both = defaults.both
             self._date = _parse_line(defaults.date)
             self._server = _parse_line(defaults.server)
+            self._status = 0  # the block has the date of before
         elif status == self._status and encoder.changes == self._changes and fields == self._fields:
             # Hot path: most applications say the same again and again; benchmarks/ "HTTP/2".
             return self._block

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 
 from serverd.protocol.head import Fields
-from serverd.protocol.http2_states import IDLE, StreamState
+from serverd.protocol.http2_states import IDLE, LOCAL_ENDED, StreamState
 from serverd.protocol.http2_windows import ReceiveWindow
 
 __all__ = ["Http2Stream"]
@@ -67,3 +67,8 @@ class Http2Stream:
         self.blocked = False  # more waits than should
         self.made_progress = False  # something was sent since the last tick
         self.stalled = 0  # seconds that its queue has waited for the peer's window
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether what comes of the request is thrown away: its response is complete, though it may not have left."""
+        return self.is_refused or ((self.queue_end or self.state is LOCAL_ENDED) and not self.is_tunnel)
