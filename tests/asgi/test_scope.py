@@ -8,7 +8,7 @@ from unittest.mock import ANY
 
 import pytest
 
-from serverd.asgi.scope import Endpoint
+from serverd.asgi.scope import Endpoint, Peer
 from tests.support.applications import Recorder, hello
 from tests.support.wire import PARSERS, Wire
 
@@ -196,3 +196,11 @@ class TestMounts:
         scope = scope_of(get(target), {"strip": "/shop"})
         assert scope["path"] == path
         assert scope["raw_path"] == target.encode()
+
+
+@pytest.mark.parametrize(
+    ("client", "shown"),
+    [(("192.0.2.1", 7), "192.0.2.1:7"), (("2001:db8::1", 7), "[2001:db8::1]:7"), (None, "a local client")],
+)
+def test_lines_of_the_log_speak_of_a_client_by_its_address(client: tuple[str, int] | None, shown: str) -> None:
+    assert str(Peer(client, None)) == shown

@@ -77,7 +77,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     told = [(item["severity"], item["message"]) for item in report["findings"]]
     assert report["ok"] is False
     assert told == [
-        ("problem", "certificate of tls.main: the key does not belong to the certificate"),
+        ("problem", f"certificate of tls.main ({tmp_path}/one.crt): the key does not belong to the certificate"),
         ("problem", f"cannot open the log file {tmp_path}/none/x.log: its directory must exist"),
         ("problem", f"cannot write the pid file {tmp_path}/none/here/x.pid: there is no directory {tmp_path}/none"
                     f" ({tmp_path}/none/here would be made in it)"),

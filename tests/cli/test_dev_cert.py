@@ -92,6 +92,22 @@ def test_what_it_says_is_a_configuration(tmp_path: Path) -> None:
     assert not re.search("tls|certificate", done.stderr)
 
 
+@pytest.mark.parametrize(
+    ("names", "url"),
+    [
+        ([], "https://localhost:8443/"),
+        (["shop.test", "127.0.0.1"], "https://127.0.0.1:8443/"),
+        (["shop.test", "*.shop.test"], "--connect-to ::127.0.0.1:8443 https://shop.test:8443/"),
+        (["*.shop.test"], "--connect-to ::127.0.0.1:8443 https://www.shop.test:8443/"),
+        (["::1"], "--connect-to ::127.0.0.1:8443 'https://[::1]:8443/'"),
+    ],
+)
+def test_the_command_that_it_says_asks_for_a_name_of_the_certificate(
+    tmp_path: Path, names: list[str], url: str
+) -> None:
+    assert f"\n  curl --cacert dev-ca.pem {url}\n" in run("dev-cert", *names, cwd=tmp_path).stdout
+
+
 @pytest.mark.parametrize("name", ["not a name", "a..b", "10.0.0.0/8", "me@example.com"])
 def test_a_name_that_is_none_is_said_to_be_none(tmp_path: Path, name: str) -> None:
     done = run("dev-cert", name, cwd=tmp_path)
@@ -99,8 +115,11 @@ def test_a_name_that_is_none_is_said_to_be_none(tmp_path: Path, name: str) -> No
     assert re.fullmatch(r"serverd: no certificate for .*\n", done.stderr)
 
 
-def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("directory", "reason"), [("file/below", "not a directory"), ("/proc", "no such file or directory")]
+)
+def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path, directory: str, reason: str) -> None:
     (tmp_path / "file").write_text("")
-    done = run("dev-cert", "--directory", "file/below", cwd=tmp_path)
+    done = run("dev-cert", "--directory", directory, cwd=tmp_path)
     assert done.returncode == 3
-    assert done.stderr == "serverd: cannot write file/below: not a directory\n"
+    assert done.stderr == f"serverd: cannot write to {directory}: {reason}\n"

@@ -29,6 +29,7 @@ from tests.support.authority import DAY, Authority, Issued
 from .conftest import Load, Report
 
 AUTHORITY = Authority()
+OTHER = Authority("other")
 DEEP = Authority("root", deep=True)
 SECRET = "hunter2"
 
@@ -213,6 +214,15 @@ class TestWarnings:
         assert found.warnings == ((f'server.toml:8: tls.main.client_crl: "ca.crl" {text}',) if expected else ())
         told = f"server.toml:4: tls.main.client_crl: {tmp_path}/ca.crl {text}"
         assert renew(found).warnings == ((told,) if expected else ())
+
+    def test_an_authority_without_a_list(self, load_text: Load, tmp_path: Path) -> None:
+        files = {**FILES, "ca.crt": AUTHORITY.pem + OTHER.pem, "ca.crl": AUTHORITY.revocations()}
+        found = loaded(load_text, WITH_LISTS, files)
+        text = 'holds no list of "other", which `client_ca` names (no certificate of a client from there is valid)'
+        assert found.warnings == (f'server.toml:8: tls.main.client_crl: "ca.crl" {text}',)
+        assert renew(found).warnings == (f"server.toml:4: tls.main.client_crl: {tmp_path}/ca.crl {text}",)
+        (tmp_path / "ca.crl").write_text(files["ca.crl"] + OTHER.revocations())
+        assert renew(found).warnings == ()
 
     def test_a_table_that_nobody_uses(self, load_text: Load) -> None:
         text = configuration(ONE).replace('tls = "main"\n', "")

@@ -184,7 +184,7 @@ class TestRequest:
             answer = wire.request("BREW")
             assert answer.outcome == (501, b"Not Implemented: unknown method\n", True)
             assert answer.header[b"content-type"] == b"text/plain; charset=utf-8"
-            assert "refused a request of ('127.0.0.1', 54321): 501 unknown method" in caplog.text
+            assert "refused a request of 127.0.0.1:54321: 501 unknown method" in caplog.text
             assert wire.request("GET", "/" + "a" * 9000).status == 414
             assert wire.request(fields=[(b"x", b"y" * 70_000)]).status == 431
             assert wire.request().outcome == (200, b"ok", True)
@@ -532,7 +532,7 @@ class TestErrors:
             assert wire.goaways == [(1, ErrorCode.PROTOCOL_ERROR)]
             assert waiting.result() == {"type": "http.disconnect"}
             assert wire.closed
-            assert "ended a connection of ('127.0.0.1', 54321): DATA on stream 0" in caplog.text
+            assert "ended a connection of 127.0.0.1:54321: DATA on stream 0" in caplog.text
             wire.finish()
             wire.advance(5)
             assert not wire.service.connections

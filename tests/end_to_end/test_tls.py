@@ -393,7 +393,7 @@ class TestRenewal:
             mark = server.mark()
             put(tmp_path, "local.key", CERTIFICATES["local"].key)  # and the certificate is late
             line = server.wait_for("^reload failed, generation 2 goes on serving: ", since=mark)
-            misfit = "certificate of tls.public: the key does not belong to the certificate"
+            misfit = f"certificate of tls.public ({tmp_path}/local.crt): the key does not belong to the certificate"
             assert line.message.endswith(misfit)
             assert serial(port(server)) == fresh.serial
             shown = command(server, "status").out
@@ -452,7 +452,8 @@ class TestStart:
         server = Server(file).start()
         try:
             assert server.wait() == 3
-            expected = "server.toml:18: certificate of tls.public: the key does not belong to the certificate"
+            misfit = "the key does not belong to the certificate"
+            expected = f"server.toml:18: certificate of tls.public ({tmp_path}/shop.crt): {misfit}"
             assert expected in server.output
             assert "Traceback" not in server.output
             assert "PRIVATE KEY" not in server.output

@@ -357,6 +357,14 @@ def test_all_that_cannot_be_used_is_told_at_once() -> None:
     ]
 
 
+def test_of_several_pairs_on_one_line_the_one_is_named_that_cannot_be_used() -> None:
+    good, other = issue("a.example"), issue("c.example", kind="rsa")
+    pairs = [replace(pair, source="x:9", files=(f"/{name}.crt", "k")) for pair, name in ((good, "a"), (other, "c"))]
+    with pytest.raises(ConfigError) as caught:
+        Contexts(table(pairs[0], replace(pairs[1], key=good.key)))
+    assert str(caught.value) == "x:9: certificate of tls.main (/c.crt): the key does not belong to the certificate"
+
+
 def test_secrets_are_not_shown() -> None:
     issued = AUTHORITY.issue("a.example", password="hunter2")
     shown = repr(table(pair(issued, "a.example", key_password="hunter2")))

@@ -240,7 +240,7 @@ class TestHandshakesThatFail:
             wire.advance(3)
             assert wire.transport.closed, "it does not linger for ever"
         [line] = self.lines(caplog)
-        assert line.startswith("closed a connection of ('127.0.0.1', 54321): the TLS handshake failed: ")
+        assert line.startswith("closed a connection of 127.0.0.1:54321: the TLS handshake failed: ")
 
     def test_plain_http_is_told_in_its_own_words(self, caplog: pytest.LogCaptureFixture) -> None:
         with TlsWire(hello) as wire:

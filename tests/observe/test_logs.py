@@ -53,12 +53,14 @@ def pipe() -> Iterator[Pipe]:
 
 
 @pytest.fixture(autouse=True)
-def _restore_root() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+def _restore_loggers() -> Iterator[None]:
+    loggers = [logging.getLogger(), logging.getLogger("serverd")]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 log = logging.getLogger("serverd.test")
@@ -228,6 +230,20 @@ def test_the_level_says_what_is_shown(pipe: Pipe, level: str, shown: int) -> Non
     for number in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
         log.log(number, "x")
     assert pipe.read().count("\n") == shown
+
+
+@pytest.mark.parametrize("has_handler", [True, False])
+def test_configuring_again_changes_the_level_of_our_own_lines(pipe: Pipe, has_handler: bool) -> None:
+    logs.configure(Logging(level="info"), pipe)
+    if not has_handler:
+        logging.root.handlers.clear()  # as an application's `dictConfig` does
+    logs.keep(Logging(level="info"), pipe)  # as a worker does when its applications are imported
+    logs.configure(Logging(level="debug"), pipe)  # and at a live reload
+    logging.getLogger("serverd.x").debug("said")
+    assert "said" in pipe.read()
+    logs.configure(Logging(level="error"), pipe)
+    logging.getLogger("serverd.x").info("not said")
+    assert pipe.read() == ""
 
 
 def test_configuring_again_replaces_our_handler_and_leaves_others(pipe: Pipe) -> None:

@@ -41,6 +41,13 @@ class Peer:
     tls: Mapping[str, object] | None = None  # what the ASGI extension of that name says; None: it is in the clear
     names: frozenset[str] = frozenset()  # in the certificate that the client was shown, "*.example.com" among them
 
+    def __str__(self) -> str:
+        """Return whom lines of the log speak of."""
+        if self.client is None:
+            return "a local client"
+        host, port = self.client
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
     @property
     def is_local(self) -> bool:
         """Whether the connection is one on a unix socket."""

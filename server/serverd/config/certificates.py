@@ -17,7 +17,16 @@ from dataclasses import dataclass
 from serverd import der
 from serverd.der import Element
 
-__all__ = ["Facts", "Key", "called", "covers", "read_certificates", "read_key", "read_revocation_lists"]
+__all__ = [
+    "Facts",
+    "Key",
+    "called",
+    "covers",
+    "read_certificates",
+    "read_key",
+    "read_revocation_lists",
+    "tell_unlisted",
+]
 
 # RFC 7468 §2; §5.3 for the older labels of certificates. What surrounds the blocks is explanation.
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,64})-----[ \t]*\r?\n(.*?)-----END \1-----", re.DOTALL)
@@ -119,10 +128,24 @@ def read_revocation_lists(text: str) -> tuple[str, int]:
     ends = []
     for number, (_, body) in enumerate(blocks, 1):
         try:
-            ends.append(_read_next_update(binascii.a2b_base64(body)))
+            ends.append(_read_list(binascii.a2b_base64(body))[1])
         except ValueError as error:
             raise ValueError(f"holds something else as list {number}: it {_predicate(error)}") from None
     return "".join(f"{block}\n" for block, _ in blocks), min(filter(None, ends), default=0)
+
+
+def tell_unlisted(authorities: str, lists: str) -> str:
+    """Return, as a predicate of what holds `lists`, which authorities have none there; "" when all have.
+
+    Both are as the functions above return them. An authority and its lists have the same encoding of its name (RFC 5280
+    §7.1).
+    """
+    issuers = {_read_list(binascii.a2b_base64(body))[0] for _, _, body in _blocks(lists)}
+    unlisted = [one.called for one in read_certificates(authorities)[1] if one.subject not in issuers]
+    if not unlisted:
+        return ""
+    names = ", ".join(f'"{name}"' for name in dict.fromkeys(unlisted))
+    return f"holds no list of {names}, which `client_ca` names (no certificate of a client from there is valid)"
 
 
 def called(name: bytes) -> str:
@@ -178,15 +201,19 @@ def _read_certificate(data: bytes) -> Facts:
         raise ValueError("lacks a part") from None
 
 
-def _read_next_update(data: bytes) -> int:
-    """Return when the authority issues another list (RFC 5280 §5.1.2.5), 0 if it does not say; raises ValueError."""
+def _read_list(data: bytes) -> tuple[bytes, int]:
+    """Return whose list it is, a name as it is encoded, and when another one is issued (RFC 5280 §5.1.2.5).
+
+    That is 0 if the list does not say. Raises ValueError.
+    """
     try:
         fields = der.only_element(data, der.SEQUENCE).children()[0].expect(der.SEQUENCE).children()
         if fields[0].tag == der.INTEGER:
             del fields[0]  # the version
         _moment(fields[2])  # of this list
         following = fields[3].tag if len(fields) > 3 else None
-        return _moment(fields[3]) if following in (der.UTC_TIME, der.GENERALIZED_TIME) else 0
+        until = _moment(fields[3]) if following in (der.UTC_TIME, der.GENERALIZED_TIME) else 0
+        return fields[1].expect(der.SEQUENCE).whole, until
     except IndexError:
         raise ValueError("lacks a part") from None
 

@@ -12,11 +12,19 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
-from serverd.config.certificates import Facts, called, read_certificates, read_key, read_revocation_lists
+from serverd.config.certificates import (
+    Facts,
+    called,
+    read_certificates,
+    read_key,
+    read_revocation_lists,
+    tell_unlisted,
+)
 from serverd.config.document import Unreadable
+from serverd.config.expiry import tell_list_age
 from serverd.generation import Certificate, File, Tls
 
-__all__ = ["Fault", "Read", "read_authorities", "read_pair", "stamp"]
+__all__ = ["Fault", "Read", "doubts_of_lists", "read_authorities", "read_pair", "stamp"]
 
 Read = Callable[[str], str]
 """Returns the text of a file, or raises Unreadable with a predicate."""
@@ -106,6 +114,14 @@ def read_authorities(tls: Tls, read: Read, faults: list[Fault]) -> Tls:
         revoked = _read("client_crl", files["client_crl"], read, read_revocation_lists, faults)
     lists, until = revoked or ("", 0)
     return replace(tls, client_ca=authorities[0] if authorities else "", client_crl=lists, client_crl_until=until)
+
+
+def doubts_of_lists(tls: Tls, now: float) -> list[Fault]:
+    """Return what should be otherwise with the lists of revoked certificates; `now` is in seconds since the epoch."""
+    if not tls.client_crl:
+        return []
+    predicates = (tell_list_age(tls.client_crl_until, now), tell_unlisted(tls.client_ca, tls.client_crl))
+    return [Fault("client_crl", predicate) for predicate in predicates if predicate]
 
 
 def _keys_of_authorities(tls: Tls) -> tuple[str, ...]:

@@ -12,10 +12,10 @@ from dataclasses import replace
 
 from serverd.config.certificates import covers
 from serverd.config.document import Entry
-from serverd.config.expiry import tell_age, tell_list_age
+from serverd.config.expiry import tell_age
 from serverd.config.models import Listener, Mount, Tls
 from serverd.config.mounts import Names
-from serverd.config.pairs import Fault, Read, read_authorities, read_pair, stamp
+from serverd.config.pairs import Fault, Read, doubts_of_lists, read_authorities, read_pair, stamp
 from serverd.config.report import Problem
 from serverd.config.wording import listed, nearest
 from serverd.generation import Certificate
@@ -124,9 +124,8 @@ def aging_certificates(entry: Entry[Tls], tls: PlainTls, now: float) -> Iterable
         if not certificate.names:
             predicate = "has no subjectAltName, where clients look for the name that they asked for"
             yield _problem(entry, Fault("cert", predicate), number)
-    predicate = tell_list_age(tls.client_crl_until, now)
-    if predicate:
-        yield _problem(entry, Fault("client_crl", predicate))
+    for doubt in doubts_of_lists(tls, now):
+        yield _problem(entry, doubt)
 
 
 def uncertified_hosts(mounts: Iterable[Entry[Mount]], listeners: Sequence[PlainListener]) -> Iterable[Problem]:

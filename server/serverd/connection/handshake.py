@@ -189,8 +189,7 @@ class Handshake(asyncio.Protocol):
     def _give_up(self, reason: str) -> None:
         self._is_over = True
         self._service.counts[HANDSHAKES_FAILED] += self._has_begun
-        client = self._peer.client if self._peer is not None else None
-        log.debug("closed a connection of %s: %s", client or "a local peer", reason)
+        log.debug("closed a connection of %s: %s", self._peer, reason)
 
 
 def _leave_name(before: Callable[[sys.UnraisableHookArgs], object], raised: sys.UnraisableHookArgs) -> None:

@@ -295,7 +295,7 @@ class Http1Connection(Http1Stream):
         self._decoder.refuse()
         if self.closed:
             return
-        log.debug("refused a request of %s: %d %s", self.peer.client or "a local client", error.status, error.reason)
+        log.debug("refused a request of %s: %d %s", self.peer, error.status, error.reason)
         if exchange is not None and self._started:
             self.abort()
         elif exchange is None and self._wait is WAIT_BODY:

@@ -90,7 +90,7 @@ class Http2Connection(Connection):
         try:
             self._taken += core.feed(data)
         except ConnectionFault as error:
-            log.debug("ended a connection of %s: %s", self.peer.client or "a local client", error.reason)
+            log.debug("ended a connection of %s: %s", self.peer, error.reason)
             self._leave()
             return
         if core.is_waiting or not core.streams:  # the last of which the peer may have ended
@@ -202,7 +202,7 @@ class Http2Connection(Connection):
 
     def on_refused(self, stream: Http2Stream, error: PeerError) -> None:
         """Answer a request that is not, or no longer, its application's."""
-        log.debug("refused a request of %s: %d %s", self.peer.client or "a local client", error.status, error.reason)
+        log.debug("refused a request of %s: %d %s", self.peer, error.status, error.reason)
         request = stream.owner
         if request is None:
             self._await_nothing()

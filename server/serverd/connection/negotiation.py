@@ -99,7 +99,7 @@ class Negotiation(asyncio.Protocol):
         return -1 if sock is None else int(sock.fileno())
 
     def _refuse(self, reason: str) -> None:
-        log.debug("closed a connection of %s: %s", self._peer.client or "a local peer", reason)
+        log.debug("closed a connection of %s: %s", self._peer, reason)
         self._transport.abort()
 
 

@@ -29,7 +29,7 @@ _VALIDITY = 397
 _ADVICE = """\
 wrote {cert} and {key}, for {names}
 the authority is {ca}: let browsers and clients trust it, on this machine only
-  curl --cacert {trusted} https://localhost:8443/
+  curl --cacert {trusted} {url}
 
 [listeners.secure]
 bind = "127.0.0.1:8443"
@@ -60,8 +60,9 @@ def make_certificate(directory: str, names: Sequence[str]) -> str:
         _write(key_file, leaf.private_key_pem.bytes(), 0o600)
         _write(cert_file, b"".join(blob.bytes() for blob in leaf.cert_chain_pems), 0o644)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OperatorError(f"cannot write {error.filename2 or error.filename or folder}: {reason}") from error
+        # What else has a name is a file of our own making, which says nothing to anybody.
+        place = error.filename2 or f"to {folder}"
+        raise OperatorError(f"cannot write {place}: {(error.strerror or str(error)).lower()}") from error
     except ValueError as error:  # a name that is none, or an authority that cannot be read
         raise OperatorError(f"no certificate for {', '.join(names)}: {error}") from error
     return _ADVICE.format(
@@ -70,10 +71,21 @@ def make_certificate(directory: str, names: Sequence[str]) -> str:
         ca=ca_file,
         names=", ".join(names),
         trusted=shlex.quote(str(ca_file)),
+        url=_url(names),
         # What JSON writes in quotes means the same in TOML.
         written_cert=json.dumps(str(cert_file), ensure_ascii=False),
         written_key=json.dumps(str(key_file), ensure_ascii=False),
     )
+
+
+def _url(names: Sequence[str]) -> str:
+    """Return what follows `curl`: an address that the certificate is for, and how to come to the listener by it."""
+    for name in ("localhost", "127.0.0.1"):
+        if name in names:
+            return f"https://{name}:8443/"
+    name = f"www{names[0][1:]}" if names[0].startswith("*.") else names[0]
+    host = f"[{name}]" if ":" in name else name
+    return f"--connect-to ::127.0.0.1:8443 {shlex.quote(f'https://{host}:8443/')}"  # nobody has to know the name yet
 
 
 def _authority(cert_file: Path, key_file: Path) -> trustme.CA:

@@ -141,7 +141,7 @@ def _context(tls: Tls, certificates: Sequence[Certificate], protocols: Sequence[
     context.minimum_version = _VERSIONS[tls.min_version]
     context.options |= _OPTIONS
     context.num_tickets = _TICKETS
-    with _blaming(tls.source, "tls.{}", tls.name):
+    with _blaming(tls.source, f"tls.{tls.name}"):
         context.set_ciphers(tls.ciphers or CIPHERS)
         context.set_alpn_protocols(list(protocols))
     for certificate in certificates:
@@ -167,8 +167,10 @@ def _try_each(tls: Tls) -> None:
 
 
 def _load(context: ssl.SSLContext, tls: Tls, certificate: Certificate) -> None:
+    # A line may hold several pairs.
+    file = f" ({certificate.files[0]})" if certificate.files else ""
     with (
-        _blaming(certificate.source, "certificate of tls.{}", tls.name),
+        _blaming(certificate.source, f"certificate of tls.{tls.name}{file}"),
         file_of(certificate.cert) as cert,
         file_of(certificate.key) as key,
     ):
@@ -190,10 +192,10 @@ def _load(context: ssl.SSLContext, tls: Tls, certificate: Certificate) -> None:
 
 def _believe(context: ssl.SSLContext, tls: Tls) -> None:
     """Ask clients for certificates, and believe those of the table's authorities."""
-    with _blaming(tls.source, "client_ca of tls.{}", tls.name):
+    with _blaming(tls.source, f"client_ca of tls.{tls.name}"):
         context.load_verify_locations(cadata=tls.client_ca)
     if tls.client_crl:
-        with _blaming(tls.source, "client_crl of tls.{}", tls.name), file_of(tls.client_crl) as lists:
+        with _blaming(tls.source, f"client_crl of tls.{tls.name}"), file_of(tls.client_crl) as lists:
             context.load_verify_locations(cafile=lists)
         # All of the chain, as nginx has it (ssl_crl): an authority may have been revoked, too.
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
@@ -201,14 +203,14 @@ def _believe(context: ssl.SSLContext, tls: Tls) -> None:
 
 
 @contextlib.contextmanager
-def _blaming(source: str, what: str, name: str) -> Iterator[None]:
+def _blaming(source: str, what: str) -> Iterator[None]:
     """Turn what OpenSSL says into an error at the line of the configuration."""
     try:
         yield
     except (ssl.SSLError, ValueError, OSError) as error:
         reason = _reason(error)
         told = _MISTAKES.get(reason) or reason.lower().replace("_", " ").rstrip(".")
-        raise ConfigError(f"{source}: {what.format(name)}: {told}") from error
+        raise ConfigError(f"{source}: {what}: {told}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -174,7 +174,8 @@ def configure(settings: Logging, stream: Stream, request_id: Callable[[], str] =
             if isinstance(old, _Handler):
                 logger.removeHandler(old)
     target.addHandler(handler)
-    target.setLevel(settings.level.upper())
+    for logger in (target, own):  # ours has a level of its own since `keep`, which that of the root would not change
+        logger.setLevel(settings.level.upper())
 
 
 def keep(settings: Logging, stream: Stream, request_id: Callable[[], str] = str) -> None:
