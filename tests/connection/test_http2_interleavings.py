@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import pytest
 from h2.settings import SettingCodes
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,6 +114,14 @@ class Scene:
         if self.uploads and self.is_open:
             self.spoiled = self.spoiled or not self.is_complete
             self.wire.upload(self.answer, b"u" * 1001, end=False)
+
+    def end_with_bad_trailers(self) -> None:
+        """Send more trailers than limits.header_count: answered 431, unless the response has begun."""
+        if self.uploads and self.is_open:
+            self.spoiled = self.spoiled or not self.is_complete
+            self.uploads = False
+            self.wire.client.send_headers(self.answer.id, [(b"x-%d" % number, b"") for number in range(200)], True)
+            self.tell()
 
     def reset(self) -> None:
         if self.is_open:
@@ -241,6 +250,7 @@ EVENTS = [
     Scene.upload,
     Scene.end_upload,
     Scene.upload_too_much,
+    Scene.end_with_bad_trailers,
     Scene.reset,
     Scene.break_a_rule,
     Scene.fail,
@@ -279,6 +289,16 @@ def test_every_response_is_whole_or_reset(
     play(SCRIPTS[script], upload, reads, events)
 
 
-def test_too_much_of_a_request_does_not_cut_a_response_that_is_complete() -> None:
-    """The client has yet to read the response, and goes on to send more than limits.body_size."""
-    play(SCRIPTS["whole, larger than the window"], True, False, [(2, Scene.upload_too_much)])
+@pytest.mark.parametrize("script", ["whole", "whole, larger than the window"])
+@pytest.mark.parametrize("event", [Scene.upload_too_much, Scene.end_with_bad_trailers])
+def test_what_is_wrong_with_a_request_does_not_cut_a_response_that_is_complete(script: str, event: Any) -> None:
+    """The client may have yet to read the response, and goes on to send more than is allowed."""
+    scene = Scene(SCRIPTS[script], upload=True, reads=False)
+    with scene.wire:
+        scene.advance()
+        scene.advance()
+        assert scene.is_complete
+        event(scene)
+        scene.check()
+        assert scene.answer.outcome == (200, scene.script.body, True)
+        assert scene.answer.reset is None
