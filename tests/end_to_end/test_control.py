@@ -115,16 +115,16 @@ def test_reloads_that_are_asked_for_meanwhile_become_one_and_everybody_is_answer
 def test_a_start_up_that_hangs_fails_the_reload_in_time_and_the_next_one_begins(
     serve: Serve, configuration: str, tmp_path: Path
 ) -> None:
-    server = serve(configuration.replace("20s", "2s"))
+    server = serve(configuration.replace("20s", "4s"))
     before = server.workers()
     change_code(tmp_path, HANGING)
     with Load(server.address(), "/hello") as load:
         hanging = Command(server, "reload")
-        wait_until(lambda: len(list(tmp_path.glob("gate.*"))) == 2)
+        wait_until(lambda: any(tmp_path.glob("gate.*")))  # one that hangs is enough
         change_code(tmp_path, "from probe import app\n")
         queued = Command(server, "reload")
         assert hanging.wait().code == 3
-        assert "apps.changing: not up within 2 s (start_timeout)" in hanging.err
+        assert "apps.changing: not up within 4 s (start_timeout)" in hanging.err
         assert queued.wait().outcome == (0, "generation 3 is serving\n", "")
         load.wait_for_answers(10)
     assert load.failures == []

@@ -330,10 +330,10 @@ def test_a_slow_import_is_no_hang(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_a_start_that_takes_too_long_is_ended_and_explained(tmp_path: Path) -> None:
-    server = Server(write_app(tmp_path, SLOW_APP.replace("SECONDS", "60"), workers=2, start_timeout=2)).start()
+    server = Server(write_app(tmp_path, SLOW_APP.replace("SECONDS", "60"), workers=2, start_timeout=4)).start()
     try:
         assert server.wait() == 3
-        assert re.search(r"server\.toml:\d+: apps\.troubled: not up within 2 s \(start_timeout\)", server.output)
+        assert re.search(r"server\.toml:\d+: apps\.troubled: not up within 4 s \(start_timeout\)", server.output)
         assert processes.group(server.pid) == []
     finally:
         server.kill()
