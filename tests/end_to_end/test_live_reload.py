@@ -166,7 +166,8 @@ def test_the_number_of_workers_is_changed_beside_those_that_run(serve: Serve, co
         assert ADOPTED in reload(server)
         wait_until(lambda: server.workers() == [first])
         load.wait_for_answers(50)
-        assert [worker["covers"] for worker in status(server)["workers"]] == [[1, 2]]
+        # The supervisor hears of the end of a process a moment later than who looks for it.
+        wait_until(lambda: [worker["covers"] for worker in status(server)["workers"]] == [[1, 2]])
     assert load.failures == []
     assert server.stop() == 0
 
