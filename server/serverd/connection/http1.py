@@ -243,6 +243,7 @@ class Http1Connection(Http1Stream):
             self._reset()  # an ordinary end would look like the end of the body
         else:
             self._held = None
+            self._end_burst()
             self._end(linger=not self._eof)
         if exchange is not None:
             exchange.deliver_disconnect()  # to whatever the application has left waiting
