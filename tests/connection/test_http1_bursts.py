@@ -1,4 +1,4 @@
-"""When the parts of an HTTP/1 body leave: the first at once, those that follow at once together, a late one at once."""
+"""When the parts of an HTTP/1 body leave: a few at once, those that follow at once together, a late one at once."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.support.wire import Wire
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 START = {"type": "http.response.start", "status": 200, "headers": []}
 END = {"type": "http.response.body", "body": b""}
+FEW = http1_stream.PARTS_AT_ONCE
 SOON, LATE = http1_stream.BURST / 2, http1_stream.BURST * 2
 
 
@@ -85,6 +86,12 @@ def body_of(data: bytes) -> bytes:
             return body
 
 
+async def begin(send_part: Any) -> None:
+    """Send as many parts as leave each by itself."""
+    for _ in range(FEW):
+        await send_part(b".")
+
+
 def test_the_first_part_leaves_at_once_with_the_head(clock: Clock) -> None:
     async def script(send: Any, written: Any) -> None:
         await send(b"first")
@@ -94,65 +101,74 @@ def test_the_first_part_leaves_at_once_with_the_head(clock: Clock) -> None:
     assert run(script).transport.writes == 2
 
 
+def test_an_event_of_a_few_parts_is_whole_at_once(clock: Clock) -> None:
+    """Also when the application then keeps the loop to itself."""
+
+    async def script(send: Any, written: Any) -> None:
+        for _ in range(3):
+            clock.now += LATE
+            for number in range(FEW):
+                await send(b"%d" % number)
+                assert written().endswith(b"1\r\n%d\r\n" % number)
+
+    assert run(script).transport.writes == 3 * FEW + 1
+
+
 def test_parts_that_follow_at_once_leave_together_with_the_end(clock: Clock) -> None:
     async def script(send: Any, written: Any) -> None:
         for _ in range(40):
+            clock.now += SOON
             await send(b"x" * 100)
 
     transport = run(script).transport
-    assert transport.writes == 2
+    assert transport.writes == FEW + 1
     assert body_of(bytes(transport.written)) == b"x" * 4000
 
 
 def test_they_leave_at_the_end_of_the_turn_when_the_application_waits(clock: Clock) -> None:
     async def script(send: Any, written: Any) -> None:
+        await begin(send)
         await send(b"first")
         await send(b"second")
-        await send(b"third")
-        assert not written().endswith(b"third\r\n")
+        assert not written().endswith(b"second\r\n")
         await asyncio.sleep(0)
-        assert written().endswith(b"6\r\nsecond\r\n5\r\nthird\r\n")
+        assert written().endswith(b"5\r\nfirst\r\n6\r\nsecond\r\n")
 
-    assert run(script).transport.writes == 3
+    assert run(script).transport.writes == FEW + 2
 
 
 def test_a_late_part_leaves_at_once_with_those_before_it(clock: Clock) -> None:
     """Whoever computes between two parts keeps the loop, not what it has sent."""
 
     async def script(send: Any, written: Any) -> None:
+        await begin(send)
         await send(b"first")
+        clock.now += LATE
         await send(b"second")
-        clock.now += LATE
-        await send(b"third")
-        assert written().endswith(b"6\r\nsecond\r\n5\r\nthird\r\n")
-        clock.now += LATE
-        await send(b"fourth")
-        assert written().endswith(b"6\r\nfourth\r\n")
+        assert written().endswith(b"5\r\nfirst\r\n6\r\nsecond\r\n")
 
     run(script)
 
 
-def test_the_first_part_of_the_next_response_leaves_at_once(clock: Clock) -> None:
+def test_the_first_parts_of_the_next_response_leave_at_once(clock: Clock) -> None:
     async def application(scope: Any, receive: Any, send: Any) -> None:
         await send(START)
-        before = len(wire.transport.written)
-        await send(part(b"first"))
-        seen.append(bytes(wire.transport.written[before:]))
+        for _ in range(FEW):
+            await send(part(b"first"))
+            assert wire.transport.written.endswith(b"first\r\n")
         await send(END)
 
-    seen: list[bytes] = []
     with Wire(Failing(application)) as wire:
         wire.send(GET)
-        wire.send(GET)
-    assert [one.endswith(b"first\r\n") for one in seen] == [True, True]
+        assert wire.send(GET).endswith(b"first\r\n0\r\n\r\n")
 
 
 def test_no_more_waits_than_is_worth_joining(clock: Clock) -> None:
     async def script(send: Any, written: Any) -> None:
-        await send(b"first")
-        await send(b"x" * (http1_stream.JOIN_LIMIT - 10))
-        assert written().endswith(b"first\r\n")
-        await send(b"y" * 11)
+        await begin(send)
+        await send(b"x" * http1_stream.JOIN_LIMIT)
+        assert not written().endswith(b"x\r\n")
+        await send(b"y")
         assert written().endswith(b"y\r\n")
 
     run(script)
@@ -161,20 +177,20 @@ def test_no_more_waits_than_is_worth_joining(clock: Clock) -> None:
 def test_what_has_been_sent_arrives_before_a_failure_ends_the_connection(clock: Clock) -> None:
     async def application(scope: Any, receive: Any, send: Any) -> None:
         await send(START)
-        for data in (b"first", b"second"):
-            await send(part(data))
+        await begin(lambda data: send(part(data)))
+        await send(part(b"last"))
         raise RuntimeError
 
     with Wire(application) as wire:
-        assert wire.send(GET).endswith(b"5\r\nfirst\r\n6\r\nsecond\r\n")
-        assert wire.transport.eof or wire.closed
+        assert wire.send(GET).endswith(b"4\r\nlast\r\n")
+        assert wire.closed
 
 
 def test_nothing_is_written_after_the_client_has_gone(clock: Clock) -> None:
     async def application(scope: Any, receive: Any, send: Any) -> None:
         await send(START)
-        await send(part(b"first"))
-        await send(part(b"second"))
+        await begin(lambda data: send(part(data)))
+        await send(part(b"last"))
         wire.transport.abort()
         wire.transport.write = None  # type: ignore[method-assign,assignment]
 
@@ -185,13 +201,13 @@ def test_nothing_is_written_after_the_client_has_gone(clock: Clock) -> None:
 def test_trailers_come_behind_what_waits(clock: Clock) -> None:
     async def application(scope: Any, receive: Any, send: Any) -> None:
         await send({**START, "trailers": True})
+        await begin(lambda data: send(part(data)))
         await send(part(b"first"))
-        await send(part(b"second"))
-        await send({"type": "http.response.body", "body": b"third"})
+        await send({"type": "http.response.body", "body": b"second"})
         await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"1")]})
 
     with Wire(application) as wire:
-        assert wire.send(GET).endswith(b"5\r\nfirst\r\n6\r\nsecond\r\n5\r\nthird\r\n0\r\nx-sum: 1\r\n\r\n")
+        assert wire.send(GET).endswith(b"5\r\nfirst\r\n6\r\nsecond\r\n0\r\nx-sum: 1\r\n\r\n")
         assert not wire.closed
 
 

@@ -21,16 +21,17 @@ __all__ = ["Http1Stream"]
 # Above this a body leaves beside its head instead of being copied behind it.
 JOIN_LIMIT = 16 * 1024
 
-# Seconds within which a part of a body follows the one before as one of a burst, and waits for what else comes in the
-# same turn of the loop. One that comes later leaves at once: an application that computes between two parts, and awaits
-# nothing, keeps the loop to itself, but its client should see each part when it is there.
+# A burst is parts of a body that follow each other within so many seconds. After a few of them the others wait for what
+# else comes in the same turn of the loop. An application that computes between two parts, and awaits nothing, keeps the
+# loop to itself, but its client should see each event when it is there, in however many pieces it is sent.
 BURST = 0.001
+PARTS_AT_ONCE = 4
 
 
 class Http1Stream(Connection):
     """The side of an HTTP/1 connection that writes responses, one after the other."""
 
-    __slots__ = ("_burst", "_burst_size", "_encoder", "_held", "_last_part", "_started")
+    __slots__ = ("_burst", "_burst_size", "_encoder", "_held", "_last_part", "_quick_parts", "_started")
 
     def __init__(self, service: Service, peer: Peer | None = None, trusted: bool | None = None) -> None:
         """Prepare; `peer` and `trusted` are what a PROXY header says, None: what the socket says."""
@@ -41,6 +42,7 @@ class Http1Stream(Connection):
         self._burst: list[bytes] = []  # parts of the body that leave together at the end of this turn of the loop
         self._burst_size = 0  # bytes in them
         self._last_part = 0.0  # when there was one, on the clock of `perf_counter`
+        self._quick_parts = 0  # that have come in a row
 
     def _is_last(self) -> bool:
         """Return whether the connection has to end after the response that begins."""
@@ -103,9 +105,11 @@ class Http1Stream(Connection):
     def _is_of_burst(self, size: int) -> bool:
         """Return whether a part of so many bytes waits for the end of the turn."""
         # Hot path: a system call for each part takes more time than all else; benchmarks/ "50 parts".
-        last, self._last_part = self._last_part, perf_counter()
+        now = perf_counter()
+        self._quick_parts = self._quick_parts + 1 if now - self._last_part < BURST else 0
+        self._last_part = now
         self._burst_size += size
-        return self._last_part - last < BURST and self._burst_size <= JOIN_LIMIT
+        return self._quick_parts >= PARTS_AT_ONCE and self._burst_size <= JOIN_LIMIT
 
     def _end_burst(self) -> None:
         """Send what waits for the end of the turn."""
