@@ -209,11 +209,15 @@ class Http1Connection(Http1Stream):
         assert isinstance(session, Session)  # nobody else asks for it
         self._exchange = None
         self._encoder.keep_alive = True
-        self._transport.write(self._encoder.encode_head(101, headers, True))
+        self._write((self._encoder.encode_head(101, headers, True),), 0)
         connection = WebSocketConnection(self, session)
         # Soon: the session goes on as soon as it knows this stream.
         self.service.loop.call_soon(connection.begin, self._decoder.take_rest())
         return connection
+
+    @property
+    def _is_busy(self) -> bool:
+        return self._exchange is not None
 
     def _is_last(self) -> bool:
         exchange = self._exchange
@@ -243,7 +247,6 @@ class Http1Connection(Http1Stream):
             self._reset()  # an ordinary end would look like the end of the body
         else:
             self._held = None
-            self._end_burst()
             self._end(linger=not self._eof)
         if exchange is not None:
             exchange.deliver_disconnect()  # to whatever the application has left waiting
@@ -309,7 +312,7 @@ class Http1Connection(Http1Stream):
                 fields, body = refuse(error, self.peer, self.origins, self.service)
             else:
                 fields, body = answer_for(exchange, error)
-            self._transport.write(self._encoder.encode_refusal(error.status, fields, body))
+            self._write((self._encoder.encode_refusal(error.status, fields, body),), 0)
             self._held = None
             self._end(linger=not self._eof)
         if exchange is not None:

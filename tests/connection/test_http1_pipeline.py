@@ -1,0 +1,179 @@
+"""How the answers to pipelined requests leave: together while each turn of the loop adds one, and no later."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+
+from serverd.connection.http1_stream import JOIN_LIMIT
+from serverd.protocol.http1_head import HeadReader
+from tests.support.applications import Manual, echo, hello, respond
+from tests.support.wire import Wire, handshake
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+
+
+def get(path: str, more: bytes = b"") -> bytes:
+    return b"GET /%b HTTP/1.1\r\nHost: a\r\n%b\r\n" % (path.encode(), more)
+
+
+def turn(wire: Wire) -> bytes:
+    """Let the loop take one turn; return what has been written in it."""
+    wire.loop.call_soon(wire.loop.stop)
+    wire.loop.run_forever()
+    return wire.received()
+
+
+async def by_path(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with the path, after a turn of the loop for each "w" in it."""
+    for _ in range(scope["path"].count("w")):
+        await asyncio.sleep(0)
+    await respond(send, scope["path"].encode())
+
+
+def bodies(data: bytes) -> list[bytes]:
+    """Return the bodies of responses of known length, which have to be complete."""
+    found = []
+    while data:
+        head, _, data = data.partition(b"\r\n\r\n")
+        length = int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
+        found.append(data[:length])
+        assert len(found[-1]) == length
+        data = data[length:]
+    return found
+
+
+def test_answers_that_are_there_one_after_the_other_leave_in_one_write() -> None:
+    with Wire(by_path) as wire:
+        data = wire.send(b"".join(get(str(number)) for number in range(16)))
+        assert bodies(data) == [b"/%d" % number for number in range(16)]
+        assert wire.transport.writes == 1
+        assert wire.transport.reading
+
+
+def test_so_do_those_to_requests_with_a_body() -> None:
+    with Wire(echo) as wire:
+        assert bodies(wire.send(POST * 8)) == [b"hello"] * 8
+        assert wire.transport.writes == 1
+
+
+def test_an_answer_waits_for_no_application_that_waits() -> None:
+    with Wire(by_path) as wire:
+        wire.transport.deliver(get("a") + get("b") + get("wwww") + get("c"))
+        turns = [bodies(turn(wire)) for _ in range(12)]
+        with_answers = [found for found in turns if found]
+        assert with_answers == [[b"/a", b"/b"], [b"/wwww", b"/c"]]
+        assert turns.index([b"/a", b"/b"]) < turns.index([b"/wwww", b"/c"]) - 1
+
+
+def test_an_answer_waits_for_nothing_that_has_not_arrived() -> None:
+    manual = Manual()
+    with Wire(manual) as wire:
+        wire.send(GET + GET[:10])
+        wire.run(manual.calls[0].respond())
+        assert bodies(wire.received()) == [b"ok"]
+        wire.send(GET[10:])
+        wire.run(manual.calls[1].respond())
+        assert bodies(wire.received()) == [b"ok"]
+
+
+def test_no_more_waits_than_is_worth_joining() -> None:
+    size = JOIN_LIMIT // 4
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, b"x" * size)
+
+    with Wire(application) as wire:
+        assert bodies(wire.send(GET * 9)) == [b"x" * size] * 9
+        assert wire.transport.writes == 2
+
+
+def test_each_request_has_a_turn_of_its_own() -> None:
+    """However many one client sends, others are answered between them."""
+    with Wire(by_path) as wire:
+        wire.transport.deliver(b"".join(get(str(number)) for number in range(50)))
+        many, transport = wire.connection, wire.transport
+        wire.connect()
+        wire.transport.deliver(get("other"))
+        assert bodies(turn(wire)) == [b"/other"]
+        assert not many.idle
+        assert not transport.written
+        wire.settle()
+        assert len(bodies(bytes(transport.written))) == 50
+
+
+def test_the_last_answer_before_the_end_takes_all_before_it_along() -> None:
+    with Wire(by_path) as wire:
+        data = wire.send(get("a") + get("b") + get("c", b"Connection: close\r\n"))
+        assert bodies(data) == [b"/a", b"/b", b"/c"]
+        assert wire.transport.writes == 1
+        assert wire.closed
+
+
+def test_a_refusal_comes_behind_the_answers() -> None:
+    with Wire(by_path) as wire:
+        data = wire.send(get("a") + get("b") + b"BAD\r\n\r\n")
+        assert re.findall(rb"HTTP/1.1 (\d+)", data) == [b"200", b"200", b"400"]
+        assert wire.closed
+
+
+def test_a_handshake_comes_behind_the_answers() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await by_path(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+
+    with Wire(application) as wire:
+        data = wire.send(get("a") + get("b") + handshake())
+        assert bodies(data[: data.index(b"HTTP/1.1 101")]) == [b"/a", b"/b"]
+
+
+@pytest.mark.parametrize("hint", [True, False])
+def test_an_interim_response_comes_behind_the_answers(hint: bool) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/hint":
+            await send({"type": "http.response.early_hint", "links": [b"</x>; rel=preload"]})
+        elif scope["path"] == "/body":
+            await receive()
+        await by_path(scope, receive, send)
+
+    last = get("hint") if hint else get("body", b"Content-Length: 1\r\nExpect: 100-continue\r\n")
+    with Wire(application) as wire:
+        data = wire.send(get("a") + get("b") + last)
+        before, interim, after = data.partition(
+            b"HTTP/1.1 103 Early Hints\r\n" if hint else b"HTTP/1.1 100 Continue\r\n"
+        )
+        assert bodies(before) == [b"/a", b"/b"]
+        assert interim
+        assert bool(hint) is after.endswith(b"/hint")
+        if not hint:
+            assert wire.send(b"x").endswith(b"/body")
+
+
+def test_what_waits_is_not_sent_to_who_has_gone() -> None:
+    with Wire(by_path) as wire:
+        wire.transport.deliver(get("a") + get("www"))
+        turn(wire)
+        wire.lose()
+        assert wire.received() == b""
+
+
+def test_a_pipelined_head_that_came_before_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+    read = HeadReader.read
+
+    def note(reader: HeadReader, block: bytes) -> Any:
+        reads.append(block)
+        return read(reader, block)
+
+    monkeypatch.setattr(HeadReader, "read", note)
+    with Wire(hello) as wire:
+        wire.send(GET * 5 + get("another") * 2)
+    assert reads == [GET]
