@@ -250,8 +250,9 @@ class TestClientCertificates:
     FOREIGN = STRANGER.issue("eve", client=True)
     SERVER = AUTHORITY.issue("www", client=False)
 
-    def contexts(self, how: str = "required", crl: bool = True) -> Contexts:
-        lists = AUTHORITY.revocations([self.REVOKED]) if crl else ""
+    def contexts(self, how: str = "required", crl: bool = True, lists: str | None = None) -> Contexts:
+        if lists is None:
+            lists = AUTHORITY.revocations([self.REVOKED]) if crl else ""
         return Contexts(table(issue("a.example"), client_auth=how, client_ca=AUTHORITY.pem, client_crl=lists))
 
     def subject(self, how: str, certificate: Issued | None, folder: Path, crl: bool = True) -> Any:
@@ -278,6 +279,27 @@ class TestClientCertificates:
     def test_a_bad_one_ends_the_handshake(self, tmp_path: Path, how: str, certificate: Issued, reason: str) -> None:
         with pytest.raises(ssl.SSLCertVerificationError, match=reason):
             self.subject(how, certificate, tmp_path)
+
+    @pytest.mark.parametrize("oldest_first", [True, False])
+    def test_of_two_lists_the_last_one_counts(self, tmp_path: Path, oldest_first: bool) -> None:
+        lists = [AUTHORITY.revocations(ends=-DAY), AUTHORITY.revocations([self.REVOKED])]
+        contexts = self.contexts(lists="".join(lists if oldest_first else reversed(lists)))
+        assert connect(contexts, client=AUTHORITY.client_context(self.GOOD, tmp_path)).server.getpeercert()
+        with pytest.raises(ssl.SSLCertVerificationError, match="certificate revoked"):
+            connect(contexts, client=AUTHORITY.client_context(self.REVOKED, tmp_path))
+
+    @pytest.mark.parametrize("oldest_first", [True, False])
+    def test_of_an_authority_that_was_renewed_one_certificate_has_to_be_valid(
+        self, tmp_path: Path, oldest_first: bool
+    ) -> None:
+        expired = Authority(begins=-30 * DAY, ends=-DAY).pem
+        client = AUTHORITY.client_context(self.GOOD, tmp_path)
+        known = expired + AUTHORITY.pem if oldest_first else AUTHORITY.pem + expired
+        renewed = Contexts(table(issue("a.example"), client_auth="required", client_ca=known))
+        assert connect(renewed, client=client).server.getpeercert()
+        alone = Contexts(table(issue("a.example"), client_auth="required", client_ca=expired))
+        with pytest.raises(ssl.SSLCertVerificationError, match="certificate has expired"):
+            connect(alone, client=client)
 
     def test_one_that_is_revoked_is_believed_where_nobody_asks(self, tmp_path: Path) -> None:
         assert self.subject("required", self.REVOKED, tmp_path, crl=False) == ((("commonName", "mallory"),),)
