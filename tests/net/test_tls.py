@@ -35,6 +35,9 @@ def table(*certificates: Certificate, **more: Any) -> Tls:
     return Tls("main", certificates, source="server.toml:3", **more)
 
 
+SINGLE = table(issue("a.example"))
+
+
 class Ends:
     """Both ends of a connection, in memory."""
 
@@ -42,7 +45,12 @@ class Ends:
         there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.client = client.wrap_bio(back, there, server_hostname=name)
         self.server = contexts.wrap(there, back)
-        self.outgoing = back
+        self.contexts, self.outgoing, self.incoming = contexts, back, there
+
+    def hear(self, data: bytes) -> None:
+        """Let the server have what the client has said."""
+        self.contexts.hear(self.server, data)
+        self.incoming.write(data)
 
     def shake(self) -> Ends:
         """Complete the handshake; raises the error of whichever side refuses first."""
@@ -211,6 +219,48 @@ class TestWhatIsSpoken:
         client = AUTHORITY.client_context()
         client.set_alpn_protocols(["h2", "http/1.1"])
         assert connect(self.CONTEXTS, client=client).server.selected_alpn_protocol() == "http/1.1"
+
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    @pytest.mark.parametrize("piece", [1, 100, 65536])
+    @pytest.mark.parametrize(
+        ("protocols", "offered", "agreed"),
+        [
+            (("h2", "http/1.1"), ["imap", "http/1.1"], "http/1.1"),
+            (("h2", "http/1.1"), ["http/1.0"], None),
+            (("h2", "http/1.1"), [], None),
+            (("h2",), [], None),
+            (("h2",), ["h2"], "h2"),
+            (("h2", "http/1.1"), ["imap"], "alert"),
+            (("h2", "http/1.1"), ["http/1.1x", "h", "h22"], "alert"),
+            (("h2",), ["http/1.1"], "alert"),
+            (("h2",), ["http/1.0"], "alert"),
+            (("http/1.1",), ["h2"], "alert"),
+        ],
+    )
+    def test_who_offers_nothing_that_we_speak_is_told_by_an_alert(
+        self, protocols: tuple[str, ...], offered: list[str], agreed: str | None, piece: int, version: ssl.TLSVersion
+    ) -> None:
+        client = AUTHORITY.client_context()
+        client.maximum_version = version
+        if offered:
+            client.set_alpn_protocols(offered)
+        ends = Ends(Contexts(SINGLE, protocols), client, "a.example")
+        with pytest.raises(ssl.SSLWantReadError):
+            ends.client.do_handshake()
+        hello = ends.incoming.read()
+        *begin, end = [hello[at : at + piece] for at in range(0, len(hello), piece)]
+        for data in begin:
+            ends.hear(data)
+            with pytest.raises(ssl.SSLWantReadError):
+                ends.server.do_handshake()
+        ends.hear(end)
+        if agreed == "alert":
+            with pytest.raises(ssl.SSLError, match="CALLBACK_FAILED"):
+                ends.server.do_handshake()
+            with pytest.raises(ssl.SSLError, match="alert no application protocol"):
+                ends.client.do_handshake()
+        else:
+            assert ends.shake().client.selected_alpn_protocol() == agreed
 
     def test_nothing_is_compressed_and_nobody_renegotiates(self) -> None:
         ends = connect(self.CONTEXTS)

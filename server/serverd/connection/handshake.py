@@ -36,6 +36,10 @@ _IN_THE_CLEAR = (
 )
 
 
+# What OpenSSL calls it when it is ended by what `net.tls` has it ask.
+_OURS = {"CALLBACK_FAILED": "the client offers no protocol of ours by ALPN, or asks for a name that is not ASCII"}
+
+
 class Handshake(asyncio.Protocol):
     """A connection on its way to TLS."""
 
@@ -95,6 +99,7 @@ class Handshake(asyncio.Protocol):
         if self._is_over:
             return
         self._has_begun = True
+        self._identity.hear(self._object, data)
         self._incoming.write(data)
         # Hot path: a context manager would take 3 us, twice a handshake (benchmarks/ "TLS, full handshakes").
         before = sys.unraisablehook
@@ -173,7 +178,8 @@ class Handshake(asyncio.Protocol):
 
     def _refuse(self, error: ssl.SSLError) -> None:
         """Say why there is no connection, and give the peer time to read it (RFC 8446 §6.2)."""
-        reason = getattr(error, "verify_message", "") or (error.reason or "unknown reason").lower().replace("_", " ")
+        told = getattr(error, "verify_message", "") or _OURS.get(error.reason)
+        reason = told or (error.reason or "unknown reason").lower().replace("_", " ")
         self._give_up(f"the TLS handshake failed: {reason}")
         if error.reason == "HTTP_REQUEST":
             self._outgoing.read()
