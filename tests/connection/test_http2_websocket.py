@@ -170,7 +170,7 @@ class TestHandshake:
             assert answer.status == 501
             assert b"never" not in answer.body
             wire.finish()
-            assert [cycle.status for cycle in notes.sessions] == [501]
+            assert [cycle.status for cycle in notes.exchanges] == [501]
 
     @pytest.mark.parametrize("failure", [None, ValueError("broken")])
     def test_an_application_that_ends_without_either_answers_500(

@@ -26,6 +26,7 @@ from serverd.connection.negotiation import Negotiation
 from serverd.connection.subject import distinguished_name, subject_name
 from serverd.generation import Certificate, Limits, Listener, Tls
 from serverd.net.tls import Contexts
+from tests.asgi.test_observer import Notes
 from tests.support.applications import Manual, Recorder, Script, echo, hello
 from tests.support.authority import Authority, Issued
 from tests.support.wire import TCP_ENDS, MemoryTransport, Wire
@@ -254,9 +255,14 @@ class TestHandshakesThatFail:
         assert line.startswith("closed a connection of 127.0.0.1:54321: the TLS handshake failed: ")
 
     def test_plain_http_is_told_in_its_own_words(self, caplog: pytest.LogCaptureFixture) -> None:
+        notes = Notes()
         with TlsWire(hello) as wire:
+            wire.service.observer = notes
             answer = wire.send(GET)
             assert answer.startswith(b"HTTP/1.0 400 Bad Request\r\n")
+            body = answer.partition(b"\r\n\r\n")[2]
+            assert (*notes.refused, notes.refusals[0].sent) == (400, "GET", b"/x", "1.1", len(body))
+            assert notes.refusals[0].client == ("127.0.0.1", 54321)
             assert answer.endswith(b"this port speaks HTTPS\n")
             assert wire.closed
             wire.send_eof()
