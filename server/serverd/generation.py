@@ -33,6 +33,7 @@ __all__ = [
     "Server",
     "Target",
     "Tls",
+    "Validity",
     "WebSocketLimits",
 ]
 
@@ -131,6 +132,15 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
+class Validity:
+    """How long an authority of clients, or its list of revoked certificates, is good."""
+
+    name: str  # of the authority, as people call it
+    since: int  # seconds since the epoch
+    until: int  # 0: for ever
+
+
+@dataclass(frozen=True, slots=True)
 class Tls:
     """How a listener speaks TLS ([tls.NAME])."""
 
@@ -141,7 +151,8 @@ class Tls:
     client_auth: str = "none"  # none | optional | required
     client_ca: str = ""  # PEM: whose client certificates are believed
     client_crl: str = ""  # PEM: those that are revoked; "": nobody asks
-    client_crl_until: int = 0  # seconds since the epoch: when the first of these lists is out of date; 0: never
+    client_authorities: tuple[Validity, ...] = ()  # of client_ca
+    client_lists: tuple[Validity, ...] = ()  # of client_crl: from being issued until there should be another
     client_files: tuple[str, ...] = ()  # absolute paths of the two
     files: tuple[File, ...] = ()  # everything that was read, with that of the certificates
     source: str = ""
@@ -284,35 +295,10 @@ class Logging:
 
 # What a template of the access log may name; `observe.access_fields` says what each is.
 ACCESS_FIELDS = (
-    "time",
-    "client",
-    "client_port",
-    "method",
-    "path",
-    "query",
-    "target",
-    "protocol",
-    "host",
-    "status",
-    "bytes",
-    "bytes_received",
-    "duration",
-    "duration_ms",
-    "first_byte",
-    "app",
-    "mount",
-    "listener",
-    "worker",
-    "pid",
-    "request_id",
-    "trace_id",
-    "tls",
-    "user_agent",
-    "referer",
-    "messages",
-    "messages_received",
-    "close_code",
-)
+    "time", "client", "client_port", "method", "path", "query", "target", "protocol", "host", "status", "bytes",
+    "bytes_received", "duration", "duration_ms", "first_byte", "app", "mount", "listener", "worker", "pid",
+    "request_id", "trace_id", "tls", "user_agent", "referer", "messages", "messages_received", "close_code",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,11 +161,17 @@ def test_a_path_in_a_message_cannot_forge_lines(tmp_path: Path) -> None:
         (["relaod"], 'there is no command "relaod" (did you mean "reload"?)'),
         (["server.toml"], 'there is no command "server.toml" (did you mean "serverd -c server.toml"?)'),
         (["xyz"], f'there is no command "xyz" (expected one of {", ".join(sorted(cli.main.commands))})'),
-        (["scale"], "Missing argument 'N'."),
-        (["scale", "0"], "Invalid value for 'N': 0 is not in the range 1<=x<=1024."),
-        (["scale", "many"], "Invalid value for 'N': 'many' is not a valid integer range."),
-        (["reload", "--timeout", "0"], "Invalid value for '--timeout': 0 is not in the range 1<=x<=86400."),
-        (["stop", "--json"], "No such option"),
+        (["scale"], "N is missing"),
+        (["scale", "0"], 'N: "0" is not a whole number from 1 to 1024'),
+        (["scale", "many"], 'N: "many" is not a whole number from 1 to 1024'),
+        (["scale", "1", "2", "3"], 'there is no place for "2 3"'),
+        (["reload", "--timeout", "0"], '--timeout: "0" is not a whole number from 1 to 86400'),
+        (["reload", "--timeout"], "--timeout needs a value"),
+        (["stop", "--json"], 'there is no option "--json"'),
+        (["status", "--jsno"], 'there is no option "--jsno" (did you mean "--json"?)'),
+        (["status", "--json=1"], "--json takes no value"),
+        (["--nonsense"], 'there is no option "--nonsense"'),
+        (["completion", "tcsh"], 'SHELL: "tcsh" is not one of "bash", "zsh", "fish"'),
         (["--take-over", "7", "status"], "--take-over goes with no command"),
         (["-c", "server.toml", "schema"], "schema reads no configuration (expected no -c)"),
         (["-c", "server.toml", "init"], "init reads no configuration (expected no -c)"),
@@ -175,7 +181,10 @@ def test_a_path_in_a_message_cannot_forge_lines(tmp_path: Path) -> None:
 def test_wrong_usage_is_two_and_says_what_is_right(arguments: list[str], error: str) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
-    assert f"Error: {error}" in result.stderr
+    told, *usage = result.stderr.splitlines()
+    command = told.partition(": ")[0]
+    assert told == f"{command}: {error}"
+    assert [line.startswith(f"usage: {command} ") for line in usage] in ([True], [])
 
 
 # The server itself

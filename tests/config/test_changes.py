@@ -33,6 +33,7 @@ from serverd.generation import (
     RespondTarget,
     Server,
     Tls,
+    Validity,
 )
 
 TCP, UNIX, FD, SYSTEMD = AddressKind.TCP, AddressKind.UNIX, AddressKind.FD, AddressKind.SYSTEMD
@@ -45,6 +46,7 @@ def tcp(port: int, host: str = "127.0.0.1") -> Address:
 
 PAIR = Certificate("CERT", SECRET, SECRET, ("a.example",), "ec", files=("/a.crt", "/a.key"), source="server.toml:3")
 TLS = Tls("main", (PAIR,), files=(File("/a.crt"), File("/a.key")), source="server.toml:2")
+TLS = replace(TLS, client_authorities=(Validity("root", 1, 2),))
 WEB = Listener("web", (tcp(8000),), 100, Limits(), tls=TLS, source="server.toml:1")
 API = Listener("api", (Address(UNIX, "unix:api.sock", path="/run/api.sock"),), 100, Limits(), source="server.toml:5")
 SHOP = App("shop", "shop.main:app", "/srv/shop", env={"TOKEN": SECRET}, source="server.toml:10")

@@ -208,12 +208,35 @@ class TestWarnings:
 
     @pytest.mark.parametrize(("days", "expected"), [(-2.5, "2 days"), (-0.5, "less than a day"), (0.5, "")])
     def test_lists_of_revoked_certificates(self, load_text: Load, tmp_path: Path, days: float, expected: str) -> None:
-        lists = AUTHORITY.revocations(ends=9 * DAY) + AUTHORITY.revocations(ends=days * DAY)
+        lists = AUTHORITY.revocations(ends=-9 * DAY) + AUTHORITY.revocations(ends=days * DAY)
         found = loaded(load_text, WITH_LISTS, {**FILES, "ca.crt": AUTHORITY.pem, "ca.crl": lists})
-        text = f"has expired {expected} ago (no certificate of a client is valid until it is renewed)"
+        text = f'holds a list of "root" that has expired {expected} ago'
+        text += " (no certificate of a client from there is valid until it is renewed)"
         assert found.warnings == ((f'server.toml:8: tls.main.client_crl: "ca.crl" {text}',) if expected else ())
         told = f"server.toml:4: tls.main.client_crl: {tmp_path}/ca.crl {text}"
         assert renew(found).warnings == ((told,) if expected else ())
+
+    @pytest.mark.parametrize(
+        ("begins", "ends", "expected"),
+        [
+            (-30, -2.5, "has expired 2 days ago (no certificate of a client from there is valid)"),
+            (-30, 20.5, "expires in 20 days (expected its successor beside it by now)"),
+            (1.5, 90, "is not valid yet, but in 1 day (no certificate of a client from there is until then)"),
+            (-30, 22, ""),
+        ],
+    )
+    def test_dates_of_authorities(
+        self, load_text: Load, tmp_path: Path, begins: float, ends: float, expected: str
+    ) -> None:
+        old = Authority(begins=begins * DAY, ends=ends * DAY)
+        table = f'{ONE}\nclient_auth = "required"\nclient_ca = "ca.crt"\n'
+        found = loaded(load_text, table, {**FILES, "ca.crt": OTHER.pem + old.pem})
+        text = f'holds "root", which {expected}'
+        assert found.warnings == ((f'server.toml:7: tls.main.client_ca: "ca.crt" {text}',) if expected else ())
+        told = f"server.toml:4: tls.main.client_ca: {tmp_path}/ca.crt {text}"
+        assert renew(found).warnings == ((told,) if expected else ())
+        (tmp_path / "ca.crt").write_text(old.pem + AUTHORITY.pem)
+        assert renew(found).warnings == (), "it is there renewed, too"
 
     def test_an_authority_without_a_list(self, load_text: Load, tmp_path: Path) -> None:
         files = {**FILES, "ca.crt": AUTHORITY.pem + OTHER.pem, "ca.crl": AUTHORITY.revocations()}

@@ -14,11 +14,12 @@ from serverd.asgi.websocket import CLOSE_TIMEOUT, QUEUE_SIZE
 from serverd.connection.base import LINGER_TIMEOUT
 from serverd.generation import Limits, WebSocketLimits
 from serverd.protocol.http2 import ErrorCode
+from tests.asgi.test_observer import Notes
 from tests.protocol.http2_peer import frame as http2_frame
 from tests.support.applications import Recorder
 from tests.support.frames import PING, TEXT, frame
 from tests.support.http2 import Http2Wire, TunnelWire, with_http2
-from tests.support.wire import TCP_ENDS
+from tests.support.wire import TCP_ENDS, router_to
 
 CONNECT = [(b":protocol", b"websocket"), (b"sec-websocket-version", b"13")]
 
@@ -108,9 +109,11 @@ class TestHandshake:
         ],
     )
     def test_what_the_server_answers_itself_never_opens_a_tunnel(self, application: Any, status: int) -> None:
-        with Http2Wire(Endpoint(application, "serverd", is_ours=True)) as wire:
+        notes = Notes()
+        with Http2Wire(Endpoint(application, "serverd", is_ours=True, observer=notes)) as wire:
             answer = wire.request("CONNECT", "/chat", CONNECT, end=False)
             assert (answer.status, answer.ended) == (status, True)
+            assert (notes.only.status, notes.only.sent) == (status, len(answer.body))
             wire.advance(LINGER_TIMEOUT + 2)
             assert not wire.streams
 
@@ -157,7 +160,9 @@ class TestHandshake:
             assert not wire.streams
 
     def test_a_refusal_of_2xx_would_open_it_and_is_none(self) -> None:
+        notes = Notes()
         with TunnelWire() as wire:
+            wire.service.router = router_to(Endpoint(wire.manual, "test", observer=notes))
             answer = wire.ask()
             wire.receive()
             wire.tell("http.response.start", status=200, headers=[])
@@ -165,6 +170,7 @@ class TestHandshake:
             assert answer.status == 501
             assert b"never" not in answer.body
             wire.finish()
+            assert [cycle.status for cycle in notes.exchanges] == [501]
 
     @pytest.mark.parametrize("failure", [None, ValueError("broken")])
     def test_an_application_that_ends_without_either_answers_500(

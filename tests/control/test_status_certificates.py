@@ -34,6 +34,17 @@ def test_names_are_escaped_like_all_that_comes_from_outside() -> None:
     assert line.isprintable()
 
 
+def test_authorities_of_clients_have_their_dates_too() -> None:
+    known = {"tls": "main", "key": "client_ca", "name": "root\x1b", "since": 0, "until": 1_900_000_000, "age": None}
+    revoked = {**known, "key": "client_crl", "until": None, "age": "has expired"}
+    text = describe_status(status(authorities=[known, revoked]), NOW)
+    table = next(block for block in text.split("\n\n") if block.startswith("CLIENTS OF"))
+    assert table.rstrip("\n").splitlines()[1:] == [
+        r"main        2030-03-17  1970-01-01  client_ca   root\x1b",
+        r"main        -           1970-01-01  client_crl  root\x1b   has expired",
+    ]
+
+
 def test_a_server_without_tls_has_no_table() -> None:
     assert "TLS" not in describe_status(status(certificates=[]), NOW)
     assert "TLS" not in describe_status(status(), NOW)

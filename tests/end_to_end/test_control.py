@@ -172,7 +172,7 @@ def test_scaling_under_load_fails_no_request(serve: Serve, configuration: str) -
         refused = command(server, "scale", "2000")
     assert load.failures == poll.failures == []
     assert refused.code == 2
-    assert "2000 is not in the range 1<=x<=1024" in refused.err
+    assert 'N: "2000" is not a whole number from 1 to 1024' in refused.err
     assert len(server.workers()) == 4
     assert command(server, "reload").code == 0
     wait_until(lambda: has_settled(4))  # the file has not changed its mind

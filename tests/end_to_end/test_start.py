@@ -139,7 +139,7 @@ def test_wrong_usage_ends_with_exit_code_2(tmp_path: Path, arguments: list[str])
     server = Server(tmp_path / "server.toml", arguments=arguments).start()
     try:
         assert server.wait() == 2
-        assert "Error: " in server.output
+        assert server.output.startswith("serverd: ")
     finally:
         server.kill()
 

@@ -35,6 +35,9 @@ def table(*certificates: Certificate, **more: Any) -> Tls:
     return Tls("main", certificates, source="server.toml:3", **more)
 
 
+SINGLE = table(issue("a.example"))
+
+
 class Ends:
     """Both ends of a connection, in memory."""
 
@@ -42,7 +45,12 @@ class Ends:
         there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.client = client.wrap_bio(back, there, server_hostname=name)
         self.server = contexts.wrap(there, back)
-        self.outgoing = back
+        self.contexts, self.outgoing, self.incoming = contexts, back, there
+
+    def hear(self, data: bytes) -> None:
+        """Let the server have what the client has said."""
+        self.contexts.hear(self.server, data)
+        self.incoming.write(data)
 
     def shake(self) -> Ends:
         """Complete the handshake; raises the error of whichever side refuses first."""
@@ -212,6 +220,48 @@ class TestWhatIsSpoken:
         client.set_alpn_protocols(["h2", "http/1.1"])
         assert connect(self.CONTEXTS, client=client).server.selected_alpn_protocol() == "http/1.1"
 
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    @pytest.mark.parametrize("piece", [1, 100, 65536])
+    @pytest.mark.parametrize(
+        ("protocols", "offered", "agreed"),
+        [
+            (("h2", "http/1.1"), ["imap", "http/1.1"], "http/1.1"),
+            (("h2", "http/1.1"), ["http/1.0"], None),
+            (("h2", "http/1.1"), [], None),
+            (("h2",), [], None),
+            (("h2",), ["h2"], "h2"),
+            (("h2", "http/1.1"), ["imap"], "alert"),
+            (("h2", "http/1.1"), ["http/1.1x", "h", "h22"], "alert"),
+            (("h2",), ["http/1.1"], "alert"),
+            (("h2",), ["http/1.0"], "alert"),
+            (("http/1.1",), ["h2"], "alert"),
+        ],
+    )
+    def test_who_offers_nothing_that_we_speak_is_told_by_an_alert(
+        self, protocols: tuple[str, ...], offered: list[str], agreed: str | None, piece: int, version: ssl.TLSVersion
+    ) -> None:
+        client = AUTHORITY.client_context()
+        client.maximum_version = version
+        if offered:
+            client.set_alpn_protocols(offered)
+        ends = Ends(Contexts(SINGLE, protocols), client, "a.example")
+        with pytest.raises(ssl.SSLWantReadError):
+            ends.client.do_handshake()
+        hello = ends.incoming.read()
+        *begin, end = [hello[at : at + piece] for at in range(0, len(hello), piece)]
+        for data in begin:
+            ends.hear(data)
+            with pytest.raises(ssl.SSLWantReadError):
+                ends.server.do_handshake()
+        ends.hear(end)
+        if agreed == "alert":
+            with pytest.raises(ssl.SSLError, match="CALLBACK_FAILED"):
+                ends.server.do_handshake()
+            with pytest.raises(ssl.SSLError, match="alert no application protocol"):
+                ends.client.do_handshake()
+        else:
+            assert ends.shake().client.selected_alpn_protocol() == agreed
+
     def test_nothing_is_compressed_and_nobody_renegotiates(self) -> None:
         ends = connect(self.CONTEXTS)
         assert ends.server.compression() is None
@@ -250,8 +300,9 @@ class TestClientCertificates:
     FOREIGN = STRANGER.issue("eve", client=True)
     SERVER = AUTHORITY.issue("www", client=False)
 
-    def contexts(self, how: str = "required", crl: bool = True) -> Contexts:
-        lists = AUTHORITY.revocations([self.REVOKED]) if crl else ""
+    def contexts(self, how: str = "required", crl: bool = True, lists: str | None = None) -> Contexts:
+        if lists is None:
+            lists = AUTHORITY.revocations([self.REVOKED]) if crl else ""
         return Contexts(table(issue("a.example"), client_auth=how, client_ca=AUTHORITY.pem, client_crl=lists))
 
     def subject(self, how: str, certificate: Issued | None, folder: Path, crl: bool = True) -> Any:
@@ -278,6 +329,27 @@ class TestClientCertificates:
     def test_a_bad_one_ends_the_handshake(self, tmp_path: Path, how: str, certificate: Issued, reason: str) -> None:
         with pytest.raises(ssl.SSLCertVerificationError, match=reason):
             self.subject(how, certificate, tmp_path)
+
+    @pytest.mark.parametrize("oldest_first", [True, False])
+    def test_of_two_lists_the_last_one_counts(self, tmp_path: Path, oldest_first: bool) -> None:
+        lists = [AUTHORITY.revocations(ends=-DAY), AUTHORITY.revocations([self.REVOKED])]
+        contexts = self.contexts(lists="".join(lists if oldest_first else reversed(lists)))
+        assert connect(contexts, client=AUTHORITY.client_context(self.GOOD, tmp_path)).server.getpeercert()
+        with pytest.raises(ssl.SSLCertVerificationError, match="certificate revoked"):
+            connect(contexts, client=AUTHORITY.client_context(self.REVOKED, tmp_path))
+
+    @pytest.mark.parametrize("oldest_first", [True, False])
+    def test_of_an_authority_that_was_renewed_one_certificate_has_to_be_valid(
+        self, tmp_path: Path, oldest_first: bool
+    ) -> None:
+        expired = Authority(begins=-30 * DAY, ends=-DAY).pem
+        client = AUTHORITY.client_context(self.GOOD, tmp_path)
+        known = expired + AUTHORITY.pem if oldest_first else AUTHORITY.pem + expired
+        renewed = Contexts(table(issue("a.example"), client_auth="required", client_ca=known))
+        assert connect(renewed, client=client).server.getpeercert()
+        alone = Contexts(table(issue("a.example"), client_auth="required", client_ca=expired))
+        with pytest.raises(ssl.SSLCertVerificationError, match="certificate has expired"):
+            connect(alone, client=client)
 
     def test_one_that_is_revoked_is_believed_where_nobody_asks(self, tmp_path: Path) -> None:
         assert self.subject("required", self.REVOKED, tmp_path, crl=False) == ((("commonName", "mallory"),),)

@@ -26,6 +26,7 @@ from serverd.connection.negotiation import Negotiation
 from serverd.connection.subject import distinguished_name, subject_name
 from serverd.generation import Certificate, Limits, Listener, Tls
 from serverd.net.tls import Contexts
+from tests.asgi.test_observer import Notes
 from tests.support.applications import Manual, Recorder, Script, echo, hello
 from tests.support.authority import Authority, Issued
 from tests.support.wire import TCP_ENDS, MemoryTransport, Wire
@@ -200,6 +201,17 @@ class TestHandshake:
             assert wire.client.selected_alpn_protocol() == "h2"
             assert answer[3] == 4, "the first frame is SETTINGS (RFC 9113 §3.4)"
 
+    def test_who_wants_another_protocol_is_told_and_the_log_says_so(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.DEBUG)
+        context = AUTHORITY.client_context()
+        context.set_alpn_protocols(["imap"])
+        with TlsWire(hello, identity=SEVERAL, context=context) as wire:
+            with pytest.raises(ssl.SSLError, match="alert no application protocol"):
+                wire.shake()
+            wire.advance(6)
+            assert wire.closed
+        assert "the client offers no protocol of ours by ALPN" in caplog.text
+
     def test_one_deadline_is_for_handshake_and_head(self) -> None:
         with TlsWire(hello, limits=Limits(header_timeout=10.0)) as wire:
             wire.advance(8)
@@ -243,9 +255,14 @@ class TestHandshakesThatFail:
         assert line.startswith("closed a connection of 127.0.0.1:54321: the TLS handshake failed: ")
 
     def test_plain_http_is_told_in_its_own_words(self, caplog: pytest.LogCaptureFixture) -> None:
+        notes = Notes()
         with TlsWire(hello) as wire:
+            wire.service.observer = notes
             answer = wire.send(GET)
             assert answer.startswith(b"HTTP/1.0 400 Bad Request\r\n")
+            body = answer.partition(b"\r\n\r\n")[2]
+            assert (*notes.refused, notes.refusals[0].sent) == (400, "GET", b"/x", "1.1", len(body))
+            assert notes.refusals[0].client == ("127.0.0.1", 54321)
             assert answer.endswith(b"this port speaks HTTPS\n")
             assert wire.closed
             wire.send_eof()
@@ -586,6 +603,32 @@ class TestTheClientsCertificate:
         assert len(chain) == 2
         extension = self.scope(bob, tmp_path, version)
         assert list(extension["client_cert_chain"]) == chain
+
+    def test_a_session_that_is_resumed_has_the_chain_that_it_began_with(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tls_extension, "_MOST_CHAINS", 1)
+        monkeypatch.setattr(tls_extension, "_CHAINS", {})
+        recorder = Recorder()
+        contexts = Contexts(Tls("main", (PAIR,), client_auth="required", client_ca=AUTHORITY.pem))
+        deep = Authority(deep=True)
+
+        def chain_of(context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> tuple[Any, Any]:
+            with TlsWire(recorder, identity=contexts, context=context) as wire:
+                if session is not None:
+                    wire.client = context.wrap_bio(wire.back, wire.there, server_hostname="a.example", session=session)
+                wire.shake().ask(GET)
+                assert wire.client.session_reused is (session is not None)
+                extension = recorder.scopes[-1]["extensions"]["tls"]
+                return list(extension["client_cert_chain"]), wire.client.session
+
+        bob, eve = deep.issue("bob", client=True), deep.issue("eve", client=True)
+        context, other = deep.client_context(bob, tmp_path), deep.client_context(eve, tmp_path)
+        whole, session = chain_of(context)
+        assert len(whole) == 2
+        assert chain_of(context, session)[0] == whole
+        assert len(chain_of(other)[0]) == 2
+        assert chain_of(context, session)[0] == whole[:1], "of the many chains the last ones are kept"
 
     def test_whatever_stands_beside_the_subject(self, tmp_path: Path) -> None:
         # A mail address in Latin-1, which OpenSSL takes and Python's ssl cannot decode.

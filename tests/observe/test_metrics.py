@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from serverd.generation import AppTarget, Mount
+from serverd.generation import AppTarget, Mount, Tls, Validity
 from serverd.messages import Beat
 from serverd.observe.counters import BOUNDS
 from serverd.observe.metrics import render
@@ -54,6 +54,26 @@ def mounted(*paths: str) -> Scene:
     mounts = tuple(Mount(path, (), ("web",), AppTarget("shop", "")) for path in paths)
     scene.serves(replace(make_generation(), mounts=mounts))
     return scene
+
+
+def test_authorities_of_clients_that_are_called_alike_are_one_sample() -> None:
+    scene = mounted("/")
+    known = (Validity("root", 0, 2000), Validity("root", 0, 1000), Validity("other", 0, 3000))
+    tls = Tls("main", (), client_authorities=known, client_lists=(Validity("root", 0, 500), Validity("other", 0, 0)))
+    committed = scene.fleet.committed
+    assert committed is not None
+    scene.fleet.committed = replace(committed, listeners=tuple(replace(one, tls=tls) for one in committed.listeners))
+    report = report_of(MOUNTS, LISTENERS, scene)
+    name = "serverd_client_authority_expiry_timestamp_seconds"
+    shown = {key[1:]: number for key, number in samples(render(report, "")[1]).items() if key[0] == name}
+    assert shown == {
+        (("key", key), ("name", whose), ("tls", "main")): number
+        for key, whose, number in (
+            ("client_ca", "root", 1000),
+            ("client_ca", "other", 3000),
+            ("client_crl", "root", 500),
+        )
+    }
 
 
 @pytest.fixture

@@ -75,6 +75,15 @@ def test_whatever_is_shown_is_escaped() -> None:
     assert sum(tag == "script" for tag, _ in outline.elements) == 1
 
 
+def test_authorities_of_clients_stand_there_escaped() -> None:
+    report = report_of(MOUNTS, LISTENERS)
+    one = {"tls": "main", "key": "client_ca", "name": EVIL, "since": 0, "until": 1_900_000_000, "age": "expires soon"}
+    before = Outline(shown(report)).text.count(EVIL)
+    text = Outline(shown({**report, "authorities": [one, {**one, "key": "client_crl", "until": None}]})).text
+    assert text.count(EVIL) == before + 2
+    assert "expires soon" in text
+
+
 def test_what_it_is_told_later_is_escaped_too() -> None:
     event = page.make_event(make_overview(report_of(MOUNTS, LISTENERS)))
     outline = Outline(event["html"])

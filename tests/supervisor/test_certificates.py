@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from serverd.config.expiry import DAY
-from serverd.generation import Certificate, Generation, Limits, Listener, Logging, Server, Tls
+from serverd.generation import Certificate, Generation, Limits, Listener, Logging, Server, Tls, Validity
 from serverd.supervisor.certificates import LOOK_INTERVAL, CertificateWatch, certificates, stamp
 from serverd.supervisor.fleet import Fleet
 from serverd.supervisor.status import describe
@@ -33,6 +33,13 @@ class Scene:
         tls = Tls("main", (pair,), files=(stamp(str(self.cert)), stamp(str(self.key))))
         listeners = (Listener("web", (), 1, Limits(), tls=tls), Listener("api", (), 1, Limits(), tls=tls))
         return Generation("/server.toml", Server(), listeners, (), (), Logging())
+
+    def believe(self, *known: Validity, lists: tuple[Validity, ...] = ()) -> None:
+        """Go on with another generation, which believes these authorities of clients."""
+        web, *_ = self.generation.listeners
+        assert web.tls is not None
+        tls = replace(web.tls, client_authorities=known, client_lists=lists, source="server.toml:3")
+        self.generation = replace(self.generation, listeners=(replace(web, tls=tls),))
 
     def look(self) -> bool:
         """Look when it is time to."""
@@ -127,16 +134,47 @@ def test_every_list_of_revoked_certificates_that_expires_is_told_of_once(
 ) -> None:
     scene = Scene(tmp_path)
     for until in (10 * DAY, 20 * DAY):
-        web, *_ = scene.generation.listeners
-        assert web.tls is not None
-        tls = replace(web.tls, client_crl_until=until, source="server.toml:3")
-        scene.generation = replace(scene.generation, listeners=(replace(web, tls=tls),))
+        scene.believe(lists=(Validity("root", 0, until),))
         for days in (-1, 0.5, 1.5):
             scene.wall = until + days * DAY
             scene.look()
-    told = "server.toml:3: client_crl of tls.main has expired less than a day ago"
-    expected = f"{told} (no certificate of a client is valid until it is renewed)"
+    told = 'server.toml:3: list of "root" in client_crl of tls.main has expired less than a day ago'
+    expected = f"{told} (no certificate of a client from there is valid until it is renewed)"
     assert [record.getMessage() for record in caplog.records] == [expected] * 2
+
+
+def test_every_authority_of_clients_that_expires_is_told_of_like_a_certificate(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = Scene(tmp_path, not_after=9000 * DAY)
+    scene.believe(Validity("root", 0, 1000 * DAY), Validity("other", 0, 2000 * DAY))
+    for days in (978, 978.5, 979.5, 999, 1000.5, 1001):
+        scene.wall = days * DAY
+        scene.look()
+    told = 'server.toml:3: authority "root" in client_ca of tls.main'
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{told} expires in 20 days (expected its successor beside it by now)",
+        f"{told} has expired less than a day ago (no certificate of a client from there is valid)",
+    ]
+
+
+def test_the_status_has_the_authorities_of_clients_and_their_lists(scene: Scene) -> None:
+    scene.believe(Validity("root", 0, 5 * DAY), lists=(Validity("root", 2 * DAY, 3 * DAY), Validity("root", 7, 0)))
+    found = describe(Fleet(committed=scene.generation), 0.0, 4.5 * DAY)["authorities"]
+    expected = [
+        ("client_ca", 0, 5 * DAY, "expires in less than a day (expected its successor beside it by now)"),
+        (
+            "client_crl",
+            2 * DAY,
+            3 * DAY,
+            "has expired 1 day ago (no certificate of a client from there is valid until it is renewed)",
+        ),
+        ("client_crl", 7, None, None),
+    ]
+    assert found == [
+        {"tls": "main", "key": key, "name": "root", "since": since, "until": until, "age": age}
+        for key, since, until, age in expected
+    ]
 
 
 def test_what_the_loader_has_warned_of_is_not_told_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -55,11 +55,19 @@ class Issued:
 class Authority:
     """A root, with an intermediate authority if `deep`, that issues certificates."""
 
-    def __init__(self, name: str = "root", *, deep: bool = False, impostor: bool = False) -> None:
-        """An impostor has the name of another authority, and keys of its own."""
+    def __init__(
+        self,
+        name: str = "root",
+        *,
+        deep: bool = False,
+        impostor: bool = False,
+        begins: datetime.timedelta | None = None,
+        ends: datetime.timedelta | None = None,
+    ) -> None:
+        """An impostor has the name of another authority, and keys of its own; `begins` and `ends` are from now."""
         other = 10 if impostor else 0
         key = made_key("ec", (-1 if name == "root" else -2) - other)
-        self.root = _sign(_name(name), _name(name), key, key, [_AUTHORITY], None, None)
+        self.root = _sign(_name(name), _name(name), key, key, [_AUTHORITY], begins, ends)
         self.pem = _pem(self.root)
         self._chain = ""
         self._subject, self._key = _name(name), key

@@ -184,3 +184,15 @@ def test_the_environment_is_set_before_the_import(directory: Path, monkeypatch: 
     )
     load_app(app(directory, "env_app:app", env={"SHOP_SETTING": "new"}))
     assert sys.modules["env_app"].seen == "new"
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("server.toml:7", "server.toml:7: apps.shop: it has failed"),
+        ("APP", "APP shop.main:app: it has failed"),  # `serverd run shop.main:app`
+        ("app", "app shop.main:app: it has failed"),  # `serverd.run("shop.main:app")`
+    ],
+)
+def test_it_is_called_as_whoever_wrote_it_knows_it(source: str, expected: str) -> None:
+    assert explain(App("shop", "shop.main:app", "/", source=source), AppLoadError("it has failed")) == (expected, "")

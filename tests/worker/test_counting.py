@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import mmap
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +14,7 @@ from serverd.asgi.refusal import Refusal
 from serverd.asgi.scope import Endpoint
 from serverd.generation import Generation, Limits, Listener, Logging, Mount, RespondTarget, Server
 from serverd.observe import counters
-from serverd.observe.counters import BOUNDS, CLASSES, ELSEWHERE, FIRST_REFUSAL, REFUSALS, Key, class_at
+from serverd.observe.counters import BOUNDS, CLASSES, ELSEWHERE, FIRST_REFUSAL, REFUSALS, Chart, Key, class_at
 from serverd.protocol.partial_head import NOTHING_READ
 from serverd.worker.counting import Counters
 from serverd.worker.inside import Inside
@@ -214,3 +216,14 @@ def test_whoever_follows_is_told_after_it_was_counted(scene: Scene) -> None:
     (cycle,) = scene.wire.service.exchanges
     counts.on_exchange(cycle)
     assert told == [("GET /shop/wait", {"none": 1})]
+
+
+def test_counters_take_memory_for_what_has_counted_only() -> None:
+    mounts = tuple(Mount(f"/{number}", (), ("web",), RespondTarget(404, "gone", ())) for number in range(500))
+    generation = Generation("server.toml", Server(), (Listener("web", (), 1, Limits()),), (), mounts, Logging())
+    with os.fdopen(os.memfd_create("counters"), "r+b") as file:
+        file.truncate(Chart(generation).size)
+        counted = Counters(generation, os.dup(file.fileno()))
+        for _ in range(2):
+            counted.look([])
+        assert os.fstat(file.fileno()).st_blocks * 512 <= 2 * mmap.PAGESIZE, "the rows of listeners come first"

@@ -181,7 +181,7 @@ def test_it_says_what_it_starts_before_it_starts_it(tmp_path: Path) -> None:
     worker = Worker(tmp_path, "shop_app:app", "auto", "auto", others=("broken_app:app",))
     try:
         assert worker.hear_any() == Starting("server.toml:7: apps.shop")
-        assert worker.hear_any() == Starting(": apps.other1")
+        assert worker.hear_any() == Starting(" broken_app:app")
         assert isinstance(worker.hear_any(), Failed)
     finally:
         worker.end()

@@ -11,10 +11,20 @@ import math
 from collections.abc import Callable
 from http import HTTPStatus
 
-from serverd.asgi.types import Application, Receive, Scope, Send
+from serverd.asgi.types import Application, Message, Receive, Scope, Send
 from serverd.protocol.head import Fields
 
-__all__ = ["misdirected", "no_trace", "not_found", "options", "overloaded", "redirect", "respond", "unavailable"]
+__all__ = [
+    "misdirected",
+    "no_trace",
+    "no_tunnel",
+    "not_found",
+    "options",
+    "overloaded",
+    "redirect",
+    "respond",
+    "unavailable",
+]
 
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -59,11 +69,34 @@ def unavailable(wait: Callable[[], float]) -> Application:
     return application
 
 
+def no_tunnel(application: Application) -> Application:
+    """Return `application` with 501 in the place of an answer that would open a tunnel.
+
+    That is any 2xx to CONNECT (RFC 9110 §9.3.6), and who answers here knows nothing of tunnels.
+    """
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        refused = False
+
+        async def send_unless_it_opens(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start" and message["status"] < 300:
+                refused = True
+                await not_implemented(scope, receive, send)
+            elif not refused:
+                await send(message)
+
+        await application(scope, receive, send_unless_it_opens)
+
+    return answer
+
+
 def _plain(status: HTTPStatus) -> Application:
     return respond(status.value, f"{status.phrase}\n".encode(), [])
 
 
 not_found = _plain(HTTPStatus.NOT_FOUND)
+not_implemented = _plain(HTTPStatus.NOT_IMPLEMENTED)
 # RFC 9110 §15.5.20: nothing on this listener is served under the name that the client asked for.
 misdirected = _plain(HTTPStatus.MISDIRECTED_REQUEST)
 # RFC 9110 §9.3.7: `OPTIONS *` asks about the server as a whole.

@@ -9,6 +9,7 @@ and `--version` answer at once.
     inspection    check, routes, explain, schema: they look at a configuration
                   (check, mount_table, explain and what these use are what the commands find out)
     setup         init, dev-cert, completion: they prepare something
+    usage         the words for what is wrong with a command line
     options       what several commands have         ending    exit codes, and that failures are sentences
 
 A further command is a `click.command` in a module of its kind, named in the module's COMMANDS, which are added here.

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from serverd.cli.ending import EXIT_OUTPUT, serve
 from serverd.cli.run import reload_options, watched
+from serverd.cli.usage import worded
 from serverd.console import abandon, prepare_streams, say
 
 __all__ = ["main"]
@@ -36,6 +37,16 @@ class _Group(click.Group):
             abandon(sys.stdout)
             say(f"serverd: standard output cannot be written: {error.strerror}\n")
             sys.exit(EXIT_OUTPUT)
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Read the options that stand in front of a command."""
+        with worded():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Do what the command line asks for."""
+        with worded():
+            return super().invoke(ctx)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -88,7 +88,7 @@ class _Run(click.Command):
         for argument in args[: args.index("--")] if "--" in args else args:
             reason = _NOT_HERE.get(argument.partition("=")[0])
             if reason is not None:
-                ctx.fail(f"no such option: {argument.partition('=')[0]} ({reason})")
+                ctx.fail(f'there is no option "{argument.partition("=")[0]}" ({reason})')
         return super().parse_args(ctx, args)
 
 

@@ -20,6 +20,7 @@ from serverd.der import Element
 __all__ = [
     "Facts",
     "Key",
+    "Revocations",
     "called",
     "covers",
     "read_certificates",
@@ -73,6 +74,15 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class Revocations:
+    """What a list of revoked certificates says of itself."""
+
+    issuer: bytes  # a name as it is encoded
+    since: int  # seconds since the epoch, when it was issued
+    until: int  # when there should be another; 0: the list does not say
+
+
+@dataclass(frozen=True, slots=True)
 class Key:
     """A private key that is not looked into."""
 
@@ -116,22 +126,21 @@ def read_key(text: str) -> Key:
     raise ValueError("holds no private key (expected PEM, with BEGIN PRIVATE KEY)")
 
 
-def read_revocation_lists(text: str) -> tuple[str, int]:
-    """Return the lists of revoked certificates in a PEM text, and when the first of them is out of date.
+def read_revocation_lists(text: str) -> tuple[str, list[Revocations]]:
+    """Return the lists of revoked certificates in a PEM text, without what surrounds them, and what each says.
 
-    That is in seconds since the epoch, and 0 when none of them says so. Raises ValueError with a predicate when there
-    is none, or one that cannot be read.
+    Raises ValueError with a predicate when there is none, or one that cannot be read.
     """
     blocks = [(block, body) for label, block, body in _blocks(text) if label == _REVOCATION_LIST]
     if not blocks:
         raise ValueError("holds no list of revoked certificates (expected PEM, with BEGIN X509 CRL)")
-    ends = []
+    lists = []
     for number, (_, body) in enumerate(blocks, 1):
         try:
-            ends.append(_read_list(binascii.a2b_base64(body))[1])
+            lists.append(_read_list(binascii.a2b_base64(body)))
         except ValueError as error:
             raise ValueError(f"holds something else as list {number}: it {_predicate(error)}") from None
-    return "".join(f"{block}\n" for block, _ in blocks), min(filter(None, ends), default=0)
+    return "".join(f"{block}\n" for block, _ in blocks), lists
 
 
 def tell_unlisted(authorities: str, lists: str) -> str:
@@ -140,7 +149,7 @@ def tell_unlisted(authorities: str, lists: str) -> str:
     Both are as the functions above return them. An authority and its lists have the same encoding of its name (RFC 5280
     §7.1).
     """
-    issuers = {_read_list(binascii.a2b_base64(body))[0] for _, _, body in _blocks(lists)}
+    issuers = {_read_list(binascii.a2b_base64(body)).issuer for _, _, body in _blocks(lists)}
     unlisted = [one.called for one in read_certificates(authorities)[1] if one.subject not in issuers]
     if not unlisted:
         return ""
@@ -201,19 +210,16 @@ def _read_certificate(data: bytes) -> Facts:
         raise ValueError("lacks a part") from None
 
 
-def _read_list(data: bytes) -> tuple[bytes, int]:
-    """Return whose list it is, a name as it is encoded, and when another one is issued (RFC 5280 §5.1.2.5).
-
-    That is 0 if the list does not say. Raises ValueError.
-    """
+def _read_list(data: bytes) -> Revocations:
+    """Read a list of revoked certificates (RFC 5280 §5.1); raises ValueError."""
     try:
         fields = der.only_element(data, der.SEQUENCE).children()[0].expect(der.SEQUENCE).children()
         if fields[0].tag == der.INTEGER:
             del fields[0]  # the version
-        _moment(fields[2])  # of this list
+        since = _moment(fields[2])
         following = fields[3].tag if len(fields) > 3 else None
         until = _moment(fields[3]) if following in (der.UTC_TIME, der.GENERALIZED_TIME) else 0
-        return fields[1].expect(der.SEQUENCE).whole, until
+        return Revocations(fields[1].expect(der.SEQUENCE).whole, since, until)
     except IndexError:
         raise ValueError("lacks a part") from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DAY", "EXPIRY_NOTICE", "tell_age", "tell_list_age"]
+__all__ = ["DAY", "EXPIRY_NOTICE", "tell_age", "tell_authority_age", "tell_list_age"]
 
 DAY = 86400
 # Seconds before the end of a certificate at which the operator is warned: ACME clients renew 30 days before by default
@@ -23,15 +23,25 @@ def tell_age(not_before: int, not_after: int, now: float) -> str:
     return f"expires in {_days(left)} (expected it to be renewed by now)" if left < EXPIRY_NOTICE else ""
 
 
+def tell_authority_age(since: int, until: int, now: float) -> str:
+    """Return what is to be said, as a predicate, of an authority of clients with these dates; "": nothing."""
+    left = until - now
+    if left < 0:
+        return f"has expired {_days(-left)} ago (no certificate of a client from there is valid)"
+    if since > now:
+        return f"is not valid yet, but in {_days(since - now)} (no certificate of a client from there is until then)"
+    return f"expires in {_days(left)} (expected its successor beside it by now)" if left < EXPIRY_NOTICE else ""
+
+
 def tell_list_age(until: int, now: float) -> str:
-    """Return what is to be said of lists of revoked certificates that are good until then; "" when there is nothing.
+    """Return what is to be said of a list of revoked certificates that is good until then; "" when there is nothing.
 
     Both are in seconds since the epoch; 0 is for ever. How long before its end a list is renewed differs too much for a
     notice ahead of it.
     """
     if not until or now <= until:
         return ""
-    return f"has expired {_days(now - until)} ago (no certificate of a client is valid until it is renewed)"
+    return f"has expired {_days(now - until)} ago (no certificate of a client from there is valid until it is renewed)"
 
 
 def _days(seconds: float) -> str:

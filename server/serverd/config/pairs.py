@@ -7,13 +7,14 @@ when the files are read again. Called by both.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 from serverd.config.certificates import (
     Facts,
+    Revocations,
     called,
     read_certificates,
     read_key,
@@ -21,10 +22,10 @@ from serverd.config.certificates import (
     tell_unlisted,
 )
 from serverd.config.document import Unreadable
-from serverd.config.expiry import tell_list_age
-from serverd.generation import Certificate, File, Tls
+from serverd.config.expiry import tell_authority_age, tell_list_age
+from serverd.generation import Certificate, File, Tls, Validity
 
-__all__ = ["Fault", "Read", "doubts_of_lists", "read_authorities", "read_pair", "stamp"]
+__all__ = ["Fault", "Read", "doubts_of_authorities", "read_authorities", "read_pair", "stamp"]
 
 Read = Callable[[str], str]
 """Returns the text of a file, or raises Unreadable with a predicate."""
@@ -112,16 +113,48 @@ def read_authorities(tls: Tls, read: Read, faults: list[Fault]) -> Tls:
         authorities = _read("client_ca", files["client_ca"], read, read_certificates, faults)
     if "client_crl" in files:
         revoked = _read("client_crl", files["client_crl"], read, read_revocation_lists, faults)
-    lists, until = revoked or ("", 0)
-    return replace(tls, client_ca=authorities[0] if authorities else "", client_crl=lists, client_crl_until=until)
+    trusted, found = authorities or ("", [])
+    lists, stated = revoked or ("", [])
+    return replace(
+        tls,
+        client_ca=trusted,
+        client_crl=lists,
+        client_authorities=tuple(_authorities(found)),
+        client_lists=tuple(_current(stated)),
+    )
 
 
-def doubts_of_lists(tls: Tls, now: float) -> list[Fault]:
-    """Return what should be otherwise with the lists of revoked certificates; `now` is in seconds since the epoch."""
-    if not tls.client_crl:
-        return []
-    predicates = (tell_list_age(tls.client_crl_until, now), tell_unlisted(tls.client_ca, tls.client_crl))
-    return [Fault("client_crl", predicate) for predicate in predicates if predicate]
+def _authorities(found: Sequence[Facts]) -> Iterator[Validity]:
+    """Yield each authority once: one that was renewed has several certificates, and OpenSSL takes one that is valid."""
+    for subject in dict.fromkeys(one.subject for one in found):
+        same = [one for one in found if one.subject == subject]
+        yield Validity(same[0].called, min(one.not_before for one in same), max(one.not_after for one in same))
+
+
+def _current(stated: Sequence[Revocations]) -> Iterator[Validity]:
+    """Yield the last list of each authority, which is the one that OpenSSL takes."""
+    for issuer in dict.fromkeys(one.issuer for one in stated):
+        last = max((one for one in stated if one.issuer == issuer), key=lambda one: (not one.until, one.until))
+        yield Validity(called(issuer) or "nameless", last.since, last.until)
+
+
+def doubts_of_authorities(tls: Tls, now: float) -> list[Fault]:
+    """Return what should be otherwise with the authorities of clients and their lists of revoked certificates.
+
+    `now` is in seconds since the epoch.
+    """
+    doubts = [
+        Fault("client_ca", f'holds "{one.name}", which {age}')
+        for one in tls.client_authorities
+        if (age := tell_authority_age(one.since, one.until, now))
+    ]
+    doubts += [
+        Fault("client_crl", f'holds a list of "{one.name}" that {age}')
+        for one in tls.client_lists
+        if (age := tell_list_age(one.until, now))
+    ]
+    unlisted = tell_unlisted(tls.client_ca, tls.client_crl) if tls.client_crl else ""
+    return [*doubts, Fault("client_crl", unlisted)] if unlisted else doubts
 
 
 def _keys_of_authorities(tls: Tls) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from functools import partial
 
 from serverd.config.expiry import tell_age
 from serverd.config.files import read_text
-from serverd.config.pairs import Fault, doubts_of_lists, read_authorities, read_pair, stamp
+from serverd.config.pairs import Fault, doubts_of_authorities, read_authorities, read_pair, stamp
 from serverd.errors import ConfigError
 from serverd.generation import Certificate, Generation, Tls
 
@@ -49,7 +49,7 @@ def _read_again(tls: Tls, read: Callable[[str], str], problems: list[str], warni
     renewed = read_authorities(tls, read, faults)
     named = dict(zip(("client_ca", "client_crl"), tls.client_files, strict=False))
     problems += (_told(tls.source, f"tls.{tls.name}", fault, named[fault.key]) for fault in faults)
-    doubts = [] if faults else doubts_of_lists(renewed, time.time())
+    doubts = [] if faults else doubts_of_authorities(renewed, time.time())
     warnings += (_told(tls.source, f"tls.{tls.name}", doubt, named[doubt.key]) for doubt in doubts)
     certificates = []
     for number, pair in enumerate(tls.certificates):

@@ -15,7 +15,7 @@ from serverd.config.document import Entry
 from serverd.config.expiry import tell_age
 from serverd.config.models import Listener, Mount, Tls
 from serverd.config.mounts import Names
-from serverd.config.pairs import Fault, Read, doubts_of_lists, read_authorities, read_pair, stamp
+from serverd.config.pairs import Fault, Read, doubts_of_authorities, read_authorities, read_pair, stamp
 from serverd.config.report import Problem
 from serverd.config.wording import listed, nearest
 from serverd.generation import Certificate
@@ -124,7 +124,7 @@ def aging_certificates(entry: Entry[Tls], tls: PlainTls, now: float) -> Iterable
         if not certificate.names:
             predicate = "has no subjectAltName, where clients look for the name that they asked for"
             yield _problem(entry, Fault("cert", predicate), number)
-    for doubt in doubts_of_lists(tls, now):
+    for doubt in doubts_of_authorities(tls, now):
         yield _problem(entry, doubt)
 
 

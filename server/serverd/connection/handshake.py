@@ -20,20 +20,29 @@ from serverd.connection.base import DRAIN_IDLE_TIMEOUT, LINGER_TIMEOUT, NEVER
 from serverd.connection.http1 import Http1Connection
 from serverd.connection.http2 import Http2Connection
 from serverd.connection.peers import peer_of
+from serverd.connection.refusing import refuse
 from serverd.connection.service import Identity, Service
 from serverd.connection.tls import TlsTransport
 from serverd.connection.tls_extension import tls_extension
+from serverd.errors import PeerError
 from serverd.observe.counters import HANDSHAKES, HANDSHAKES_FAILED, NOTHING_YET
+from serverd.protocol.forwarded import OriginReader
+from serverd.protocol.partial_head import read_request_line
 
 __all__ = ["Handshake"]
 
 log = logging.getLogger("serverd.connection")
 
 # What a client is told that speaks HTTP where TLS is expected, as Go's net/http does: it cannot read an alert.
+_THIS_PORT = "this port speaks HTTPS"
 _IN_THE_CLEAR = (
-    b"HTTP/1.0 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\n"
-    b"Bad Request: this port speaks HTTPS\n"
-)
+    "HTTP/1.0 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\n"
+    f"Bad Request: {_THIS_PORT}\n"
+).encode()
+
+
+# What OpenSSL calls it when it is ended by what `net.tls` has it ask.
+_OURS = {"CALLBACK_FAILED": "the client offers no protocol of ours by ALPN, or asks for a name that is not ASCII"}
 
 
 class Handshake(asyncio.Protocol):
@@ -95,6 +104,7 @@ class Handshake(asyncio.Protocol):
         if self._is_over:
             return
         self._has_begun = True
+        self._identity.hear(self._object, data)
         self._incoming.write(data)
         # Hot path: a context manager would take 3 us, twice a handshake (benchmarks/ "TLS, full handshakes").
         before = sys.unraisablehook
@@ -105,7 +115,7 @@ class Handshake(asyncio.Protocol):
             self._flush()
             return
         except ssl.SSLError as error:
-            self._refuse(error)
+            self._refuse(error, data)
             return
         finally:
             sys.unraisablehook = before
@@ -171,12 +181,14 @@ class Handshake(asyncio.Protocol):
         http.deadline = min(http.deadline, self.deadline)
         transport.catch_up()
 
-    def _refuse(self, error: ssl.SSLError) -> None:
-        """Say why there is no connection, and give the peer time to read it (RFC 8446 §6.2)."""
-        reason = getattr(error, "verify_message", "") or (error.reason or "unknown reason").lower().replace("_", " ")
+    def _refuse(self, error: ssl.SSLError, data: bytes) -> None:
+        """Say why there is no connection, and give the peer time to read it (RFC 8446 §6.2); `data` came last."""
+        told = getattr(error, "verify_message", "") or _OURS.get(error.reason)
+        reason = told or (error.reason or "unknown reason").lower().replace("_", " ")
         self._give_up(f"the TLS handshake failed: {reason}")
         if error.reason == "HTTP_REQUEST":
             self._outgoing.read()
+            self._tell(data)
             self._transport.write(_IN_THE_CLEAR)
         self._flush()
         # Closed at once, what the peer has sent meanwhile would have the kernel take the alert back.
@@ -185,6 +197,13 @@ class Handshake(asyncio.Protocol):
             self._transport.write_eof()
         except OSError:
             self._transport.abort()  # it has gone already
+
+    def _tell(self, data: bytes) -> None:
+        """Tell the listener's observer of an answer in the clear; as nginx, who looks for the request finds it."""
+        peer, service = self._peer, self._service
+        assert peer is not None  # since the connection was made
+        error = PeerError(400, _THIS_PORT, read_request_line(data))
+        refuse(error, peer, OriginReader(service.trust, peer.client, peer.scheme, self._trusted), service)
 
     def _give_up(self, reason: str) -> None:
         self._is_over = True

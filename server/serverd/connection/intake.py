@@ -55,6 +55,8 @@ def begin(stream: Stream, head: RequestHead, peer: Peer, origins: OriginReader, 
     active = service.answers if endpoint.is_ours else service.exchanges
     given = ""
     if head.notable:
+        if endpoint.is_ours and isinstance(head, TunnelHead):
+            endpoint = replace(endpoint, application=builtin.no_tunnel(endpoint.application))
         cycle = _make_session(stream, head, endpoint, scope, service) or Exchange(stream, head, endpoint, scope, active)
         cycle.host = host
         given, cycle.trace_id = read_identifiers(head.fields)

@@ -56,6 +56,9 @@ class Identity(Protocol):
     def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         """Return the server's end of a TLS connection whose bytes come and go by two buffers."""
 
+    def hear(self, connection: ssl.SSLObject, data: bytes) -> None:
+        """Take note of what the client says, before OpenSSL gets it."""
+
     def certificate_of(self, connection: ssl.SSLObject) -> str | None:
         """Return the certificate, in PEM, that the client was shown; None when that cannot be told."""
 

@@ -14,6 +14,13 @@ __all__ = ["tls_extension"]
 # The numbers of the protocol versions (RFC 8446 §4.2.1).
 _VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 
+# Chains of clients, in DER, by their first certificate: of a session that is resumed OpenSSL has kept no other. Nobody
+# else than its owner can have sent one, because the handshake has asked for the key. So many and so long (bytes) ones
+# are kept, the last ones: 4 MiB.
+_MOST_CHAINS = 256
+_LONGEST_CHAIN = 16 * 1024
+_CHAINS: dict[bytes, list[bytes]] = {}
+
 # The numbers of the cipher suites that have been seen in a context, by OpenSSL's names for them.
 _NUMBERS: dict[str, int] = {}
 
@@ -42,12 +49,25 @@ def tls_extension(connection: ssl.SSLObject, server_cert: str | None) -> dict[st
 
 def _chain(connection: ssl.SSLObject, certificate: bytes) -> list[bytes]:
     """Return what the client has sent, in DER, its own certificate first."""
+    if connection.session_reused:
+        return _CHAINS.get(certificate, [certificate])
+    chain = _sent(connection) or [certificate]
+    _CHAINS.pop(certificate, None)
+    if len(chain) > 1 and sum(map(len, chain)) <= _LONGEST_CHAIN:
+        _CHAINS[certificate] = chain  # the last one now
+        if len(_CHAINS) > _MOST_CHAINS:
+            del _CHAINS[next(iter(_CHAINS))]
+    return chain
+
+
+def _sent(connection: ssl.SSLObject) -> list[bytes]:
+    """Return what came in this handshake; nothing where Python does not tell."""
     if hasattr(connection, "get_unverified_chain"):
         return list(connection.get_unverified_chain())
     # Before Python 3.13 the method is there under a private name only; pip's `truststore` takes it from there, too.
     ask = getattr(getattr(connection, "_sslobj", None), "get_unverified_chain", None)
     sent = ask() if ask is not None else None
-    return [ssl.PEM_cert_to_DER_cert(one.public_bytes()) for one in sent] if sent else [certificate]
+    return [ssl.PEM_cert_to_DER_cert(one.public_bytes()) for one in sent or ()]
 
 
 def _number(suite: str, context: ssl.SSLContext) -> int | None:

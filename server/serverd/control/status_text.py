@@ -48,6 +48,7 @@ WORKER_NUMBERS = frozenset({0, 1, 2, 4, 5, 6, 7, 8, 9})
 APP_HEAD = ("APP", "STATE", "TARGET")
 LISTENER_HEAD = ("LISTENER", "ADDRESS")
 CERTIFICATE_HEAD = ("TLS", "EXPIRES", "SERIAL", "NAMES", "NOTES")
+AUTHORITY_HEAD = ("CLIENTS OF", "EXPIRES", "ISSUED", "FILE", "AUTHORITY", "NOTES")
 # Names of a certificate that are shown; the rest is counted.
 MOST_NAMES = 3
 
@@ -63,6 +64,7 @@ def describe_status(status: Any, now: float) -> str:
         [line for slot in status["slots"] for line in _slot(slot)],
         list(_apps(status["apps"])),
         _table(CERTIFICATE_HEAD, [_certificate(one) for one in status.get("certificates", ())]),
+        _table(AUTHORITY_HEAD, [_authority(one) for one in status.get("authorities", ())]),
         _table(LISTENER_HEAD, [(escape(one["name"]), escape(one["url"])) for one in status["listeners"]]),
     )
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
@@ -140,14 +142,29 @@ def _slot(slot: Mapping[str, Any]) -> Iterator[str]:
 def _certificate(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     names = certificate["names"]
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    year, month, day = time.gmtime(certificate["not_after"])[:3]
     return (
         escape(certificate["tls"]),
-        f"{year}-{month:02}-{day:02}",
+        _day(certificate["not_after"]),
         escape(certificate["serial"]),
         (", ".join(map(escape, names[:MOST_NAMES])) or UNKNOWN) + more,
         escape(certificate["age"] or ""),
     )
+
+
+def _authority(authority: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        escape(authority["tls"]),
+        UNKNOWN if authority["until"] is None else _day(authority["until"]),
+        _day(authority["since"]),
+        escape(authority["key"]),
+        escape(authority["name"]),
+        escape(authority["age"] or ""),
+    )
+
+
+def _day(moment: float) -> str:
+    year, month, day = time.gmtime(moment)[:3]
+    return f"{year}-{month:02}-{day:02}"
 
 
 def _apps(apps: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 
 from serverd.errors import ConfigError
 from serverd.generation import Certificate, Tls
+from serverd.net.client_hello import offered_protocols
 
 __all__ = ["CIPHERS", "Contexts", "file_of"]
 
@@ -61,10 +62,22 @@ _UNREADABLE = "PEM lib"
 _SURROUNDINGS = re.compile(r"^\[\w+\] | \(_ssl\.c:\d+\)$")
 
 
+# RFC 7301 §6, which `ssl` has no name for.
+_NO_APPLICATION_PROTOCOL = 120
+# HTTP/1.1 is what HTTP/1.0 is answered with; curl --http1.0 offers nothing else.
+_ALSO_HTTP1 = b"http/1.0"
+
+
+class _Server(ssl.SSLObject):
+    """The server's end of a connection, with what it has to know of the other one beside OpenSSL."""
+
+    hello: bytes | None = b""  # what the client has said in the clear; None: it was looked at
+
+
 class Contexts:
     """What new connections of a listener speak TLS by."""
 
-    __slots__ = ("_by_name", "_default", "_names", "_shown")
+    __slots__ = ("_by_name", "_default", "_names", "_protocols", "_shown")
 
     def __init__(self, tls: Tls, protocols: Sequence[str] = ("http/1.1",)) -> None:
         """Load everything; `protocols` are offered by ALPN, the best first.
@@ -85,12 +98,21 @@ class Contexts:
                 self._names[context] = frozenset(name for one in certificates for name in one.names)
         self._default = made[_default(tls.certificates)]
         self._by_name = {name: made[group] for name, group in by_name.items()}
-        if len(made) > 1:
-            self._default.sni_callback = self._on_server_name
+        self._protocols = frozenset(name.encode() for name in protocols)
+        if b"http/1.1" in self._protocols:
+            self._protocols |= {_ALSO_HTTP1}
+        self._default.sslobject_class = _Server
+        self._default.sni_callback = self._on_client_hello
 
     def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         """Return the server's end of a TLS connection whose bytes come and go by two buffers."""
         return self._default.wrap_bio(incoming, outgoing, server_side=True)
+
+    def hear(self, connection: ssl.SSLObject, data: bytes) -> None:
+        """Take note of what the client says, before OpenSSL gets it."""
+        assert isinstance(connection, _Server)
+        if connection.hello is not None:
+            connection.hello += data
 
     def certificate_of(self, connection: ssl.SSLObject) -> str | None:
         """Return the certificate, in PEM, that the client was shown; None when that cannot be told.
@@ -107,10 +129,33 @@ class Contexts:
         """Return the names, in lower case, that the certificates for this connection are for."""
         return self._names[connection.context]
 
-    def _on_server_name(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+    def _on_client_hello(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
+        """Return the alert to end the connection with, if there is nothing that both can speak; else choose by name."""
+        assert isinstance(connection, _Server)
+        hello, connection.hello = connection.hello, None
+        if hello and not self._speaks_one_of(hello):
+            return _NO_APPLICATION_PROTOCOL
+        if name is not None and len(self._names) > 1:
+            self._choose(connection, name)
+        return None
+
+    def _speaks_one_of(self, hello: bytes) -> bool:
+        """Return whether a protocol that the client offers is ours, or it offers none (RFC 7301 §3.2).
+
+        `ssl` would go on without one: a client that wants mail and was led here would be answered by HTTP (ALPACA).
+        """
+        # Hot path: what nearly every client offers stands nowhere else in a ClientHello, and without the number of the
+        # extension there is none (benchmarks/ "TLS, full handshakes").
+        if (b"\x08http/1.1" in hello and b"http/1.1" in self._protocols) or b"\x00\x10" not in hello:
+            return True
+        try:
+            offered = offered_protocols(hello)
+        except ValueError:
+            return True  # OpenSSL has understood it
+        return not offered or not self._protocols.isdisjoint(offered)
+
+    def _choose(self, connection: ssl.SSLObject, name: str) -> None:
         """Choose by what the client asks for (RFC 6066 §3): an exact name, then a wildcard, else the default."""
-        if name is None:
-            return
         name = name.lower().removesuffix(".")  # which should not be there, and means the same
         context = self._by_name.get(name) or self._by_name.get(f"*.{name.partition('.')[2]}")
         if context is not None:

@@ -81,6 +81,22 @@ def _server(report: Report) -> Iterator[Metric]:
         ["tls", "serial", "name"],
         [([one["tls"], one["serial"], (one["names"] or [""])[0]], one["not_after"]) for one in report["certificates"]],
     )
+    yield _gauge(
+        "serverd_client_authority_expiry_timestamp_seconds",
+        "When an authority of clients, or its list of revoked certificates, is good no longer.",
+        ["tls", "key", "name"],
+        [(list(labels), until) for labels, until in _authorities(report).items()],
+    )
+
+
+def _authorities(report: Report) -> dict[tuple[str, str, str], float]:
+    """Return what is the first to expire of those that are called alike: no two samples may have the same labels."""
+    found: dict[tuple[str, str, str], float] = {}
+    for one in report["authorities"]:
+        if one["until"] is not None:
+            labels = (one["tls"], one["key"], one["name"])
+            found[labels] = min(one["until"], found.get(labels, one["until"]))
+    return found
 
 
 def _workers(workers: list[dict[str, Any]]) -> Iterator[Metric]:

@@ -41,6 +41,7 @@ def make_overview(report: OverviewSource) -> dict[str, Any]:
         "apps": [_app(name, states.get(name, ""), of_it) for name, of_it in mounts.items()],
         "listeners": _listeners(report),
         "certificates": report["certificates"],
+        "authorities": report["authorities"],
     }
 
 

@@ -72,6 +72,8 @@ def _main(overview: Overview) -> str:
     ]
     if overview["certificates"]:
         parts += ["<h2>Certificates</h2>", _certificates(overview["certificates"])]
+    if overview["authorities"]:
+        parts += ["<h2>Authorities of clients</h2>", _authorities(overview["authorities"])]
     return "\n".join(parts)
 
 
@@ -230,6 +232,21 @@ def _certificates(certificates: Iterable[dict[str, Any]]) -> str:
         for one in certificates
     ]
     return _panel(("table", "names", "serial", "valid until", ""), rows, ())
+
+
+def _authorities(authorities: Iterable[dict[str, Any]]) -> str:
+    rows = [
+        [
+            _text(one["tls"]),
+            _text(one["name"]),
+            _text("revoked certificates" if one["key"] == "client_crl" else "certificate"),
+            _text(_moment(one["since"])),
+            _text(_moment(one["until"])) if one["until"] else _NONE,
+            _pill(one["age"], "warn") if one["age"] else _pill("valid", "good"),
+        ]
+        for one in authorities
+    ]
+    return _panel(("table", "authority", "what", "issued", "valid until", ""), rows, ())
 
 
 # Pieces.

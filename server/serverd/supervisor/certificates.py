@@ -10,10 +10,10 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 
-from serverd.config.expiry import tell_age, tell_list_age
-from serverd.generation import Certificate, File, Generation, Tls
+from serverd.config.expiry import tell_age, tell_authority_age, tell_list_age
+from serverd.generation import Certificate, File, Generation, Tls, Validity
 
-__all__ = ["LOOK_INTERVAL", "CertificateWatch"]
+__all__ = ["LOOK_INTERVAL", "CertificateWatch", "authorities", "certificates", "stamp", "tables"]
 
 log = logging.getLogger("serverd.supervisor")
 
@@ -72,29 +72,43 @@ class CertificateWatch:
     def _overdue(self, generation: Generation) -> Iterator[tuple[tuple[str, str], str]]:
         """Yield what is to be said about dates, behind what tells whether it has been said."""
         now = self._wall()
-        for tls, one in certificates(generation):
-            age = tell_age(one.not_before, one.not_after, now)
+        for tls, certificate in certificates(generation):
+            age = tell_age(certificate.not_before, certificate.not_after, now)
             if age:
-                key = (one.serial, age[:11])  # "expires in", "has expired": once for each
-                yield key, f"{one.source}: certificate of tls.{tls.name} ({one.serial}) {age}"
-        for tls in _tables(generation):
-            age = tell_list_age(tls.client_crl_until, now)
-            if age:
-                yield (tls.name, str(tls.client_crl_until)), f"{tls.source}: client_crl of tls.{tls.name} {age}"
+                key = (certificate.serial, age[:11])  # "expires in", "has expired": once for each
+                yield key, f"{certificate.source}: certificate of tls.{tls.name} ({certificate.serial}) {age}"
+        for tls in tables(generation):
+            for file, one, age in authorities(tls, now):
+                if age:
+                    role = "authority" if file == "client_ca" else "list of"
+                    told = f'{role} "{one.name}" in {file} of tls.{tls.name}'
+                    yield (f"{told} {one.until}", age[:11]), f"{tls.source}: {told} {age}"
 
 
 def certificates(generation: Generation) -> Iterator[tuple[Tls, Certificate]]:
     """Yield every certificate that is in use, with its table, once."""
-    for tls in _tables(generation):
+    for tls in tables(generation):
         yield from ((tls, certificate) for certificate in tls.certificates)
 
 
-def _tables(generation: Generation) -> Iterator[Tls]:
+def authorities(tls: Tls, now: float) -> Iterator[tuple[str, Validity, str]]:
+    """Yield each authority of clients and each list of revoked certificates, and what is to be said of its dates.
+
+    In front of them is the key that names its file; `now` is in seconds since the epoch.
+    """
+    for one in tls.client_authorities:
+        yield "client_ca", one, tell_authority_age(one.since, one.until, now)
+    for one in tls.client_lists:
+        yield "client_crl", one, tell_list_age(one.until, now)
+
+
+def tables(generation: Generation) -> Iterator[Tls]:
+    """Yield every table that a listener uses, once."""
     return filter(None, dict.fromkeys(listener.tls for listener in generation.listeners))
 
 
 def _files(generation: Generation) -> Iterator[File]:
-    for tls in _tables(generation):
+    for tls in tables(generation):
         yield from tls.files
 
 

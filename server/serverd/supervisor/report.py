@@ -19,7 +19,7 @@ __all__ = ["MOST_AT_ZERO", "make_report"]
 # cost whoever renders them 50 ms, in which a worker does nothing else.
 MOST_AT_ZERO = 256
 
-_TOLD = ("version", "uptime", "phase", "ready", "generation", "listeners", "certificates")
+_TOLD = ("version", "uptime", "phase", "ready", "generation", "listeners", "certificates", "authorities")
 _TOLD_OF_WORKER = ("slot", "pid", "generation", "state", "age", "requests", "in_flight", "connections", "rss", "lag")
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from serverd.config.expiry import tell_age
 from serverd.generation import App
 from serverd.messages import AppDown
-from serverd.supervisor.certificates import certificates
+from serverd.supervisor.certificates import authorities, certificates, tables
 from serverd.supervisor.fleet import Fleet, Outcome
 from serverd.supervisor.worker import Worker
 
@@ -20,7 +20,7 @@ MOST = 2**63
 
 
 def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
-    """Return phase, generation, workers, slots, certificates and applications as JSON takes them; times in seconds.
+    """Return how everything stands as JSON takes it; times are in seconds.
 
     `now` is of the fleet's clock, `wall` the same moment in seconds since the epoch.
     """
@@ -50,6 +50,18 @@ def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
                 "age": tell_age(certificate.not_before, certificate.not_after, wall) or None,
             }
             for tls, certificate in (certificates(fleet.committed) if fleet.committed is not None else ())
+        ],
+        "authorities": [
+            {
+                "tls": tls.name,
+                "key": key,
+                "name": one.name,
+                "since": one.since,
+                "until": one.until or None,
+                "age": age or None,
+            }
+            for tls in (tables(fleet.committed) if fleet.committed is not None else ())
+            for key, one, age in authorities(tls, wall)
         ],
         "apps": [_app(app, fleet) for app in (fleet.committed.apps if fleet.committed is not None else ())],
     }

@@ -168,8 +168,9 @@ def _brief(error: BaseException) -> str:
 
 
 def place(app: App) -> str:
-    """Return how the operator finds `app`: where it stands in the configuration, and its name."""
-    return f"{app.source}: apps.{app.name}"
+    """Return how the operator finds `app`: where it stands in the configuration, and its name; or what was typed."""
+    has_line = app.source.rpartition(":")[2].isdigit()
+    return f"{app.source}: apps.{app.name}" if has_line else f"{app.source} {app.target}"
 
 
 def explain(app: App, error: BaseException) -> tuple[str, str]:

@@ -118,6 +118,7 @@ class Counters:
             os.close(descriptor)
         self._memory = memory.cast("q")
         self._heard: Heard = {}
+        self._busy: set[int] = set()  # where the rows begin in which, at the last look, something was in flight
 
     def has_room(self, generation: Generation) -> bool:
         """Return whether all that is new in a generation could be counted."""
@@ -154,9 +155,12 @@ class Counters:
             row = self.row_of(name)
             for column in counters.LISTENER_GAUGES:
                 row[column] = opened[name, column]
-        for place in map(self._chart.place_of_mount, self._chart.mounts):
+        # Of most mounts nothing is in flight: not to touch their rows keeps the memory of thousands from being taken.
+        busy = in_flight.keys() | sessions.keys()
+        for place in busy | self._busy:
             self._memory[place + counters.IN_FLIGHT] = in_flight[place]
             self._memory[place + counters.SESSIONS_OPEN] = sessions[place]
+        self._busy = busy
 
 
 def _counts_of(cycle: Cycle, elsewhere: MountCounts) -> MountCounts:

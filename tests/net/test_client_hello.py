@@ -1,0 +1,65 @@
+"""What a client offers by ALPN, as bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+
+import pytest
+
+from serverd.net.client_hello import offered_protocols
+
+
+def hello_of(*protocols: str) -> bytes:
+    """Return the record that Python's client begins with."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if protocols:
+        context.set_alpn_protocols(protocols)
+    outgoing = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="a.example").do_handshake()
+    return outgoing.read()
+
+
+HELLO = hello_of("h2", "http/1.1")
+
+
+def in_records(message: bytes, size: int) -> bytes:
+    """Return a message of the handshake in records of `size` bytes."""
+    pieces = [message[at : at + size] for at in range(0, len(message), size)]
+    return b"".join(b"\x16\x03\x01" + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+
+
+def test_the_protocols_in_their_order() -> None:
+    assert offered_protocols(HELLO) == [b"h2", b"http/1.1"]
+    assert offered_protocols(hello_of()) == []
+    assert offered_protocols(hello_of("x" * 255)) == [b"x" * 255]
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 100, 10_000])
+def test_a_message_may_be_spread_over_records_and_others_may_follow(size: int) -> None:
+    assert offered_protocols(in_records(HELLO[5:], size) + b"\x17\x03\x03\x00\x01x") == [b"h2", b"http/1.1"]
+
+
+def test_a_hello_without_extensions_offers_nothing() -> None:
+    body = b"\x03\x03" + bytes(32) + b"\x00" + b"\x00\x02\x13\x01" + b"\x01\x00"
+    assert offered_protocols(in_records(b"\x01" + len(body).to_bytes(3, "big") + body, 1000)) == []
+
+
+def test_what_is_not_whole_is_an_error_and_nothing_worse() -> None:
+    for size in range(len(HELLO)):
+        with pytest.raises(ValueError, match="it is too short"):
+            offered_protocols(HELLO[:size])
+
+
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x04\x02\x00\x00\x00", bytes(9)])
+def test_what_is_something_else_is_an_error(data: bytes) -> None:
+    with pytest.raises(ValueError, match="it is another"):
+        offered_protocols(data)
+
+
+def test_damage_is_an_error_and_nothing_worse() -> None:
+    for at in range(len(HELLO)):
+        for value in (0, 1, 255):
+            with contextlib.suppress(ValueError):
+                offered_protocols(HELLO[:at] + bytes([value]) + HELLO[at + 1 :])
