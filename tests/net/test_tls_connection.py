@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import ssl
 import sys
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,7 @@ SEVERAL = Contexts(
 )
 
 GET = b"GET /x HTTP/1.1\r\nHost: a.example\r\n\r\n"
+LAST = b"GET /x HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"
 PROXY = b"PROXY TCP4 203.0.113.9 198.51.100.1 41234 443\r\n"
 
 
@@ -524,6 +528,19 @@ class TestEnds:
             wire.shake().ask(GET)
             wire.lose()
             assert wire.run(manual.call.receive()).result()["type"] in ("http.request", "http.disconnect")
+
+    @pytest.mark.parametrize("end", [TlsWire.lose, TlsWire.send_eof, lambda wire: wire.ask(LAST)])
+    def test_what_openssl_holds_is_gone_with_the_connection(self, end: Callable[[TlsWire], object]) -> None:
+        with TlsWire(hello) as wire:
+            wire.shake().ask(GET)
+            held = weakref.ref(wire.transport._connection._object)
+            gc.collect()
+            gc.disable()  # in a circle it would wait for the collector
+            try:
+                end(wire)
+                assert held() is None
+            finally:
+                gc.enable()
 
 
 class TestBehindAProxyHeader:
