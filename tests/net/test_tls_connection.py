@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import ssl
 import sys
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,7 @@ SEVERAL = Contexts(
 )
 
 GET = b"GET /x HTTP/1.1\r\nHost: a.example\r\n\r\n"
+LAST = b"GET /x HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"
 PROXY = b"PROXY TCP4 203.0.113.9 198.51.100.1 41234 443\r\n"
 
 
@@ -451,7 +455,7 @@ class TestTraffic:
             wire.shake()
             written = wire.transport.writes
             assert body in wire.ask(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
-            assert wire.transport.writes <= written + 28, "one for six of its 153 records, and one for close_notify"
+            assert wire.transport.writes <= written + 23, "one for seven of its 154 records, and one for close_notify"
 
     def test_pipelined_requests_in_one_record_are_answered_in_order(self) -> None:
         with TlsWire(echo) as wire:
@@ -541,6 +545,19 @@ class TestEnds:
             wire.shake().ask(GET)
             wire.lose()
             assert wire.run(manual.call.receive()).result()["type"] in ("http.request", "http.disconnect")
+
+    @pytest.mark.parametrize("end", [TlsWire.lose, TlsWire.send_eof, lambda wire: wire.ask(LAST)])
+    def test_what_openssl_holds_is_gone_with_the_connection(self, end: Callable[[TlsWire], object]) -> None:
+        with TlsWire(hello) as wire:
+            wire.shake().ask(GET)
+            held = weakref.ref(wire.transport._connection._object)
+            gc.collect()
+            gc.disable()  # in a circle it would wait for the collector
+            try:
+                end(wire)
+                assert held() is None
+            finally:
+                gc.enable()
 
 
 class TestBehindAProxyHeader:

@@ -23,7 +23,7 @@ _SPEC_VERSION = "2.5"
 
 # What each says of itself is nothing, for good: it is shared between requests, and applications.
 _NOTHING: Mapping[str, object] = MappingProxyType({})
-_EXTENSIONS = {
+_EXTENSIONS: dict[str, object] = {
     "http.response.trailers": _NOTHING,
     "http.response.early_hint": _NOTHING,
     "http.response.pathsend": _NOTHING,
@@ -38,7 +38,7 @@ class Peer:
     client: tuple[str, int] | None  # None: a unix socket, or a client that had gone before anybody could ask
     server: tuple[str, int | None] | None  # (path, None) for a unix socket
     scheme: str = "http"
-    tls: Mapping[str, object] | None = None  # what the ASGI extension of that name says; None: it is in the clear
+    tls: dict[str, object] | None = None  # what the ASGI extension of that name says; None: it is in the clear
     names: frozenset[str] = frozenset()  # in the certificate that the client was shown, "*.example.com" among them
 
     def __str__(self) -> str:
@@ -78,6 +78,9 @@ class Endpoint:
 
 def http_scope(head: RequestHead, endpoint: Endpoint, peer: Peer, path: str) -> Scope:
     """Return the scope of a request (ASGI HTTP spec, "Connection scope"); `path` is the normalised path."""
+    extensions = _EXTENSIONS.copy()
+    if peer.tls is not None:
+        extensions["tls"] = peer.tls.copy()
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": _SPEC_VERSION},
@@ -92,7 +95,7 @@ def http_scope(head: RequestHead, endpoint: Endpoint, peer: Peer, path: str) -> 
         "client": peer.client,
         "server": peer.server,
         "state": endpoint.state.copy(),
-        "extensions": _EXTENSIONS.copy() if peer.tls is None else {**_EXTENSIONS, "tls": dict(peer.tls)},
+        "extensions": extensions,
     }
 
 
