@@ -174,7 +174,7 @@ class TestSocket:
             assert wire.server.blocked
             for _ in range(30):
                 wire.send_raw(frame(6, payload=bytes(8)) * 100)
-                wire.server.core._patience.tick()  # however slowly
+                wire.server.core._patience.tick(wire.server.core._output.data_frames)  # however slowly
                 if wire.server.closed:
                     break
             assert wire.server.closed

@@ -158,8 +158,8 @@ class Http2Core:
 
     def tick(self) -> None:
         """Take note that a second has passed: budgets are renewed, and what has waited too long is reset."""
-        self._patience.tick()
         output = self._output
+        self._patience.tick(output.data_frames)
         for stream in list(self._streams.open.values()):
             if stream.window is not None:
                 stream.window.tick()
@@ -169,7 +169,7 @@ class Http2Core:
                     self._streams.reset(stream, ErrorCode.NO_ERROR)
             elif stream.queue is not None:
                 self._watch_progress(stream)
-        output.made_progress = False
+        output.tick()
         self._drain.tick()
 
     def _watch_progress(self, stream: Http2Stream) -> None:
