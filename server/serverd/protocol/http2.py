@@ -120,15 +120,15 @@ class Http2Core:
 
     # From the peer, and to it.
 
-    def feed(self, data: bytes) -> int:
-        """Take bytes from the peer; return how many could be looked at, which may be some of the calls before, too.
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the peer.
 
         Raises ConnectionFault; GOAWAY is then among what `take` returns, and all streams are reset.
         """
         if self.closed:
-            return 0
+            return
         try:
-            return self._reader.feed(data)
+            self._reader.feed(data)
         except ConnectionFault as fault:  # not `error`: mypyc gives each name one type in a function
             self.close(fault.code, fault.reason)
             raise

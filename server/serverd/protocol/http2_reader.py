@@ -123,15 +123,15 @@ class FrameReader:
         """Whether that is a part of a DATA frame."""
         return len(self._partial) > _TYPE_OFFSET and not self._partial[_TYPE_OFFSET]
 
-    def feed(self, data: bytes) -> int:
-        """Take bytes from the peer; return how many could be looked at.
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the peer.
 
         Raises ConnectionFault, after which nothing more can be taken.
         """
         if self._partial:
             self._partial += data
             if len(self._partial) < self._needed:
-                return 0
+                return
             data = bytes(self._partial)
             self._partial.clear()
         position = 0
@@ -148,7 +148,7 @@ class FrameReader:
             start = position + _HEADER_SIZE
             if start + size > end:
                 self._keep(data[position:], size + _HEADER_SIZE)
-                return end
+                return
             position = start + size
             stream_id &= LARGEST_ID
             if self._block_id and (kind != _CONTINUATION or stream_id != self._block_id):
@@ -164,7 +164,6 @@ class FrameReader:
                 self._sink.on_unknown()  # RFC 9113 §5.5
         if position < end:
             self._keep(data[position:], _HEADER_SIZE)
-        return end
 
     def _keep(self, rest: bytes, needed: int) -> None:
         """Wait for the rest of a frame, of which there have to be `needed` bytes."""
