@@ -52,6 +52,7 @@ class Http2Core:
         "_sink",
         "_streams",
         "closed",
+        "streams",
     )
 
     def __init__(self, sink: StreamSink, bounds: Http2Bounds, defaults: DefaultFields) -> None:
@@ -65,6 +66,7 @@ class Http2Core:
         self._receiver = Http2Receiver(sink, bounds, self._patience, encoder, self._output)
         self._reader = FrameReader(self._receiver, bounds)
         self._streams = self._receiver.streams
+        self.streams = self._streams.open  # those that are open, by identifier; not to be changed by others
         self._intake = self._receiver.intake
         self._drain = self._receiver.drain
         self.closed = False  # nothing is received any more
@@ -99,14 +101,9 @@ class Http2Core:
         return self._output.size
 
     @property
-    def streams(self) -> dict[int, Http2Stream]:
-        """The streams that are open, by identifier; not to be changed."""
-        return self._streams.open
-
-    @property
     def is_waiting(self) -> bool:
         """Whether `take` has something to hand out."""
-        return self._output.is_waiting or self._intake.has_due
+        return bool(self._intake.due) or self._output.is_waiting
 
     @property
     def is_draining(self) -> bool:
@@ -140,7 +137,7 @@ class Http2Core:
 
     def take(self) -> list[bytes]:
         """Return what is to be written now; more may be left when `is_waiting`."""
-        if self._intake.has_due:
+        if self._intake.due:
             self._intake.deliver_held()
         output = self._output
         frames = output.take()
