@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from serverd.asgi.scope import Endpoint
 from serverd.errors import ClientDisconnected, ResponseError
 from tests.support.applications import Manual, Script, read_body
+from tests.support.http2 import Http2Wire
 from tests.support.wire import DATE, Wire
 
 GET = b"GET /path HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -902,3 +904,21 @@ def test_the_application_runs_in_a_task_of_its_own() -> None:
     with Wire(application) as wire:
         wire.send(GET * 3)
     assert len(set(tasks)) == 3
+
+
+def test_what_is_added_to_the_fields_of_a_response_is_not_in_the_next_one() -> None:
+    endpoint = Endpoint(Script(start(200, (b"x-own", b"1")), body(b"")), "test", fields=[(b"x-more", b"2")])
+    with Wire(endpoint) as wire:
+        for _ in range(3):
+            answer = wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (answer.count(b"x-own: 1\r\n"), answer.count(b"x-more: 2\r\n")) == (1, 1)
+
+
+def test_the_length_of_a_file_is_not_among_the_fields_of_the_next_response(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for content in (b"abc", b"a", b"ab"):
+        path.write_bytes(content)
+        with Http2Wire(Script(start(), {"type": "http.response.pathsend", "path": str(path)})) as wire:
+            answer = wire.request()
+            assert answer.body == content
+            assert [value for name, value in answer.fields if name == b"content-length"] == [b"%d" % len(content)]

@@ -78,3 +78,25 @@ def test_remembered_names_are_bounded() -> None:
     for number in range(3000):
         check_fields([(b"x-made-up-%d" % number, b"")])
     assert len(module._good_names) <= 1024
+
+
+def test_fields_that_come_again_are_known_and_what_is_changed_in_them_is_looked_at() -> None:
+    given = [(b"x-a", b"1"), (b"content-length", b"5")]
+    known = check_fields(given)
+    again = check_fields([(b"x-a", bytes([0x31])), (b"content-length", b"5")])
+    assert again[0] is known[0]
+    assert again == ([(b"x-a", b"1"), (b"content-length", b"5")], 5)
+    given.append((b"x-b", b"bad\n"))
+    for _ in range(2):
+        with pytest.raises(ResponseError, match="CR, LF or NUL"):
+            check_fields(given)
+    assert check_fields(given[:2]) == (given[:2], 5)
+    for value in ("1", 1, None):
+        with pytest.raises(ResponseError, match="expected bytes"):
+            check_fields([(b"x-a", value), (b"content-length", b"5")])
+
+
+def test_large_fields_are_not_kept() -> None:
+    small = check_fields([(b"x-a", b"1")])
+    assert check_fields([(b"x-a", bytes([1]) * 10_000)]) == ([(b"x-a", bytes([1]) * 10_000)], None)
+    assert module._known is small

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from serverd.connection.http2 import READ_AT_ONCE, UNSENT_LIMIT
+from serverd.connection.http2 import UNSENT_LIMIT
 from serverd.generation import Limits
 from serverd.protocol.http2 import ErrorCode
 from tests.protocol.http2_peer import frame, frames_of
@@ -174,7 +174,7 @@ class TestSocket:
             assert wire.server.blocked
             for _ in range(30):
                 wire.send_raw(frame(6, payload=bytes(8)) * 100)
-                wire.server.core._patience.tick()  # however slowly
+                wire.server.core._patience.tick(wire.server.core._output.data_frames)  # however slowly
                 if wire.server.closed:
                     break
             assert wire.server.closed
@@ -306,31 +306,49 @@ def costly_request(stream_id: int) -> bytes:
     return frame(1, 5, stream_id, GET + zeros)
 
 
+def turn(wire: Http2Wire) -> None:
+    """Let one turn of the loop pass."""
+    wire.loop.call_soon(wire.loop.stop)
+    wire.loop.run_forever()
+
+
 class TestTurns:
     """A client that sends without end, which uvloop reads on within a turn as long as it fills the buffer."""
 
     def test_others_have_their_turn_after_some_of_it(self) -> None:
-        costly = b"".join(costly_request(number) for number in range(3, 103, 2))
-        turns: list[int] = []
-
-        def read_on() -> None:
-            taken = 0
-            while wire.transport.reading and (piece := costly[sum(turns) + taken :][: 64 * KIB]):
-                wire.transport.deliver(piece)
-                taken += len(piece)
-            turns.append(taken)
-            if sum(turns) < len(costly):
-                wire.loop.call_soon(read_on)
-
+        numbers = range(1, 2 * PATIENT.http2.concurrent_streams, 2)
         with Http2Wire(hello) as wire:
-            wire.request()
-            wire.loop.call_soon(read_on)
+            hostile = wire.transport
+            wire.loop.call_soon(hostile.deliver, b"".join(map(costly_request, numbers)))
+            turn(wire)
+            assert not hostile.reading
+            answered = len(frames_of(bytes(hostile.written)))
+            turn(wire)
+            assert not hostile.reading
+            assert len(frames_of(bytes(hostile.written))) - answered < len(numbers)
             wire.settle()
-            assert wire.transport.reading
-            assert max(turns) <= READ_AT_ONCE + 64 * KIB
-            assert sum(turns) == len(costly)
+            assert hostile.reading
+            assert [one.stream_id for one in frames_of(wire.received()) if one.kind == 1] == list(numbers)
+
+    def test_the_end_of_the_peer_comes_after_what_waits_for_its_turn(self) -> None:
+        numbers = range(1, 2 * PATIENT.http2.concurrent_streams, 2)
+        with Http2Wire(hello) as wire:
+            wire.loop.call_soon(wire.transport.deliver, b"".join(map(costly_request, numbers)))
+            turn(wire)
+            assert wire.server.eof_received()  # a transport may tell at once, although it does not read
+            wire.settle()
+            assert [one.stream_id for one in frames_of(wire.received()) if one.kind == 1] == list(numbers)
+            assert wire.closed
+
+    def test_what_comes_although_it_should_not_waits_behind_what_came_before(self) -> None:
+        numbers = range(1, 2 * PATIENT.http2.concurrent_streams - 2, 2)
+        with Http2Wire(hello) as wire:
+            wire.loop.call_soon(wire.transport.deliver, b"".join(map(costly_request, numbers)))
+            turn(wire)
+            wire.server.data_received(frame(1, 5, numbers[-1] + 2, GET))
+            wire.settle()
             answered = [one.stream_id for one in frames_of(wire.received()) if one.kind == 1]
-            assert answered == list(range(3, 103, 2))
+            assert answered == [*numbers, numbers[-1] + 2]
 
     def test_one_that_does_not_read_waits_for_more_than_its_turn(self) -> None:
         async def wordy(scope: Any, receive: Any, send: Any) -> None:

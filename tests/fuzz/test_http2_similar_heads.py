@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serverd.errors import PeerError
+from serverd.protocol import http2_head
 from serverd.protocol.hpack import HeaderListTooLarge, HpackError, encode_integer
 from serverd.protocol.hpack_decoder import HpackDecoder
 from serverd.protocol.hpack_huffman import encode as encode_huffman
@@ -97,3 +98,16 @@ def test_what_is_remembered_changes_nothing(drawn: list[tuple[tuple[bytes, bool,
             if fresh_decoder.changes != before:
                 break  # the same bytes would say something else
         seen.append(block)
+
+
+def test_of_paths_only_so_many_are_kept_for_all_connections() -> None:
+    encoder = hpack.Encoder()
+    reader = Http2HeadReader(HpackDecoder(BOUNDS.header_list_size), BOUNDS)
+    for number in range(2 * http2_head._TARGETS_KEPT + 10):
+        path = b"/%d" % number
+        block = (
+            encoder.encode([(b":method", b"GET"), *BEFORE]) + bytes([4]) + string(path, "plain") + encoder.encode(AFTER)
+        )
+        assert reader.read(block, True).raw_path == path
+        assert len(http2_head._targets) <= http2_head._TARGETS_KEPT
+    assert http2_head._targets

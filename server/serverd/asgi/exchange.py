@@ -176,7 +176,7 @@ class Exchange(Cycle):
             raise ResponseError(f"status {status!r} is not a final status code: expected 200 to 599")
         self._fields, length = check_fields(message.get("headers", ()))
         if self.endpoint.fields or self.endpoint.request_id_name:
-            self._fields += missing_from(self._fields, self.more_fields())
+            self._fields = [*self._fields, *missing_from(self._fields, self.more_fields())]
         self.status = status
         self._trailers = [] if message.get("trailers") else None
         if status in BODILESS:
@@ -263,7 +263,7 @@ class Exchange(Cycle):
             self._send_first_body({"type": "http.response.body"})
             return
         if self._left is None:
-            self._fields.append((b"content-length", b"%d" % size))
+            self._fields = [*self._fields, (b"content-length", b"%d" % size)]
             self._left = size
         self._left = left_after(self._left, size, True)
         self.state = FILE

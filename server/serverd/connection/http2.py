@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from time import perf_counter
 from typing import cast
 
 from serverd.asgi.scope import Peer
@@ -42,16 +43,18 @@ log = logging.getLogger("serverd.connection")
 # many as the transport takes before it says so (WRITE_HIGH_WATER in `base`). DATA that each stream keeps for itself is
 # not among them, so that a download that fills the transport again and again does not keep others from their turn.
 UNSENT_LIMIT = 64 * 1024
-# Bytes of a peer after which others have their turn. uvloop goes on to read as long as its buffer of 256 KiB is full,
-# 32 times in one turn: of header blocks that is more than a second.
-READ_AT_ONCE = 256 * 1024
+# Seconds of work on what a peer sends after which others have their turn, and bytes of it between two looks at the
+# clock. uvloop reads 256 KiB at a time, and goes on in the same turn as long as there is as much: of header blocks that
+# is more than a second. 64 KiB of the costliest take 30 ms; each end of a piece may copy the part of a frame.
+TURN = 0.01
+PIECE = 64 * 1024
 _TICK = 1.0  # s; what the core counts in
 
 
 class Http2Connection(Connection):
     """One HTTP/2 connection; also the StreamSink of its core."""
 
-    __slots__ = ("_amid_since", "_begun", "_eof", "_flushes", "_host", "_taken", "_ticked", "core")
+    __slots__ = ("_amid_since", "_begun", "_ends", "_eof", "_flushes", "_host", "_rest", "_spent", "_ticked", "core")
 
     def __init__(self, service: Service, peer: Peer | None = None, trusted: bool | None = None) -> None:
         """Prepare; `peer` and `trusted` are known before, or None, as for every `Connection`."""
@@ -60,7 +63,9 @@ class Http2Connection(Connection):
         self._flushes = False  # what there is to send is sent in the next turn
         self._host: str | None = None  # of the first request
         self._eof = False  # the peer has said that it sends nothing more
-        self._taken = 0  # bytes since others had their turn
+        self._ends = False  # it has said so, and what came before has not been looked at
+        self._spent = 0.0  # seconds of work on what it sends, since others had their turn
+        self._rest = b""  # of what it has sent, what waits for our turn
         self._ticked = 0.0  # loop's time of the core's last tick
         self._begun = 0  # which frame has come in part, as the core counts them
         self._amid_since = NEVER  # loop's time of its beginning
@@ -86,13 +91,27 @@ class Http2Connection(Connection):
     def data_received(self, data: bytes) -> None:
         if self.closed:
             return
+        if self._rest:
+            self._rest += data  # a transport may go on, although it was told to pause
+        else:
+            self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
+        """Look at what the peer has sent, as long as it is our turn and answers can leave."""
         core = self.core
+        size = len(data)
+        position = 0
         try:
-            self._taken += core.feed(data)
+            while position < size and self._spent < TURN and not self.is_full:
+                began = perf_counter()
+                core.feed(data if size <= PIECE else data[position : position + PIECE])
+                position += PIECE
+                self._spent += perf_counter() - began
         except ConnectionFault as error:
             log.debug("ended a connection of %s: %s", self.peer, error.reason)
             self._leave()
             return
+        self._rest = data[position:]
         if core.is_waiting or not core.streams:  # the last of which the peer may have ended
             self.flush_soon()
         if not core.is_amid:
@@ -102,18 +121,28 @@ class Http2Connection(Connection):
             self._amid_since = self.service.loop.time()
         if self.is_full:
             self._pause_reading()
-        elif self._taken >= READ_AT_ONCE:
+        elif self._spent >= TURN:
             self._pause_reading()
             self.service.loop.call_soon(self._read_on)
 
     def _read_on(self) -> None:
-        """Read more of the peer after others have had their turn."""
-        self._taken = 0
-        if not self.is_full:
-            self._resume_reading()
+        """Take more of the peer: others have had their turn, or answers can leave again."""
+        self._spent = 0.0
+        rest, self._rest = self._rest, b""
+        if rest and not self.closed:
+            self._receive(rest)
+        if self._rest or self._spent >= TURN or self.is_full:
+            return
+        self._resume_reading()
+        if self._ends:
+            self._ends = False
+            self.eof_received()
 
     def eof_received(self) -> bool:
         """Take the peer's half-close; return True to go on writing."""
+        if self._rest and not self.closed:
+            self._ends = True
+            return True
         self._eof = True
         if self.closed:
             return False
@@ -129,7 +158,7 @@ class Http2Connection(Connection):
     def resume_writing(self) -> None:
         super().resume_writing()
         if not self._reading:
-            self._resume_reading()
+            self._read_on()
             if self._amid_since != NEVER:
                 self._amid_since = self.service.loop.time()  # it could not go on
         self.flush_soon()

@@ -63,6 +63,7 @@ class RequestStream:
         "_stream",
         "_unread",
         "_writers",
+        "blocked",
         "closed",
         "cycle",
         "deadline",
@@ -80,6 +81,7 @@ class RequestStream:
         self._writers: list[asyncio.Future[None]] | None = None  # applications that wait for the peer to read
         self.cycle: Cycle | None = None  # None: it is answered without one
         self.closed = False  # nothing that is sent arrives any more
+        self.blocked = False  # who has sent something, and not all, should wait
         self.deadline = NEVER  # loop's time until which more of the request body has to come
 
     # The connection's side.
@@ -153,6 +155,7 @@ class RequestStream:
 
     def release_writers(self) -> None:
         """Let those go on that wait for the peer to read."""
+        self.blocked = False
         writers, self._writers = self._writers, None
         for writer in writers or ():
             if not writer.done():
@@ -160,17 +163,11 @@ class RequestStream:
 
     # The stream of the cycle.
 
-    @property
-    def blocked(self) -> bool:
-        """Whether the peer reads too slowly, this stream or all of them; who has sent all need not wait for it."""
-        # Hot path: asked for each message; benchmarks/ "HTTP/2".
-        connection = self._connection
-        return not self._has_ended and (self._stream.blocked or (connection.blocked and connection.is_full))
-
     def send_informational(self, status: int, headers: Fields) -> None:
         if not self.closed:
             self._connection.core.send_informational(self._stream, status, headers)
             self._connection.flush_soon()
+            self._note_sent()
 
     def send_headers(self, status: int, headers: Fields, end: bool) -> None:
         if self.closed:
@@ -197,6 +194,8 @@ class RequestStream:
         self._connection.flush_soon()
         if end:
             self._note_end()
+        else:
+            self._note_sent()
 
     def send_trailers(self, headers: Fields) -> None:
         if self.closed:
@@ -244,11 +243,18 @@ class RequestStream:
                 self._writers = []
             self._writers.append(writer)
             await writer
+            self._note_sent()  # others may have sent more meanwhile
 
     # Windows and ends.
 
+    def _note_sent(self) -> None:
+        """Note whether the peer reads too slowly, this stream or all of them; who has sent all need not wait for it."""
+        connection = self._connection
+        self.blocked = not self._has_ended and (self._stream.blocked or (connection.blocked and connection.is_full))
+
     def _note_end(self) -> None:
         self._has_ended = True
+        self.blocked = False
         self.deadline = NEVER
         self._let_go()
         if self._unread:

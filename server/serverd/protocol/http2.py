@@ -52,6 +52,7 @@ class Http2Core:
         "_sink",
         "_streams",
         "closed",
+        "streams",
     )
 
     def __init__(self, sink: StreamSink, bounds: Http2Bounds, defaults: DefaultFields) -> None:
@@ -65,6 +66,7 @@ class Http2Core:
         self._receiver = Http2Receiver(sink, bounds, self._patience, encoder, self._output)
         self._reader = FrameReader(self._receiver, bounds)
         self._streams = self._receiver.streams
+        self.streams = self._streams.open  # those that are open, by identifier; not to be changed by others
         self._intake = self._receiver.intake
         self._drain = self._receiver.drain
         self.closed = False  # nothing is received any more
@@ -99,14 +101,9 @@ class Http2Core:
         return self._output.size
 
     @property
-    def streams(self) -> dict[int, Http2Stream]:
-        """The streams that are open, by identifier; not to be changed."""
-        return self._streams.open
-
-    @property
     def is_waiting(self) -> bool:
         """Whether `take` has something to hand out."""
-        return self._output.is_waiting or self._intake.has_due
+        return bool(self._intake.due) or self._output.is_waiting
 
     @property
     def is_draining(self) -> bool:
@@ -120,15 +117,15 @@ class Http2Core:
 
     # From the peer, and to it.
 
-    def feed(self, data: bytes) -> int:
-        """Take bytes from the peer; return how many could be looked at, which may be some of the calls before, too.
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the peer.
 
         Raises ConnectionFault; GOAWAY is then among what `take` returns, and all streams are reset.
         """
         if self.closed:
-            return 0
+            return
         try:
-            return self._reader.feed(data)
+            self._reader.feed(data)
         except ConnectionFault as fault:  # not `error`: mypyc gives each name one type in a function
             self.close(fault.code, fault.reason)
             raise
@@ -140,7 +137,7 @@ class Http2Core:
 
     def take(self) -> list[bytes]:
         """Return what is to be written now; more may be left when `is_waiting`."""
-        if self._intake.has_due:
+        if self._intake.due:
             self._intake.deliver_held()
         output = self._output
         frames = output.take()
@@ -158,8 +155,8 @@ class Http2Core:
 
     def tick(self) -> None:
         """Take note that a second has passed: budgets are renewed, and what has waited too long is reset."""
-        self._patience.tick()
         output = self._output
+        self._patience.tick(output.data_frames)
         for stream in list(self._streams.open.values()):
             if stream.window is not None:
                 stream.window.tick()
@@ -169,7 +166,7 @@ class Http2Core:
                     self._streams.reset(stream, ErrorCode.NO_ERROR)
             elif stream.queue is not None:
                 self._watch_progress(stream)
-        output.made_progress = False
+        output.tick()
         self._drain.tick()
 
     def _watch_progress(self, stream: Http2Stream) -> None:

@@ -61,7 +61,7 @@ class Http2Bounds(NamedTuple):
 class Patience:
     """Counts what a peer does for nothing, and ends the connection when it is too much (RFC 9113 §10.5)."""
 
-    __slots__ = ("_bounds", "_dribbles", "_idle_frames", "_resets", "_window_updates")
+    __slots__ = ("_bounds", "_data_frames", "_dribbles", "_idle_frames", "_resets", "_window_updates")
 
     def __init__(self, bounds: Http2Bounds) -> None:
         self._bounds = bounds
@@ -69,13 +69,15 @@ class Patience:
         self._dribbles = 0
         self._idle_frames = 0
         self._window_updates = 0
+        self._data_frames = 0  # those for which window updates have been allowed
 
-    def tick(self) -> None:
-        """Take note that a second has passed."""
+    def tick(self, data_frames: int) -> None:
+        """Take note that a second has passed, until which so many DATA frames were sent on the connection."""
         self._resets = max(0, self._resets - self._bounds.resets_regained)
         self._dribbles = 0
         self._idle_frames = 0
         self._window_updates = 0
+        self._data_frames = data_frames
 
     def count_reset(self) -> None:
         """Count a stream that ended without its response; raises ConnectionFault."""
@@ -89,15 +91,15 @@ class Patience:
         if self._idle_frames > self._bounds.idle_frames:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that carry nothing")
 
-    def count_window_update(self) -> None:
-        """Count a WINDOW_UPDATE, to which DATA may be the answer that is counted; raises ConnectionFault."""
-        self._window_updates += 1
+    def count_window_update(self, data_frames: int) -> None:
+        """Count a WINDOW_UPDATE, until which so many DATA frames were sent on the connection; raises ConnectionFault.
+
+        For each of them the peer may open its windows again; DATA may be the answer to it that is counted.
+        """
+        self._window_updates += 1 - (data_frames - self._data_frames) * self._bounds.window_updates
+        self._data_frames = data_frames
         if max(self._window_updates, self._dribbles) > self._bounds.idle_frames:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many WINDOW_UPDATE frames for what was sent")
-
-    def note_data_sent(self) -> None:
-        """Take note of a DATA frame, for which the peer may open its windows again."""
-        self._window_updates -= self._bounds.window_updates
 
     def note_dribble(self, is_tiny: bool) -> None:
         """Count a DATA frame that the peer's window made small; it is the WINDOW_UPDATE after it that raises."""

@@ -40,8 +40,8 @@ __all__ = [
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113 §3.4
 
-# RFC 9113 §4.1: a length of 24 bits in two parts, type, flags, and a reserved bit with the stream identifier.
-FRAME_HEADER = Struct(">HBBBL")
+# RFC 9113 §4.1: a length of 24 bits with the type behind it, flags, and a reserved bit with the stream identifier.
+FRAME_HEADER = Struct(">LBL")
 
 DEFAULT_FRAME_SIZE = 2**14  # RFC 9113 §4.2: what everybody has to take
 LARGEST_FRAME_SIZE = 2**24 - 1
@@ -109,8 +109,7 @@ class StreamFault(PeerError):
 
 def encode_frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
     """Return a frame, its payload less than 2**24 bytes."""
-    size = len(payload)
-    return FRAME_HEADER.pack(size >> 8, size & 0xFF, kind, flags, stream_id) + payload
+    return FRAME_HEADER.pack(len(payload) << 8 | kind, flags, stream_id) + payload
 
 
 def encode_header_block(stream_id: int, block: bytes, end: bool, frame_size: int) -> bytes:
@@ -119,7 +118,7 @@ def encode_header_block(stream_id: int, block: bytes, end: bool, frame_size: int
     size = len(block)
     if size <= frame_size:
         # Hot path: the frame of nearly every response, without a call for it; benchmarks/ "HTTP/2".
-        return FRAME_HEADER.pack(size >> 8, size & 0xFF, 1, flags | END_HEADERS, stream_id) + block
+        return FRAME_HEADER.pack(size << 8 | 1, flags | END_HEADERS, stream_id) + block
     frames = [encode_frame(FrameType.HEADERS, flags, stream_id, block[:frame_size])]
     for start in range(frame_size, len(block), frame_size):
         last = END_HEADERS if start + frame_size >= len(block) else 0

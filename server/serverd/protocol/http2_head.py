@@ -29,6 +29,14 @@ _BLOCK_SIZE = 512
 # Fields of more bytes are looked at anew: ten thousand idle connections should not keep much (`http1_head`).
 _SECTION_SIZE = 4096
 
+# What a request line has beside method and path, as if it were one of HTTP/1.1.
+_AROUND_PATH = len(" HTTP/1.1") + 1
+
+# Good paths as strings of HPACK of one octet of length: how long they are in the clear, and the target. Pages are asked
+# for by more than one client. Bounded, as clients may send any: a full table has less than 1 MB.
+_targets: dict[bytes, tuple[int, Target]] = {}
+_TARGETS_KEPT = 1024
+
 
 class TunnelHead(RequestHead):
     """The head of an extended CONNECT (RFC 8441 §4), whose body is a tunnel of its `protocol`."""
@@ -46,7 +54,7 @@ class Pattern(NamedTuple):
     before: bytes
     after: bytes
     end: bool  # no body follows
-    room: int  # how long the path may be before the list of fields is too large
+    room: int  # how long the path may be before the list of fields, or the request line, is too large
     method: str
     section: Section
 
@@ -103,24 +111,15 @@ class Http2HeadReader:
             return None
         start = len(pattern.before)
         stop = len(block) - len(pattern.after)
-        size = stop - start - 1
         # RFC 7541 §5.2: one octet says the length, up to 126; its first bit is that of Huffman's code.
-        if not 0 <= size < 0x7F or block[start] & 0x7F != size or block[stop:] != pattern.after:
+        if not 0 <= stop - start - 1 < 0x7F or block[start] & 0x7F != stop - start - 1 or block[stop:] != pattern.after:
             return None
-        path = block[start + 1 : stop]
-        if block[start] & 0x80:
-            path = decode_huffman(path)
-        if len(path) > pattern.room:
+        string = block[start:stop]
+        known = _targets.get(string) or _read_target(string)
+        if known is None or known[0] > pattern.room:
             return None
-        method = pattern.method
-        try:
-            self._check_path(path, len(method))
-            target = parse_target(b"", path)
-        except PeerError as error:
-            error.head = read_pseudo_fields({_METHOD: method.encode(), _PATH: path})
-            raise
         section = pattern.section
-        head = RequestHead(method, "2", target, section.fields, section.framing)
+        head = RequestHead(pattern.method, "2", known[1], section.fields, section.framing)
         head.notable = section.notable
         return head
 
@@ -134,6 +133,7 @@ class Http2HeadReader:
                 return
             # The path takes of the list what it has in the clear, as in `HpackDecoder`.
             room = decoder.room + len(head.raw_path) + (len(head.query) + 1 if head.query else 0)
+            room = min(room, self._bounds.request_line - len(head.method) - _AROUND_PATH)
             self._pattern = Pattern(block[:start], block[stop:], end, room, head.method, section)
 
     def limit_table(self, limit: int) -> None:
@@ -204,7 +204,7 @@ class Http2HeadReader:
     def _check_path(self, path: bytes, method_size: int) -> None:
         if not path.startswith(b"/") and path != b"*":
             raise malformed(":path does not begin with /")
-        if method_size + len(path) + len(" HTTP/1.1") + 1 > self._bounds.request_line:
+        if method_size + len(path) + _AROUND_PATH > self._bounds.request_line:
             raise PeerError(414, "request line longer than limits.request_line")
 
     def _recall_section(self, regular: Fields, authority: bytes | None, end: bool) -> Section:
@@ -216,6 +216,23 @@ class Http2HeadReader:
             if sum([len(value) for _, value in regular]) <= _SECTION_SIZE:
                 self._section = section
         return section
+
+
+def _read_target(string: bytes) -> tuple[int, Target] | None:
+    """Return the length of a path in the clear, and its target; None if anything is wrong with it."""
+    path = string[1:]
+    try:
+        if string[0] & 0x80:
+            path = decode_huffman(path)
+        target = parse_target(b"", path)
+    except PeerError:
+        return None
+    if target[0] is not None:
+        return None
+    if len(_targets) >= _TARGETS_KEPT:
+        _targets.clear()
+    known = _targets[string] = len(path), target
+    return known
 
 
 def _find_path(pseudo: dict[bytes, bytes]) -> bytes:

@@ -33,7 +33,7 @@ class BodySink(Protocol):
 class Intake:
     """The receiving side of one connection."""
 
-    __slots__ = ("_bounds", "_due", "_growth", "_initial_window", "_output", "_sink", "_window")
+    __slots__ = ("_bounds", "_growth", "_initial_window", "_output", "_sink", "_window", "due")
 
     def __init__(self, sink: BodySink, output: Output, bounds: Http2Bounds) -> None:
         self._sink = sink
@@ -43,12 +43,7 @@ class Intake:
         self._growth = Growth(bounds.largest_window, bounds.window_growth)
         largest = max(bounds.initial_window, DEFAULT_WINDOW) * bounds.concurrent_streams + bounds.window_growth
         self._window = ConnectionWindow(largest)
-        self._due: list[Http2Stream] = []  # streams whose application has read, and more is held
-
-    @property
-    def has_due(self) -> bool:
-        """Whether `deliver_held` has something to hand on."""
-        return bool(self._due)
+        self.due: list[Http2Stream] = []  # for `deliver_held`: streams whose application has read, and more is held
 
     def open_connection(self) -> None:
         """Tell the peer of the window of the connection, which begins with less."""
@@ -141,12 +136,12 @@ class Intake:
         if window.unread == held:
             stream.pieces = 0
             if held:
-                self._due.append(stream)
+                self.due.append(stream)
 
     def deliver_held(self) -> None:
         """Hand on what was held back of bodies whose applications have read all they were given."""
-        due = self._due
-        self._due = []
+        due = self.due
+        self.due = []
         for stream in due:
             held = stream.held
             if held is not None:

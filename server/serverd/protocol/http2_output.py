@@ -41,7 +41,8 @@ DRIBBLE_SIZE = 64
 JOIN_SIZE = 16 * 1024
 
 _pack_header = FRAME_HEADER.pack
-_HEADERS, _DATA = int(FrameType.HEADERS), int(FrameType.DATA)
+_HEADER_SIZE = FRAME_HEADER.size
+_HEADERS = int(FrameType.HEADERS)
 _DEFAULT_WINDOW = 65_535  # RFC 9113 §6.9.2
 
 
@@ -53,11 +54,12 @@ class Output:
         "_frames",
         "_patience",
         "_round",
+        "_ticked_frames",
         "answers",
+        "data_frames",
         "ended",
         "frame_size",
         "initial_window",
-        "made_progress",
         "released",
         "size",
         "window",
@@ -73,7 +75,8 @@ class Output:
         self.initial_window = _DEFAULT_WINDOW  # the peer's SETTINGS_INITIAL_WINDOW_SIZE
         self.window = _DEFAULT_WINDOW  # of the connection: bytes that the peer allows
         self.answers = 0  # frames among those to be taken that only answer the peer's control frames
-        self.made_progress = False  # DATA was sent since the last tick
+        self.data_frames = 0  # that were sent so far
+        self._ticked_frames = 0  # of them those before the last tick
         self.ended: list[Http2Stream] = []  # streams of which `take` has sent the end
         self.released: list[Http2Stream] = []  # streams that are blocked no more
 
@@ -81,6 +84,15 @@ class Output:
     def is_waiting(self) -> bool:
         """Whether `take` has something to hand out."""
         return bool(self._frames) or (bool(self._round) and self.window > 0)
+
+    @property
+    def made_progress(self) -> bool:
+        """Whether DATA was sent since the last tick."""
+        return self.data_frames != self._ticked_frames
+
+    def tick(self) -> None:
+        """Take note that a second has passed."""
+        self._ticked_frames = self.data_frames
 
     def add(self, frame: bytes) -> None:
         """Send a frame that no window holds back."""
@@ -102,29 +114,29 @@ class Output:
     def send_whole(self, stream: Http2Stream, block: bytes, body: bytes) -> bool:
         """Send a header block and the body behind it; return whether the end has gone out."""
         size = len(body)
-        if not (
-            0 < size <= stream.send_window
-            and size <= self.window
-            and size <= DEFAULT_FRAME_SIZE
-            and len(block) <= DEFAULT_FRAME_SIZE
-            and not self._round
-            and self.size < TAKE_SIZE
+        total = len(block) + size
+        if (
+            not size
+            or size > stream.send_window
+            or size > self.window
+            or total > DEFAULT_FRAME_SIZE
+            or self._round
+            or self.size >= TAKE_SIZE
         ):
             self.send_fields(stream, block, not size)
             return not size or self.send_data(stream, body, True)
         # Hot path: a response that fits, without a call for each of its frames; benchmarks/ "HTTP/2".
         self.window -= size
         stream.send_window -= size  # while the rest of the request comes, the peer may still open it
-        self.made_progress = True
-        self._patience.note_data_sent()
-        length, number = len(block), stream.id
+        self.data_frames += 1
+        self.size += total + 2 * _HEADER_SIZE
+        number = stream.id
         self._frames += (
-            _pack_header(length >> 8, length & 0xFF, _HEADERS, END_HEADERS, number),
+            _pack_header((total - size) << 8 | _HEADERS, END_HEADERS, number),
             block,
-            _pack_header(size >> 8, size & 0xFF, _DATA, END_STREAM, number),
+            _pack_header(size << 8, END_STREAM, number),  # DATA is type 0
             body,
         )
-        self.size += length + size + 18
         return True
 
     def send_data(self, stream: Http2Stream, data: bytes, end: bool) -> bool:
@@ -234,12 +246,10 @@ class Output:
         stream.send_window -= size
         stream.made_progress = True
         self.window -= size
-        self.made_progress = True
-        self._patience.note_data_sent()
-        header = _pack_header(size >> 8, size & 0xFF, 0, END_STREAM if end else 0, stream.id)
-        self._frames.append(header)
+        self.data_frames += 1
+        self._frames.append(_pack_header(size << 8, END_STREAM if end else 0, stream.id))  # DATA is type 0
         self._frames.append(data)
-        self.size += size + 9
+        self.size += size + _HEADER_SIZE
 
 
 def _cut(stream: Http2Stream, size: int) -> bytes:

@@ -28,8 +28,12 @@ __all__ = ["FrameReader", "FrameSink"]
 _HEADER_SIZE = FRAME_HEADER.size
 _TYPE_OFFSET = 3  # in the header (RFC 9113 §4.1)
 _unpack_header = FRAME_HEADER.unpack_from
+_HEADERS = int(FrameType.HEADERS)
 _SETTINGS = int(FrameType.SETTINGS)
 _CONTINUATION = int(FrameType.CONTINUATION)
+
+# The flags of HEADERS that are all of a request, with nothing beside the block.
+_WHOLE_REQUEST = END_HEADERS | END_STREAM
 
 # A block that takes more bytes than twice the list it may be (`hpack_decoder`) is not collected any further.
 _BLOCK_FACTOR = 2
@@ -119,15 +123,15 @@ class FrameReader:
         """Whether that is a part of a DATA frame."""
         return len(self._partial) > _TYPE_OFFSET and not self._partial[_TYPE_OFFSET]
 
-    def feed(self, data: bytes) -> int:
-        """Take bytes from the peer; return how many could be looked at.
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the peer.
 
         Raises ConnectionFault, after which nothing more can be taken.
         """
         if self._partial:
             self._partial += data
             if len(self._partial) < self._needed:
-                return 0
+                return
             data = bytes(self._partial)
             self._partial.clear()
         position = 0
@@ -136,14 +140,15 @@ class FrameReader:
         end = len(data)
         largest = self._bounds.max_frame_size
         while end - position >= _HEADER_SIZE:
-            high, low, kind, flags, stream_id = _unpack_header(data, position)
-            size = high << 8 | low
+            size, flags, stream_id = _unpack_header(data, position)
+            kind = size & 0xFF
+            size >>= 8
             if size > largest:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame larger than SETTINGS_MAX_FRAME_SIZE")
             start = position + _HEADER_SIZE
             if start + size > end:
                 self._keep(data[position:], size + _HEADER_SIZE)
-                return end
+                return
             position = start + size
             stream_id &= LARGEST_ID
             if self._block_id and (kind != _CONTINUATION or stream_id != self._block_id):
@@ -151,13 +156,14 @@ class FrameReader:
             if not self.is_greeted:
                 self._receive_greeting(kind, flags)
             # Hot path: to what the frame is without a call between; benchmarks/ "HTTP/2".
-            if kind < _KNOWN:
+            if kind == _HEADERS and flags == _WHOLE_REQUEST and stream_id:
+                self._sink.on_headers(stream_id, data[start:position], True, False)
+            elif kind < _KNOWN:
                 _RECEIVERS[kind](self, flags, stream_id, data[start:position])
             else:
                 self._sink.on_unknown()  # RFC 9113 §5.5
         if position < end:
             self._keep(data[position:], _HEADER_SIZE)
-        return end
 
     def _keep(self, rest: bytes, needed: int) -> None:
         """Wait for the rest of a frame, of which there have to be `needed` bytes."""

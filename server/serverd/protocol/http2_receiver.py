@@ -7,7 +7,6 @@ stream here, one of the connection is raised.
 from __future__ import annotations
 
 from serverd.errors import PeerError
-from serverd.protocol.head import RequestHead
 from serverd.protocol.hpack import HeaderListTooLarge, HpackError
 from serverd.protocol.hpack_decoder import HpackDecoder
 from serverd.protocol.hpack_encoder import HpackEncoder
@@ -96,14 +95,8 @@ class Http2Receiver:
     def on_headers(self, stream_id: int, block: bytes, end: bool, depends_on_itself: bool) -> None:
         """Begin a request, or end one with trailers."""
         streams = self._streams
-        stream = streams.open.get(stream_id)
-        if stream is not None:
-            self._receive_trailers(stream, block, end)
-            return
         if stream_id <= streams.last_id or not stream_id % 2:
-            self._skip(block)
-            streams.check_known(stream_id)
-            self._receive_late(stream_id, RECEIVE_HEADERS)
+            self._receive_more_headers(stream_id, block, end)
             return
         if self._drain.is_final:
             self._skip(block)  # RFC 9113 §6.8: it was told that this stream is not looked at
@@ -112,14 +105,10 @@ class Http2Receiver:
         has_room = streams.advance(stream_id)
         if depends_on_itself:  # RFC 7540 §5.3.1, the one rule of priorities that still has an error
             self._refuse(stream_id, block, ErrorCode.PROTOCOL_ERROR)
-        elif not has_room:
+            return
+        if not has_room:
             self._refuse(stream_id, block, ErrorCode.REFUSED_STREAM)  # RFC 9113 §5.1.2; safe to be tried again
-        else:
-            self._open(stream_id, block, end)
-
-    def _open(self, stream_id: int, block: bytes, end: bool) -> None:
-        head: RequestHead | None = None
-        error: PeerError | None = None
+            return
         try:
             head = self._heads.read(block, end)
         except HpackError:
@@ -127,20 +116,34 @@ class Http2Receiver:
         except StreamFault as broken:
             self._bury_reset(stream_id, broken.code)
             return
-        except PeerError as refused:
-            error = refused
-        stream = Http2Stream(stream_id, self._output.initial_window)
-        # Hot path: IDLE.after[RECEIVE_HEADERS], and with `end` OPEN.after[RECEIVE_END]; benchmarks/ "HTTP/2".
-        stream.state = REMOTE_ENDED if end else OPEN
-        self._streams.open[stream_id] = stream
-        if not end:
-            self._intake.admit(stream, head.length if head is not None else -1)
-        if head is not None:
-            stream.is_tunnel = type(head) is TunnelHead
-            self._sink.on_request(stream, head, end)
-        elif error is not None:
+        except PeerError as error:
+            stream = self._open(stream_id, end, -1)
             stream.is_refused = True
             self._sink.on_refused(stream, error)
+            return
+        stream = self._open(stream_id, end, head.length)
+        if head.notable:  # as every TunnelHead is
+            stream.is_tunnel = type(head) is TunnelHead
+        self._sink.on_request(stream, head, end)
+
+    def _open(self, stream_id: int, end: bool, length: int) -> Http2Stream:
+        """Return a new stream whose body, unless there is none, has `length` bytes; less than 0: not announced."""
+        # IDLE.after[RECEIVE_HEADERS], and with `end` OPEN.after[RECEIVE_END].
+        stream = Http2Stream(stream_id, REMOTE_ENDED if end else OPEN, self._output.initial_window)
+        self._streams.open[stream_id] = stream
+        if not end:
+            self._intake.admit(stream, length)
+        return stream
+
+    def _receive_more_headers(self, stream_id: int, block: bytes, end: bool) -> None:
+        """Take a block that begins no stream."""
+        stream = self._streams.open.get(stream_id)
+        if stream is not None:
+            self._receive_trailers(stream, block, end)
+            return
+        self._skip(block)
+        self._streams.check_known(stream_id)
+        self._receive_late(stream_id, RECEIVE_HEADERS)
 
     def _refuse(self, stream_id: int, block: bytes, code: ErrorCode) -> None:
         self._skip(block)
@@ -268,7 +271,7 @@ class Http2Receiver:
 
     def on_window_update(self, stream_id: int, increment: int) -> None:
         """Open a window of ours (RFC 9113 §6.9)."""
-        self._patience.count_window_update()
+        self._patience.count_window_update(self._output.data_frames)
         if not stream_id:
             if not increment:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE by 0")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 
 from serverd.protocol.head import Fields
-from serverd.protocol.http2_states import IDLE, LOCAL_ENDED, StreamState
+from serverd.protocol.http2_states import LOCAL_ENDED, StreamState
 from serverd.protocol.http2_windows import ReceiveWindow
 
 __all__ = ["Http2Stream"]
@@ -41,9 +41,9 @@ class Http2Stream:
         "window",
     )
 
-    def __init__(self, stream_id: int, send_window: int) -> None:
+    def __init__(self, stream_id: int, state: StreamState, send_window: int) -> None:
         self.id = stream_id
-        self.state: StreamState = IDLE
+        self.state = state
         self.owner: object = None  # whatever the connection above wants to find again; not looked at here
         self.is_tunnel = False  # an extended CONNECT: its two halves end on their own (RFC 8441 §5)
         self.is_refused = False  # answered without its application: what comes of the request is thrown away
