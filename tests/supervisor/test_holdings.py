@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import selectors
@@ -34,11 +35,13 @@ def current_umask() -> int:
 @pytest.fixture(autouse=True)
 def nothing_is_left(tmp_path: Path) -> Iterator[None]:
     """See that nothing is left open at the end, and leave logging and the umask as they were."""
-    root, umask, before = logging.getLogger(), current_umask(), descriptors()
-    handlers, level = root.handlers[:], root.level
+    gc.collect()  # what earlier tests have left is closed now, not amid this one
+    root, own, umask, before = logging.getLogger(), logging.getLogger("serverd"), current_umask(), descriptors()
+    handlers, level, own_level = root.handlers[:], root.level, own.level
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    own.setLevel(own_level)
     assert current_umask() == umask
     assert descriptors() == before
 

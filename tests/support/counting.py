@@ -25,7 +25,7 @@ import serverd
 from serverd.asgi import builtin
 from serverd.asgi.router import Route, Router
 from serverd.asgi.scope import Endpoint
-from serverd.connection import http2
+from serverd.connection import burst, http2
 from tests.support.frames import TEXT, frame
 from tests.support.http2 import Http2Wire
 from tests.support.wire import Wire, handshake
@@ -170,7 +170,7 @@ class Counter:
 
 def count(kind: str) -> dict[str, float]:
     """Return the figures of one request of this kind."""
-    http2.TURN = float("inf")  # else the clock would decide of some calls
+    http2.TURN = burst.GAP = float("inf")  # else the clock would decide of some calls
     wire, perform = KINDS[kind]()
     with wire:
         for number in range(WARM_UP):

@@ -1,8 +1,7 @@
 """HTTP/2 over one socket: the shell around the core, which owns many streams (RFC 9113).
 
-What the applications send in one turn of the event loop leaves in one write, in the next. A peer that does not take it
-is read on, because it may be about to do so and have a body to send first; but not when much waits for it, so that
-answers to what it sends cannot pile up.
+A peer that does not take what is sent (`http2_sender`) is read on, because it may be about to do so and have a body to
+send first; but not when much waits for it, so that answers to what it sends cannot pile up.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from serverd.connection.base import (
     Connection,
     Wait,
 )
+from serverd.connection.http2_sender import Http2Sender
 from serverd.connection.http2_stream import RequestStream
 from serverd.connection.http2_tunnel import Tunnel
 from serverd.connection.intake import begin
@@ -31,7 +31,7 @@ from serverd.connection.service import Service
 from serverd.errors import PeerError
 from serverd.observe.counters import HTTP2
 from serverd.protocol.head import RequestHead
-from serverd.protocol.http2 import ConnectionFault, Http2Core, Http2Stream
+from serverd.protocol.http2 import ConnectionFault, Http2Stream
 from serverd.protocol.http2_states import LOCAL_ENDED
 from serverd.protocol.partial_head import NOTHING_READ_HTTP2
 
@@ -39,10 +39,6 @@ __all__ = ["Http2Connection"]
 
 log = logging.getLogger("serverd.connection")
 
-# Bytes of frames that wait for a peer that does not read, above which it is not read either, and applications wait: as
-# many as the transport takes before it says so (WRITE_HIGH_WATER in `base`). DATA that each stream keeps for itself is
-# not among them, so that a download that fills the transport again and again does not keep others from their turn.
-UNSENT_LIMIT = 64 * 1024
 # Seconds of work on what a peer sends after which others have their turn, and bytes of it between two looks at the
 # clock. uvloop reads 256 KiB at a time, and goes on in the same turn as long as there is as much: of header blocks that
 # is more than a second. 64 KiB of the costliest take 30 ms; each end of a piece may copy the part of a frame.
@@ -51,16 +47,14 @@ PIECE = 64 * 1024
 _TICK = 1.0  # s; what the core counts in
 
 
-class Http2Connection(Connection):
+class Http2Connection(Http2Sender):
     """One HTTP/2 connection; also the StreamSink of its core."""
 
-    __slots__ = ("_amid_since", "_begun", "_ends", "_eof", "_flushes", "_host", "_rest", "_spent", "_ticked", "core")
+    __slots__ = ("_amid_since", "_begun", "_ends", "_eof", "_host", "_rest", "_spent", "_ticked")
 
     def __init__(self, service: Service, peer: Peer | None = None, trusted: bool | None = None) -> None:
         """Prepare; `peer` and `trusted` are known before, or None, as for every `Connection`."""
-        super().__init__(service, peer, trusted)
-        self.core = Http2Core(self, service.http2_bounds, service.defaults)
-        self._flushes = False  # what there is to send is sent in the next turn
+        super().__init__(service, peer, trusted, self)
         self._host: str | None = None  # of the first request
         self._eof = False  # the peer has said that it sends nothing more
         self._ends = False  # it has said so, and what came before has not been looked at
@@ -101,6 +95,7 @@ class Http2Connection(Connection):
         core = self.core
         size = len(data)
         position = 0
+        self._receives = True
         try:
             while position < size and self._spent < TURN and not self.is_full:
                 began = perf_counter()
@@ -111,6 +106,8 @@ class Http2Connection(Connection):
             log.debug("ended a connection of %s: %s", self.peer, error.reason)
             self._leave()
             return
+        finally:
+            self._receives = False
         self._rest = data[position:]
         if core.is_waiting or not core.streams:  # the last of which the peer may have ended
             self.flush_soon()
@@ -252,20 +249,9 @@ class Http2Connection(Connection):
 
     # For the streams.
 
-    def flush_soon(self) -> None:
-        """Send what there is in the next turn of the event loop, together with what else will be there by then."""
-        if not self._flushes:
-            self._flushes = True
-            self.service.loop.call_soon(self._flush)
-
     def body_deadline(self) -> float:
         """Return the loop's time until which more of a body has to come that is waited for."""
         return self.service.loop.time() + self.service.limits.body_timeout
-
-    @property
-    def is_full(self) -> bool:
-        """Whether so much waits for the peer that nobody should add to it."""
-        return self.blocked and self.core.unsent > UNSENT_LIMIT
 
     @property
     def reads(self) -> bool:
@@ -277,13 +263,7 @@ class Http2Connection(Connection):
 
     # The end.
 
-    def _flush(self) -> None:
-        self._flushes = False
-        if self.closed:
-            return
-        self._write()
-        if self.core.is_waiting:
-            return  # until the peer has read
+    def _on_sent(self) -> None:
         if self.core.is_finished or (self._eof and self._is_answered):
             self._end(linger=not self._eof)
         else:
@@ -293,15 +273,6 @@ class Http2Connection(Connection):
     def _is_answered(self) -> bool:
         """Whether every request has its whole response; the rest of a body may be on its way."""
         return all(stream.state is LOCAL_ENDED for stream in self.core.streams.values())
-
-    def _write(self) -> None:
-        core = self.core
-        while core.is_waiting and not self.blocked:
-            pieces = core.take()
-            if len(pieces) == 1:
-                self._transport.write(pieces[0])
-            elif pieces:
-                self._transport.writelines(pieces)
 
     def _watch(self) -> None:
         """Set the deadline for the next request where none is open."""

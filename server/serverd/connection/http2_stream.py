@@ -46,6 +46,9 @@ class Carrier(Protocol):
     def reads(self) -> bool:
         """Whether what the peer sends can arrive."""
 
+    def flush(self, own: int) -> None:
+        """Send what a stream has added, which is `own` of those that are open."""
+
     def flush_soon(self) -> None:
         """Send what there is to send."""
 
@@ -166,8 +169,8 @@ class RequestStream:
     def send_informational(self, status: int, headers: Fields) -> None:
         if not self.closed:
             self._connection.core.send_informational(self._stream, status, headers)
-            self._connection.flush_soon()
             self._note_sent()
+            self._connection.flush(1)
 
     def send_headers(self, status: int, headers: Fields, end: bool) -> None:
         if self.closed:
@@ -175,8 +178,8 @@ class RequestStream:
         self._has_head = True
         self._connection.core.send_headers(self._stream, status, headers, end)
         if end:  # else it leaves with the beginning of the body
-            self._connection.flush_soon()
             self._note_end()
+            self._connection.flush(0)
 
     def send_response(self, status: int, headers: Fields, body: bytes) -> None:
         if self.closed:
@@ -184,25 +187,26 @@ class RequestStream:
         self._has_head = True
         connection = self._connection
         connection.core.send_response(self._stream, status, headers, body)
-        connection.flush_soon()
         self._note_end()
+        connection.flush(0)
 
     def send_body(self, data: bytes, end: bool) -> None:
         if self.closed or self._has_ended:
             return
         self._connection.core.send_body(self._stream, data, end)
-        self._connection.flush_soon()
         if end:
             self._note_end()
+            self._connection.flush(0)
         else:
             self._note_sent()
+            self._connection.flush(1)
 
     def send_trailers(self, headers: Fields) -> None:
         if self.closed:
             return
         self._connection.core.send_trailers(self._stream, headers)
-        self._connection.flush_soon()
         self._note_end()
+        self._connection.flush(0)
 
     async def send_file(self, fd: int, count: int) -> None:
         while count:
