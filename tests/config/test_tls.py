@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -105,6 +106,14 @@ client_crl = "ca.crl"
         assert tls is not None
         assert (tls.certificates[0].cert, tls.certificates[0].key) == (A.cert, A.key)
 
+    def test_it_may_be_in_any_encoding(self, load_text: Load, tmp_path: Path) -> None:
+        files = {"a.crt": A.cert, "a.key": A.key}
+        (tmp_path / "latin.crt").write_bytes("friendlyName: Zürich\n".encode("latin-1") + A.cert.encode())
+        table = f'certificates = [{{ cert = "{tmp_path}/latin.crt", key = "a.key" }}]'
+        tls = loaded(load_text, table, files).listeners[0].tls
+        assert tls is not None
+        assert tls.certificates[0].cert == A.cert
+
     def test_certificate_and_key_may_be_in_one_file(self, load_text: Load) -> None:
         table = 'certificates = [{ cert = "both.pem", key = "both.pem" }]'
         tls = loaded(load_text, table, {"both.pem": A.key + A.cert}).listeners[0].tls
@@ -151,6 +160,13 @@ class TestWhatIsRefused:
         assert report.startswith("server.toml:")
         assert report.endswith("1 problem in server.toml")
         assert SECRET not in report
+
+    def test_what_is_not_pem_is_told_so(self, report_of: Report, tmp_path: Path) -> None:
+        (tmp_path / "der.crt").write_bytes(A.certificate.public_bytes(Encoding.DER))
+        table = f'certificates = [{{ cert = "{tmp_path}/der.crt", key = "a.key" }}]'
+        report = report_of(configuration(table), FILES)
+        assert "certificates[0].cert: " in report
+        assert "holds no certificate (expected PEM, with BEGIN CERTIFICATE)" in report
 
     def test_a_listener_that_names_another_table(self, report_of: Report) -> None:
         report = report_of(configuration(ONE, name="mian"), FILES)

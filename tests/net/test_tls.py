@@ -439,7 +439,8 @@ class TestMistakes:
     def test_ciphers_that_nobody_knows(self) -> None:
         with pytest.raises(ConfigError) as caught:
             Contexts(table(issue("a"), ciphers="NO-SUCH-CIPHER"))
-        assert str(caught.value) == "server.toml:3: tls.main: OpenSSL knows none of `ciphers`"
+        expected = "OpenSSL knows none of `ciphers` (expected some of `openssl ciphers -tls1_2`)"
+        assert str(caught.value) == f"server.toml:3: tls.main: {expected}"
 
     def test_revoked_certificates_that_are_not(self) -> None:
         broken = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 from serverd.config.expiry import tell_age
-from serverd.config.files import read_text
+from serverd.config.files import read_pem
 from serverd.config.pairs import Fault, doubts_of_authorities, read_authorities, read_pair, stamp
 from serverd.errors import ConfigError
 from serverd.generation import Certificate, Generation, Tls
@@ -27,7 +27,7 @@ def renew(generation: Generation) -> Generation:
     """
     problems: list[str] = []
     warnings: list[str] = []
-    read = partial(read_text, account=generation.server.account)
+    read = partial(read_pem, account=generation.server.account)
     tables = dict.fromkeys(listener.tls for listener in generation.listeners if listener.tls is not None)
     fresh = {tls: _read_again(tls, read, problems, warnings) for tls in tables}
     if problems:

@@ -54,7 +54,7 @@ _MISTAKES = {
     "CA_KEY_TOO_SMALL": "the key of an authority in the chain is too small",
     "CA_MD_TOO_WEAK": "the signature of the certificate is too weak (expected SHA-256 or better)",
     "EE_MD_TOO_WEAK": "the signature of the certificate is too weak (expected SHA-256 or better)",
-    "No cipher can be selected.": "OpenSSL knows none of `ciphers`",
+    "No cipher can be selected.": "OpenSSL knows none of `ciphers` (expected some of `openssl ciphers -tls1_2`)",
     "PEM lib": "a part of it is damaged",
 }
 # What Python says when OpenSSL gives no reason, because it can make nothing of a block.
