@@ -44,13 +44,14 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "connection": (*LAYER_0, "der", "protocol", "asgi", "observe"),
     "control": (*LAYER_0, "observe.logs"),
     "worker": (*LAYER_0, "messages", "parent", "protocol", "net", "asgi", "observe", "connection"),
-    # Of config only what compares generations and tells the age of certificates, which needs no pydantic.
+    # Of config only what compares generations and files, and tells the age of certificates: it needs no pydantic.
     "supervisor": (
         *LAYER_0,
         "messages",
         "parent",
         "config.changes",
         "config.expiry",
+        "config.stamps",
         "net.bindings",
         "net.trial",
         "control",

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from serverd.config.expiry import DAY
+from serverd.config.stamps import stamp
 from serverd.generation import Certificate, Generation, Limits, Listener, Logging, Server, Tls, Validity
-from serverd.supervisor.certificates import LOOK_INTERVAL, CertificateWatch, certificates, stamp
+from serverd.supervisor.certificates import LOOK_INTERVAL, CertificateWatch, certificates
 from serverd.supervisor.fleet import Fleet
 from serverd.supervisor.status import describe
 

@@ -13,7 +13,8 @@ from functools import partial
 
 from serverd.config.expiry import tell_age
 from serverd.config.files import read_pem
-from serverd.config.pairs import Fault, doubts_of_authorities, read_authorities, read_pair, stamp
+from serverd.config.pairs import Fault, doubts_of_authorities, read_authorities, read_pair
+from serverd.config.stamps import stamp
 from serverd.errors import ConfigError
 from serverd.generation import Certificate, Generation, Tls
 
