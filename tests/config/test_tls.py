@@ -150,7 +150,7 @@ class TestWhatIsRefused:
             (f'{ONE}\nclient_auth = "optional"\nclient_ca = "a.crt"\nclient_crl = "a.crt"', FILES,
              'client_crl: "a.crt" holds no list of revoked certificates (expected PEM, with BEGIN X509 CRL)'),
             (f'{ONE}\nmin_version = "1.3"\nciphers = "X"', FILES, 'ciphers: has no effect with min_version = "1.3"'),
-            (f'{ONE}\nmin_version = "1.1"', FILES, 'min_version: "1.1" is not one of "1.2", "1.3"'),
+            (f'{ONE}\nmin_version = "1.1"', FILES, 'min_version: "1.1" is not one of "1.2", "1.3"\n'),
             (f'{ONE}\nciphers = "a;b"', FILES, 'ciphers: "a;b" is not a list of cipher suites'),
         ],
     )  # fmt: skip
