@@ -18,13 +18,13 @@ async def answers(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body"})
 
 
-def connect(*, tls: bool = True, proxy: str = "", asked: str | None = None) -> Http2Wire:
+def connect(*, tls: bool = True, proxy: str = "") -> Http2Wire:
     wire = Http2Wire(answers)
     if proxy:
         wire.service.trust = Trust((proxy,))
         wire.connect()
     if tls:
-        wire.server.peer = replace(wire.server.peer, scheme="https", tls={}, names=NAMES, asked=asked)
+        wire.server.peer = replace(wire.server.peer, scheme="https", tls={}, names=NAMES)
     return wire
 
 
@@ -57,23 +57,8 @@ def test_another_host_is_misdirected(host: str) -> None:
         assert ask(wire, "shop.example") == 200
 
 
-def test_it_is_also_when_it_comes_first_on_a_connection_for_a_name() -> None:
-    with connect(asked="shop.example") as wire:
-        assert ask(wire, "other.example") == 421
-        assert ask(wire, "other.example") == 421
-        assert ask(wire, "a.blog.example") == 200
-        assert ask(wire, "shop.example:443") == 200
-
-
-def test_a_connection_for_a_name_serves_it_whatever_the_certificate_says() -> None:
-    with connect(asked="other.example") as wire:
-        assert ask(wire, "other.example") == 200
-        assert ask(wire, "shop.example") == 200
-        assert ask(wire, "another.example") == 421
-
-
 def test_a_connection_serves_the_host_it_was_opened_for_whatever_the_certificate_says() -> None:
-    # By an address, which is not named in a handshake: it was the client's to complain.
+    # By an address, or with a certificate for tests: it was the client's to complain.
     with connect() as wire:
         assert ask(wire, "localhost") == 200
         assert ask(wire, "localhost:8443") == 200
@@ -82,7 +67,7 @@ def test_a_connection_serves_the_host_it_was_opened_for_whatever_the_certificate
 
 def test_a_trusted_proxy_passes_every_host_on_over_one_connection() -> None:
     # HAProxy and Envoy share their connections to a server among all hosts.
-    with connect(proxy="127.0.0.1", asked="shop.example") as wire:
+    with connect(proxy="127.0.0.1") as wire:
         assert ask(wire, "shop.example") == 200
         assert ask(wire, "other.example") == 200
 

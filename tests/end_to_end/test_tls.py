@@ -169,19 +169,6 @@ class TestClients:
         assert (answer["scheme"], answer["version"]) == ("https", version)
         assert answer["tls"]["tls_version"] == 0x0304
 
-    @pytest.mark.parametrize(("host", "status"), [("localhost", "200"), ("a.example", "200"), ("other.test", "421")])
-    def test_curl_with_the_host_of_another_certificate(self, server: Server, host: str, status: str) -> None:
-        curl = shutil.which("curl")
-        if curl is None:
-            pytest.skip("curl is not installed")
-        ca = server.file.parent / "ca.crt"
-        done = subprocess.run(
-            [curl, "-sS", "--http2", "--cacert", ca, "-H", f"Host: {host}", "-o", os.devnull, "-w", "%{http_code}",
-             f"https://localhost:{port(server)}/"],
-            capture_output=True, timeout=TIMEOUT, text=True,
-        )  # fmt: skip
-        assert (done.stdout, done.stderr) == (status, "")
-
     @pytest.mark.parametrize(
         ("name", "arguments", "expected"),
         [

@@ -40,7 +40,6 @@ class Peer:
     scheme: str = "http"
     tls: dict[str, object] | None = None  # what the ASGI extension of that name says; None: it is in the clear
     names: frozenset[str] = frozenset()  # in the certificate that the client was shown, "*.example.com" among them
-    asked: str | None = None  # the name that the client asked for in its handshake; None: none
 
     def __str__(self) -> str:
         """Return whom lines of the log speak of."""

@@ -175,8 +175,7 @@ class Handshake(asyncio.Protocol):
             self._give_up(f"the certificate of the client {error}")
             self._transport.abort()
             return
-        names, asked = identity.names_of(connection), identity.name_asked_for(connection)
-        peer = Peer(peer.client, peer.server, "https", extension, names, asked)
+        peer = Peer(peer.client, peer.server, "https", extension, identity.names_of(connection))
         service.counts[HANDSHAKES] += 1
         service.connections.discard(self)  # its place is taken at once: nobody has left
         transport = TlsTransport(service.loop, self._transport, connection, self._incoming, self._outgoing)

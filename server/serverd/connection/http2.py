@@ -61,7 +61,7 @@ class Http2Connection(Connection):
         super().__init__(service, peer, trusted)
         self.core = Http2Core(self, service.http2_bounds, service.defaults)
         self._flushes = False  # what there is to send is sent in the next turn
-        self._host: str | None = None  # whom the connection was opened for, once there was a request
+        self._host: str | None = None  # of the first request
         self._eof = False  # the peer has said that it sends nothing more
         self._ends = False  # it has said so, and what came before has not been looked at
         self._spent = 0.0  # seconds of work on what it sends, since others had their turn
@@ -198,15 +198,14 @@ class Http2Connection(Connection):
     def _check_host(self, host: str | None) -> None:
         """Refuse what a client asks on the connection that it has opened for another name, if that is none of ours.
 
-        It is opened for the name of the handshake or, where there was none, for the first host. Clients use it for
-        every host that the certificate is for (RFC 9113 §9.1.1), and some for more. A trusted proxy uses one for
-        whatever it passes on, and its certificate is between the two of us. Raises PeerError 421.
+        Clients use one for every host that the certificate is for (RFC 9113 §9.1.1), and some for more. A trusted proxy
+        uses one for whatever it passes on, and its certificate is between the two of us. Raises PeerError 421.
         """
         if self._host is None:
-            self._host = self.peer.asked or host
-        if host is None or host == self._host or self.peer.tls is None or self.origins.is_trusted:
+            self._host = host
+        elif host is None or host == self._host or self.peer.tls is None or self.origins.is_trusted:
             return
-        if not self.peer.is_called(host):
+        elif not self.peer.is_called(host):
             raise PeerError(421, "the certificate of this connection is not for this host")
 
     # Called by the core.

@@ -71,9 +71,6 @@ class Identity(Protocol):
     def names_of(self, connection: ssl.SSLObject) -> frozenset[str]:
         """Return the names, in lower case, that the certificates for this connection are for."""
 
-    def name_asked_for(self, connection: ssl.SSLObject) -> str | None:
-        """Return the name, in lower case, that the client has opened the connection for; None: it has said none."""
-
 
 def _nobodys_counts() -> list[int]:
     return [0] * LISTENER_WIDTH

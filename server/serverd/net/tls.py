@@ -76,7 +76,6 @@ class _Server(ssl.SSLObject):
 
     heard: bytes | None = b""  # what the client has said in the clear; None: it was looked at
     objection = ""  # why nothing can come of it
-    asked: str | None = None  # the name that the client asks for, in lower case
 
 
 class Contexts:
@@ -146,11 +145,6 @@ class Contexts:
         """Return the names, in lower case, that the certificates for this connection are for."""
         return self._names[connection.context]
 
-    def name_asked_for(self, connection: ssl.SSLObject) -> str | None:
-        """Return the name, in lower case, that the client has opened the connection for; None: it has said none."""
-        assert isinstance(connection, _Server)
-        return connection.asked
-
     def _on_client_hello(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
         """Return the alert to end the connection with, if there is nothing that both can speak; else choose by name."""
         assert isinstance(connection, _Server)
@@ -159,11 +153,8 @@ class Contexts:
             connection.objection = self._objection(hello)
             if connection.objection:
                 return _NO_APPLICATION_PROTOCOL
-        if name is not None:
-            # A final dot should not be there, and means the same.
-            connection.asked = name = name.lower().removesuffix(".")
-            if len(self._names) > 1:
-                self._choose(connection, name)
+        if name is not None and len(self._names) > 1:
+            self._choose(connection, name)
         return None
 
     def _objection(self, hello: bytes) -> str:
@@ -188,6 +179,7 @@ class Contexts:
 
     def _choose(self, connection: ssl.SSLObject, name: str) -> None:
         """Choose by what the client asks for (RFC 6066 §3): an exact name, then a wildcard, else the default."""
+        name = name.lower().removesuffix(".")  # which should not be there, and means the same
         context = self._by_name.get(name) or self._by_name.get(f"*.{name.partition('.')[2]}")
         if context is not None:
             connection.context = context
