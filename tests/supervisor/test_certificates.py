@@ -197,5 +197,6 @@ def test_the_status_has_every_certificate_once(scene: Scene) -> None:
             "not_before": 0,
             "not_after": 1000 * DAY,
             "age": "expires in 10 days (expected it to be renewed by now)",
+            "kept": None,
         }
     ]

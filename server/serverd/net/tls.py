@@ -20,7 +20,7 @@ from serverd.errors import ConfigError
 from serverd.generation import Certificate, Tls
 from serverd.net.client_hello import is_one_record, offered_protocols
 
-__all__ = ["CIPHERS", "LONGEST_HELLO", "Contexts", "file_of"]
+__all__ = ["CIPHERS", "LONGEST_HELLO", "Contexts", "file_of", "objection"]
 
 # Of TLS 1.2: forward secrecy and authenticated encryption only, in the order of Mozilla's "intermediate" guideline 5.7.
 CIPHERS = (
@@ -224,14 +224,18 @@ def _try_each(tls: Tls) -> None:
 
     Raises ConfigError that lists all that cannot be used.
     """
-    problems = []
-    for certificate in tls.certificates:
-        try:
-            _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), tls, certificate)
-        except ConfigError as error:
-            problems.append(str(error))
-    if problems:
-        raise ConfigError("\n".join(problems))
+    problems = [objection(tls, certificate) for certificate in tls.certificates]
+    if any(problems):
+        raise ConfigError("\n".join(filter(None, problems)))
+
+
+def objection(tls: Tls, certificate: Certificate) -> str:
+    """Return why a certificate of the table cannot be used with its key, as a whole line; "" when it can."""
+    try:
+        _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), tls, certificate)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def _load(context: ssl.SSLContext, tls: Tls, certificate: Certificate) -> None:
