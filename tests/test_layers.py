@@ -44,18 +44,24 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "connection": (*LAYER_0, "der", "protocol", "asgi", "observe"),
     "control": (*LAYER_0, "observe.logs"),
     "worker": (*LAYER_0, "messages", "parent", "protocol", "net", "asgi", "observe", "connection"),
-    # Of config only what compares generations and tells the age of certificates, which needs no pydantic.
+    # Of config only what compares generations and files, and tells the age of certificates: it needs no pydantic.
     "supervisor": (
         *LAYER_0,
         "messages",
         "parent",
         "config.changes",
         "config.expiry",
+        "config.stamps",
         "net.bindings",
         "net.trial",
         "control",
         "observe",
     ),
+}
+
+PROCESSES: dict[str, tuple[str, ...]] = {
+    # What the module that a process begins with may import beside: the loader asks OpenSSL, which `config` cannot.
+    "config.__main__": ("net.tls",),
 }
 
 TOP = ("cli", "console", "dev", "embed", "__main__", "__init__")
@@ -182,7 +188,7 @@ def foreign_layers(module: Module) -> list[str]:
     """Return the imports from serverd that the layer table does not allow."""
     if module.package in TOP:
         return []
-    allowed = (module.package, *ALLOWED[module.package])
+    allowed = (module.package, *ALLOWED[module.package], *PROCESSES.get(module.name, ()))
     return [
         f"line {line}: {name}"
         for line, name in module.imports()

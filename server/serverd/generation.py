@@ -129,6 +129,7 @@ class Certificate:
     not_after: int = 0
     files: tuple[str, ...] = ()  # absolute paths of certificate and key
     source: str = ""  # "server.toml:7"
+    kept: str = ""  # what is wrong with what the files hold now, so that this stays in use; "": they hold this
 
 
 @dataclass(frozen=True, slots=True)

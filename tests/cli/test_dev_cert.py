@@ -108,11 +108,11 @@ def test_the_command_that_it_says_asks_for_a_name_of_the_certificate(
     assert f"\n  curl --cacert dev-ca.pem {url}\n" in run("dev-cert", *names, cwd=tmp_path).stdout
 
 
-@pytest.mark.parametrize("name", ["not a name", "a..b", "10.0.0.0/8", "me@example.com"])
+@pytest.mark.parametrize("name", ["", "not a name", "a..b", "10.0.0.0/8", "me@example.com"])
 def test_a_name_that_is_none_is_said_to_be_none(tmp_path: Path, name: str) -> None:
     done = run("dev-cert", name, cwd=tmp_path)
     assert done.returncode == 3
-    assert re.fullmatch(r"serverd: no certificate for .*\n", done.stderr)
+    assert re.fullmatch(rf'serverd: no certificate for "{re.escape(name)}": .*\n', done.stderr)
 
 
 @pytest.mark.parametrize(

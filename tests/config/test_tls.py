@@ -7,11 +7,13 @@ import contextlib
 import datetime
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ from serverd.config.expiry import tell_age
 from serverd.config.files import read_text
 from serverd.config.renewal import renew
 from serverd.errors import ConfigError
-from serverd.generation import Account, Generation
+from serverd.generation import Account, Certificate, Generation, Tls
 from serverd.messages import Loaded, decode, encode
 from tests.support.authority import DAY, Authority, Issued
 
@@ -34,6 +36,7 @@ DEEP = Authority("root", deep=True)
 SECRET = "hunter2"
 
 A = AUTHORITY.issue("a.example", "*.a.example", "127.0.0.1", "::1")
+B = AUTHORITY.issue("b.example")
 ENCRYPTED = AUTHORITY.issue("a.example", password=SECRET)
 FILES = {"a.crt": A.cert, "a.key": A.key}
 
@@ -53,10 +56,18 @@ respond = {{ status = 204 }}
 
 ONE = 'certificates = [{ cert = "a.crt", key = "a.key" }]'
 
+TWO_PAIRS = 'certificates = [{ cert = "a.crt", key = "a.key" }, { cert = "b.crt", key = "b.key" }]'
+
 WITH_LISTS = f'''{ONE}
 client_auth = "required"
 client_ca = "ca.crt"
 client_crl = "ca.crl"'''
+
+
+def certificates_of(generation: Generation) -> tuple[Certificate, ...]:
+    tls = generation.listeners[0].tls
+    assert tls is not None
+    return tls.certificates
 
 
 def files_of(issued: Issued) -> dict[str, str]:
@@ -105,6 +116,14 @@ client_crl = "ca.crl"
         assert tls is not None
         assert (tls.certificates[0].cert, tls.certificates[0].key) == (A.cert, A.key)
 
+    def test_it_may_be_in_any_encoding(self, load_text: Load, tmp_path: Path) -> None:
+        files = {"a.crt": A.cert, "a.key": A.key}
+        (tmp_path / "latin.crt").write_bytes("friendlyName: Zürich\n".encode("latin-1") + A.cert.encode())
+        table = f'certificates = [{{ cert = "{tmp_path}/latin.crt", key = "a.key" }}]'
+        tls = loaded(load_text, table, files).listeners[0].tls
+        assert tls is not None
+        assert tls.certificates[0].cert == A.cert
+
     def test_certificate_and_key_may_be_in_one_file(self, load_text: Load) -> None:
         table = 'certificates = [{ cert = "both.pem", key = "both.pem" }]'
         tls = loaded(load_text, table, {"both.pem": A.key + A.cert}).listeners[0].tls
@@ -141,7 +160,7 @@ class TestWhatIsRefused:
             (f'{ONE}\nclient_auth = "optional"\nclient_ca = "a.crt"\nclient_crl = "a.crt"', FILES,
              'client_crl: "a.crt" holds no list of revoked certificates (expected PEM, with BEGIN X509 CRL)'),
             (f'{ONE}\nmin_version = "1.3"\nciphers = "X"', FILES, 'ciphers: has no effect with min_version = "1.3"'),
-            (f'{ONE}\nmin_version = "1.1"', FILES, 'min_version: "1.1" is not one of "1.2", "1.3"'),
+            (f'{ONE}\nmin_version = "1.1"', FILES, 'min_version: "1.1" is not one of "1.2", "1.3"\n'),
             (f'{ONE}\nciphers = "a;b"', FILES, 'ciphers: "a;b" is not a list of cipher suites'),
         ],
     )  # fmt: skip
@@ -151,6 +170,13 @@ class TestWhatIsRefused:
         assert report.startswith("server.toml:")
         assert report.endswith("1 problem in server.toml")
         assert SECRET not in report
+
+    def test_what_is_not_pem_is_told_so(self, report_of: Report, tmp_path: Path) -> None:
+        (tmp_path / "der.crt").write_bytes(A.certificate.public_bytes(Encoding.DER))
+        table = f'certificates = [{{ cert = "{tmp_path}/der.crt", key = "a.key" }}]'
+        report = report_of(configuration(table), FILES)
+        assert "certificates[0].cert: " in report
+        assert "holds no certificate (expected PEM, with BEGIN CERTIFICATE)" in report
 
     def test_a_listener_that_names_another_table(self, report_of: Report) -> None:
         report = report_of(configuration(ONE, name="mian"), FILES)
@@ -214,7 +240,7 @@ class TestWarnings:
         text += " (no certificate of a client from there is valid until it is renewed)"
         assert found.warnings == ((f'server.toml:8: tls.main.client_crl: "ca.crl" {text}',) if expected else ())
         told = f"server.toml:4: tls.main.client_crl: {tmp_path}/ca.crl {text}"
-        assert renew(found).warnings == ((told,) if expected else ())
+        assert renew(found, no_objection).warnings == ((told,) if expected else ())
 
     @pytest.mark.parametrize(
         ("begins", "ends", "expected"),
@@ -234,18 +260,18 @@ class TestWarnings:
         text = f'holds "root", which {expected}'
         assert found.warnings == ((f'server.toml:7: tls.main.client_ca: "ca.crt" {text}',) if expected else ())
         told = f"server.toml:4: tls.main.client_ca: {tmp_path}/ca.crt {text}"
-        assert renew(found).warnings == ((told,) if expected else ())
+        assert renew(found, no_objection).warnings == ((told,) if expected else ())
         (tmp_path / "ca.crt").write_text(old.pem + AUTHORITY.pem)
-        assert renew(found).warnings == (), "it is there renewed, too"
+        assert renew(found, no_objection).warnings == (), "it is there renewed, too"
 
     def test_an_authority_without_a_list(self, load_text: Load, tmp_path: Path) -> None:
         files = {**FILES, "ca.crt": AUTHORITY.pem + OTHER.pem, "ca.crl": AUTHORITY.revocations()}
         found = loaded(load_text, WITH_LISTS, files)
         text = 'holds no list of "other", which `client_ca` names (no certificate of a client from there is valid)'
         assert found.warnings == (f'server.toml:8: tls.main.client_crl: "ca.crl" {text}',)
-        assert renew(found).warnings == (f"server.toml:4: tls.main.client_crl: {tmp_path}/ca.crl {text}",)
+        assert renew(found, no_objection).warnings == (f"server.toml:4: tls.main.client_crl: {tmp_path}/ca.crl {text}",)
         (tmp_path / "ca.crl").write_text(files["ca.crl"] + OTHER.revocations())
-        assert renew(found).warnings == ()
+        assert renew(found, no_objection).warnings == ()
 
     def test_a_table_that_nobody_uses(self, load_text: Load) -> None:
         text = configuration(ONE).replace('tls = "main"\n', "")
@@ -308,13 +334,18 @@ class TestWarnings:
         assert warning.endswith('"n.crt" has no subjectAltName, where clients look for the name that they asked for')
 
 
+def no_objection(tls: Tls, certificate: Certificate) -> str:
+    """OpenSSL, which takes whatever is there."""
+    return ""
+
+
 class TestRenewal:
     def test_reads_the_files_and_nothing_else(self, load_text: Load, tmp_path: Path) -> None:
         before = loaded(load_text)
         (tmp_path / "server.toml").write_text("broken")
         fresh = AUTHORITY.issue("b.example", ends=3.5 * DAY)
         fresh.write(tmp_path, "a")
-        after = renew(before)
+        after = renew(before, no_objection)
         tls = after.listeners[0].tls
         assert tls is not None
         assert (tls.certificates[0].serial, tls.certificates[0].names) == (fresh.serial, ("b.example",))
@@ -329,19 +360,50 @@ class TestRenewal:
         (tmp_path / "a.crt").unlink()
         (tmp_path / "a.key").write_text("x")
         with pytest.raises(ConfigError) as caught:
-            renew(before)
+            renew(before, no_objection)
         assert str(caught.value).splitlines() == [
             f"server.toml:5: tls.main.certificates[0].cert: {tmp_path}/a.crt does not exist",
             f"server.toml:5: tls.main.certificates[0].key: {tmp_path}/a.key holds no private key"
             " (expected PEM, with BEGIN PRIVATE KEY)",
         ]
 
+    def test_a_pair_that_cannot_be_used_holds_up_no_other(self, load_text: Load, tmp_path: Path) -> None:
+        before = loaded(load_text, TWO_PAIRS, {**FILES, "b.crt": B.cert, "b.key": B.key})
+        fresh = AUTHORITY.issue("b.example")
+        fresh.write(tmp_path, "b")
+        (tmp_path / "a.key").unlink()
+        after = renew(before, no_objection)
+        told = f"server.toml:5: tls.main.certificates[0].key: {tmp_path}/a.key does not exist"
+        assert after.warnings == (f"{told} (what it held before stays in use)",)
+        old, new = certificates_of(after)
+        assert old == replace(certificates_of(before)[0], kept=told)
+        assert (new.serial, new.kept) == (fresh.serial, "")
+        with pytest.raises(ConfigError) as caught:
+            renew(after, no_objection)
+        assert str(caught.value) == told, "nothing is new"
+        AUTHORITY.issue("a.example").write(tmp_path, "a")
+        assert [pair.kept for pair in certificates_of(renew(after, no_objection))] == ["", ""]
+
+    def test_nor_does_one_that_openssl_objects_to(self, load_text: Load, tmp_path: Path) -> None:
+        before = loaded(load_text, TWO_PAIRS, {**FILES, "b.crt": B.cert, "b.key": B.key})
+        for name in ("a", "b"):
+            AUTHORITY.issue(f"{name}.example").write(tmp_path, name)
+
+        def objection(tls: Tls, certificate: Certificate) -> str:
+            return "it does not fit" if certificate.names == ("a.example",) else ""
+
+        after = renew(before, objection)
+        assert after.warnings == ("it does not fit (what it held before stays in use)",)
+        old, new = certificates_of(after)
+        assert old == replace(certificates_of(before)[0], kept="it does not fit")
+        assert new.serial != certificates_of(before)[1].serial
+
     def test_of_the_authorities_too(self, load_text: Load, tmp_path: Path) -> None:
         before = loaded(load_text, WITH_LISTS, {**FILES, "ca.crt": AUTHORITY.pem, "ca.crl": AUTHORITY.revocations()})
         (tmp_path / "ca.crt").unlink()
         (tmp_path / "ca.crl").write_text("x")
         with pytest.raises(ConfigError) as caught:
-            renew(before)
+            renew(before, no_objection)
         assert str(caught.value).splitlines() == [
             f"server.toml:4: tls.main.client_ca: {tmp_path}/ca.crt does not exist",
             f"server.toml:4: tls.main.client_crl: {tmp_path}/ca.crl holds no list of revoked certificates"

@@ -24,6 +24,11 @@ def test_what_is_to_be_done_is_noted() -> None:
     assert line.endswith("a.example  expires in 3 days (expected it to be renewed by now)")
 
 
+def test_why_one_was_not_renewed_is_noted() -> None:
+    [line] = lines(age="expires in 3 days", kept="a.crt does not exist\na.key is \x1b[2Jempty")
+    assert line.endswith(r"expires in 3 days; not renewed: a.crt does not exist; a.key is \x1b[2Jempty")
+
+
 def test_of_many_names_some_are_shown() -> None:
     [line] = lines(names=[f"{letter}.example" for letter in "abcde"])
     assert line.endswith("a.example, b.example, c.example and 2 more")

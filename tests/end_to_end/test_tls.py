@@ -415,6 +415,22 @@ class TestRenewal:
             wait_until(lambda: min(requests.answers.values()) > 50)
         assert requests.failures == []
 
+    def test_a_pair_that_does_not_fit_holds_up_no_other(self, tmp_path: Path) -> None:
+        shop = AUTHORITY.issue("shop.example", key_number=1)
+        with Server(prepare(tmp_path)) as server:
+            mark = server.mark()
+            put(tmp_path, "local.key", shop.key)
+            shop.write(tmp_path, "shop")
+            server.wait_for("^reloaded: generation 2 is serving, adopted by the running workers: ", since=mark)
+            assert serial(port(server), "shop.example") == shop.serial
+            assert serial(port(server)) == CERTIFICATES["local"].serial
+            misfit = f"certificate of tls.public ({tmp_path}/local.crt): the key does not belong to the certificate"
+            warnings = [line.message for line in server.lines if line.level == "warning"]
+            assert any(f"{misfit} (what it held before stays in use)" in warning for warning in warnings)
+            assert re.search(
+                rf"{CERTIFICATES['local'].serial} .*not renewed: .*the key does not", command(server, "status").out
+            )
+
     def test_a_worker_that_is_replaced_later_has_what_is_current(self, tmp_path: Path) -> None:
         fresh = AUTHORITY.issue(*LOCAL, key_number=1)
         with Server(prepare(tmp_path)) as server:

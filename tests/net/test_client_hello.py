@@ -7,7 +7,7 @@ import ssl
 
 import pytest
 
-from serverd.net.client_hello import offered_protocols
+from serverd.net.client_hello import is_one_record, offered_protocols
 
 
 def hello_of(*protocols: str) -> bytes:
@@ -39,6 +39,14 @@ def test_the_protocols_in_their_order() -> None:
 @pytest.mark.parametrize("size", [1, 3, 4, 5, 100, 10_000])
 def test_a_message_may_be_spread_over_records_and_others_may_follow(size: int) -> None:
     assert offered_protocols(in_records(HELLO[5:], size) + b"\x17\x03\x03\x00\x01x") == [b"h2", b"http/1.1"]
+
+
+def test_one_record_is_told_from_several_and_from_a_part() -> None:
+    assert is_one_record(HELLO)
+    assert not is_one_record(HELLO[:-1])
+    assert not is_one_record(in_records(HELLO[5:], 100))
+    assert not is_one_record(HELLO + b"\x16\x03\x01\x00\x00")
+    assert not is_one_record(b"\x16")
 
 
 def test_a_hello_without_extensions_offers_nothing() -> None:

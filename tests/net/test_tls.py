@@ -262,6 +262,35 @@ class TestWhatIsSpoken:
         else:
             assert ends.shake().client.selected_alpn_protocol() == agreed
 
+    @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 100, 10_000])
+    def test_whoever_cuts_what_a_client_offers_into_other_records_does_not_hide_it(self, size: int) -> None:
+        """As an attacker between the two may, who leads a client here that wants to speak something else."""
+        client = AUTHORITY.client_context()
+        client.set_alpn_protocols(["imap"])
+        ends = Ends(Contexts(SINGLE), client, "a.example")
+        with pytest.raises(ssl.SSLWantReadError):
+            ends.client.do_handshake()
+        message = ends.incoming.read()[5:]
+        extension = message.index(b"\x00\x10\x00\x07\x00\x05\x04imap")
+        begin = message[: extension + 1]  # the number of the extension is divided, too
+        records = [begin, *(message[at : at + size] for at in range(extension + 1, len(message), size))]
+        ends.hear(b"".join(b"\x16\x03\x01" + len(record).to_bytes(2, "big") + record for record in records))
+        with pytest.raises(ssl.SSLError, match="CALLBACK_FAILED"):
+            ends.server.do_handshake()
+        assert ends.contexts.objection_to(ends.server) == "the client offers no protocol of ours by ALPN"
+
+    def test_a_hello_that_is_longer_than_what_is_kept_is_not_taken_for_one_that_offers_nothing(self) -> None:
+        client = AUTHORITY.client_context()
+        ends = Ends(Contexts(SINGLE), client, "a.example")
+        with pytest.raises(ssl.SSLWantReadError):
+            ends.client.do_handshake()
+        message = ends.incoming.read()[5:]
+        # OpenSSL takes 32 empty records between two others.
+        ends.hear(b"".join(b"\x16\x03\x01\0\0" * 32 + b"\x16\x03\x01\0\1" + bytes([one]) for one in message))
+        with pytest.raises(ssl.SSLError, match="CALLBACK_FAILED"):
+            ends.server.do_handshake()
+        assert ends.contexts.objection_to(ends.server) == "the ClientHello cannot be read"
+
     def test_nothing_is_compressed_and_nobody_renegotiates(self) -> None:
         ends = connect(self.CONTEXTS)
         assert ends.server.compression() is None
@@ -409,7 +438,8 @@ class TestMistakes:
     def test_ciphers_that_nobody_knows(self) -> None:
         with pytest.raises(ConfigError) as caught:
             Contexts(table(issue("a"), ciphers="NO-SUCH-CIPHER"))
-        assert str(caught.value) == "server.toml:3: tls.main: OpenSSL knows none of `ciphers`"
+        expected = "OpenSSL knows none of `ciphers` (expected some of `openssl ciphers -tls1_2`)"
+        assert str(caught.value) == f"server.toml:3: tls.main: {expected}"
 
     def test_revoked_certificates_that_are_not(self) -> None:
         broken = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"

@@ -28,7 +28,7 @@ from serverd.connection.handshake import Handshake
 from serverd.connection.negotiation import Negotiation
 from serverd.connection.subject import distinguished_name, subject_name
 from serverd.generation import Certificate, Limits, Listener, Tls
-from serverd.net.tls import Contexts
+from serverd.net.tls import LONGEST_HELLO, Contexts
 from tests.asgi.test_observer import Notes
 from tests.support.applications import Manual, Recorder, Script, echo, hello
 from tests.support.authority import Authority, Issued
@@ -214,7 +214,7 @@ class TestHandshake:
                 wire.shake()
             wire.advance(6)
             assert wire.closed
-        assert "the client offers no protocol of ours by ALPN" in caplog.text
+        assert "the TLS handshake failed: the client offers no protocol of ours by ALPN\n" in caplog.text
 
     def test_one_deadline_is_for_handshake_and_head(self) -> None:
         with TlsWire(hello, limits=Limits(header_timeout=10.0)) as wire:
@@ -258,11 +258,13 @@ class TestHandshakesThatFail:
         [line] = self.lines(caplog)
         assert line.startswith("closed a connection of 127.0.0.1:54321: the TLS handshake failed: ")
 
-    def test_plain_http_is_told_in_its_own_words(self, caplog: pytest.LogCaptureFixture) -> None:
+    @pytest.mark.parametrize("first", [0, 1, 2, 4])
+    def test_plain_http_is_told_in_its_own_words(self, caplog: pytest.LogCaptureFixture, first: int) -> None:
         notes = Notes()
         with TlsWire(hello) as wire:
             wire.service.observer = notes
-            answer = wire.send(GET)
+            assert not first or wire.send(GET[:first]) == b""
+            answer = wire.send(GET[first:])
             assert answer.startswith(b"HTTP/1.0 400 Bad Request\r\n")
             body = answer.partition(b"\r\n\r\n")[2]
             assert (*notes.refused, notes.refusals[0].sent) == (400, "GET", b"/x", "1.1", len(body))
@@ -295,6 +297,18 @@ class TestHandshakesThatFail:
                 wire.advance(1)
             assert wire.closed
 
+    def test_a_hello_without_end_is_not_waited_for(self, caplog: pytest.LogCaptureFixture) -> None:
+        message = b"\1\2\0\0" + bytes(128 * 1024)
+        records = b"".join(b"\x16\x03\x01\0\1" + bytes([one]) for one in message)
+        with TlsWire(hello) as wire:
+            for at in range(0, LONGEST_HELLO, 1024):
+                wire.send(records[at : at + 1024])
+                assert not wire.transport.closed
+            wire.send(records[LONGEST_HELLO : LONGEST_HELLO + 1024])
+            assert wire.transport.closed
+        [line] = self.lines(caplog)
+        assert line.endswith("its ClientHello is longer than 64 KiB")
+
     def test_who_leaves_is_not_waited_for(self, caplog: pytest.LogCaptureFixture) -> None:
         with TlsWire(hello) as wire:
             wire.send_eof()
@@ -303,7 +317,7 @@ class TestHandshakesThatFail:
 
     @pytest.mark.parametrize("identity", [CONTEXTS, SEVERAL], ids=["one certificate", "several"])
     def test_a_name_that_is_not_ascii_writes_no_traceback(
-        self, identity: Contexts, monkeypatch: pytest.MonkeyPatch
+        self, identity: Contexts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         raised: list[Any] = []
         monkeypatch.setattr(sys, "unraisablehook", raised.append)
@@ -312,10 +326,12 @@ class TestHandshakesThatFail:
                 wire.client.do_handshake()
             hello_with_name = wire.there.read()
             assert b"a.example" in hello_with_name
-            wire.send(hello_with_name.replace(b"a.example", b"\xff\xfe\xfd\xfcmple"))
+            wire.send(hello_with_name.replace(b"a.example", b"\xff\xfe\xfd\xfcample"))
             wire.send_eof()
         assert raised == []
         assert sys.unraisablehook == raised.append
+        [line] = self.lines(caplog)
+        assert line.endswith("the TLS handshake failed: the client asks for a name that is not ASCII")
 
     def test_a_bad_client_certificate_is_told_in_words(self, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
         foreign = Authority("stranger").issue("eve", client=True)

@@ -55,10 +55,11 @@ def _read(what: str, *, reloads: bool) -> Generation:
 def _renewed() -> Generation:
     from serverd.config.renewal import renew
     from serverd.messages import Loaded, decode
+    from serverd.net.tls import objection
 
     message = decode(sys.stdin.buffer.readline())
     assert isinstance(message, Loaded)  # the supervisor says nothing else
-    return renew(message.generation)
+    return renew(message.generation, objection)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import PurePath
 from serverd.config.document import Unreadable
 from serverd.generation import Account
 
-__all__ = ["LARGEST_FILE", "read_text"]
+__all__ = ["LARGEST_FILE", "read_pem", "read_text"]
 
 LARGEST_FILE = 1024 * 1024  # bytes; a hundred times the longest sensible file, and no log by mistake
 MOST_LINKS = 40  # on one path: what Linux follows (MAXSYMLINKS)
@@ -26,6 +26,23 @@ def read_text(path: str, reader: int | None = None, account: Account | None = No
     `reader`: the user, another than ours, who is told what the file holds, and only root may choose which file that
     is. `account`: who is told as well, and must not choose it; others may. Raises Unreadable with a predicate.
     """
+    content = _read(path, reader, account)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise Unreadable(f"is not UTF-8: line {line} holds byte 0x{content[error.start]:02x}") from None
+
+
+def read_pem(path: str, account: Account | None = None) -> str:
+    """Return the text of a file of which counts what is PEM, and that is ASCII (RFC 7468 §3).
+
+    Beside it may be names and remarks in whatever encoding. `account` and Unreadable are as in `read_text`.
+    """
+    return _read(path, None, account).decode("ascii", "replace")
+
+
+def _read(path: str, reader: int | None, account: Account | None) -> bytes:
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
@@ -46,11 +63,7 @@ def read_text(path: str, reader: int | None = None, account: Account | None = No
         raise Unreadable("is not a path that this machine can take") from None
     except OSError as error:
         raise Unreadable(f"cannot be read: {(error.strerror or 'unknown error').lower()}") from None
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise Unreadable(f"is not UTF-8: line {line} holds byte 0x{content[error.start]:02x}") from None
+    return content
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from serverd.config.apps import resolve_app, shared_variables
 from serverd.config.document import Document, Entry, Unreadable
-from serverd.config.files import LARGEST_FILE, read_text
+from serverd.config.files import LARGEST_FILE, read_pem, read_text
 from serverd.config.include import included_files
 from serverd.config.listeners import clashing_addresses, doubtful_trust, idle_limits, resolve_listener
 from serverd.config.models import App, File, Fragment, Listener, Mount, Tls
@@ -205,7 +205,7 @@ def _resolve_tls(fragments: Fragments, account: Account, problems: list[Problem]
     """Return the tables of TLS; `account` is who the workers become, who get to know what their files hold."""
     entries = [entry for fragment in fragments for entry in fragment.tls_tables()]
     problems += _defined_twice(entries)
-    read = partial(read_text, account=account)
+    read = partial(read_pem, account=account)
     return [(entry, resolve_tls(entry, read, problems, doubts)) for entry in entries]
 
 

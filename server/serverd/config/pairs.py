@@ -6,7 +6,6 @@ when the files are read again. Called by both.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -23,9 +22,9 @@ from serverd.config.certificates import (
 )
 from serverd.config.document import Unreadable
 from serverd.config.expiry import tell_authority_age, tell_list_age
-from serverd.generation import Certificate, File, Tls, Validity
+from serverd.generation import Certificate, Tls, Validity
 
-__all__ = ["Fault", "Read", "doubts_of_authorities", "read_authorities", "read_pair", "stamp"]
+__all__ = ["Fault", "Read", "doubts_of_authorities", "read_authorities", "read_pair"]
 
 Read = Callable[[str], str]
 """Returns the text of a file, or raises Unreadable with a predicate."""
@@ -160,15 +159,6 @@ def doubts_of_authorities(tls: Tls, now: float) -> list[Fault]:
 def _keys_of_authorities(tls: Tls) -> tuple[str, ...]:
     """Return which keys name the files of a table: a list of revoked certificates is never without authorities."""
     return ("client_ca", "client_crl")[: len(tls.client_files)]
-
-
-def stamp(path: str) -> File:
-    """Return what tells whether the file is another one when it is looked at again."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return File(path)
-    return File(path, status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 def _read(key: str, path: str, read: Read, parse: Callable[[str], Value], faults: list[Fault]) -> Value | None:

@@ -1,7 +1,7 @@
 """Certificates, keys and lists of revoked ones read again, because their files have changed; nothing else is.
 
-What the configuration says may have been edited meanwhile, and is not looked at: the operator has not asked for it.
-Called by `python -m serverd.config --renew`.
+What the configuration says may have been edited meanwhile, and is not looked at: the operator has not asked for it. A
+pair that cannot be used keeps what it had, so that it holds up no other. Called by `python -m serverd.config --renew`.
 """
 
 from __future__ import annotations
@@ -12,26 +12,33 @@ from dataclasses import replace
 from functools import partial
 
 from serverd.config.expiry import tell_age
-from serverd.config.files import read_text
-from serverd.config.pairs import Fault, doubts_of_authorities, read_authorities, read_pair, stamp
+from serverd.config.files import read_pem
+from serverd.config.pairs import Fault, doubts_of_authorities, read_authorities, read_pair
+from serverd.config.stamps import stamp
 from serverd.errors import ConfigError
 from serverd.generation import Certificate, Generation, Tls
 
 __all__ = ["renew"]
 
 
-def renew(generation: Generation) -> Generation:
+Objection = Callable[[Tls, Certificate], str]
+"""Returns why a certificate cannot be used with its key, as a whole line; "" when it can."""
+
+
+def renew(generation: Generation, objection: Objection) -> Generation:
     """Return `generation` with what its TLS tables read today; its warnings are about that alone.
 
-    Raises ConfigError with a line for each problem.
+    Raises ConfigError with a line for each problem when nothing else is new, or authorities of clients are concerned.
     """
     problems: list[str] = []
     warnings: list[str] = []
-    read = partial(read_text, account=generation.server.account)
+    read = partial(read_pem, account=generation.server.account)
     tables = dict.fromkeys(listener.tls for listener in generation.listeners if listener.tls is not None)
-    fresh = {tls: _read_again(tls, read, problems, warnings) for tls in tables}
-    if problems:
-        raise ConfigError("\n".join(problems))
+    fresh = {tls: _read_again(tls, read, objection, problems, warnings) for tls in tables}
+    kept = [pair.kept for tls in fresh.values() for pair in tls.certificates if pair.kept]
+    if problems or (kept and not any(map(_is_new, fresh.keys(), fresh.values()))):
+        raise ConfigError("\n".join([*problems, *kept]))
+    warnings += (f"{line} (what it held before stays in use)" for line in "\n".join(kept).splitlines())
     return replace(
         generation,
         listeners=tuple(
@@ -42,7 +49,19 @@ def renew(generation: Generation) -> Generation:
     )
 
 
-def _read_again(tls: Tls, read: Callable[[str], str], problems: list[str], warnings: list[str]) -> Tls:
+def _is_new(before: Tls, after: Tls) -> bool:
+    """Return whether there is something else to be used."""
+    pairs = zip(before.certificates, after.certificates, strict=True)
+    return (
+        before.client_ca != after.client_ca
+        or before.client_crl != after.client_crl
+        or any((one.cert, one.key) != (other.cert, other.key) for one, other in pairs)
+    )
+
+
+def _read_again(
+    tls: Tls, read: Callable[[str], str], objection: Objection, problems: list[str], warnings: list[str]
+) -> Tls:
     faults: list[Fault] = []
     # First of all: what changes while it is read is seen by the next look.
     files = tuple(stamp(file.path) for file in tls.files)
@@ -53,23 +72,26 @@ def _read_again(tls: Tls, read: Callable[[str], str], problems: list[str], warni
     warnings += (_told(tls.source, f"tls.{tls.name}", doubt, named[doubt.key]) for doubt in doubts)
     certificates = []
     for number, pair in enumerate(tls.certificates):
-        certificates.append(_read_pair(tls, number, pair, read, problems, warnings))
+        fresh, lines = _read_pair(tls, number, pair, read, warnings)
+        reason = "\n".join(lines) or objection(tls, fresh)
+        certificates.append(replace(pair, kept=reason) if reason else replace(fresh, kept=""))
     return replace(renewed, files=files, certificates=tuple(certificates))
 
 
 def _read_pair(
-    tls: Tls, number: int, pair: Certificate, read: Callable[[str], str], problems: list[str], warnings: list[str]
-) -> Certificate:
+    tls: Tls, number: int, pair: Certificate, read: Callable[[str], str], warnings: list[str]
+) -> tuple[Certificate, list[str]]:
+    """Return what the files of a pair hold, and a line for each fault."""
     faults: list[Fault] = []
     doubts: list[Fault] = []
     fresh = read_pair(pair, read, faults, doubts)
     place = f"tls.{tls.name}.certificates[{number}]"
     named = {"cert": pair.files[0], "key": pair.files[1], "key_password": ""}
-    problems += (_told(pair.source, place, fault, named[fault.key]) for fault in faults)
+    lines = [_told(pair.source, place, fault, named[fault.key]) for fault in faults]
     age = tell_age(fresh.not_before, fresh.not_after, time.time())
     doubts += [Fault("cert", age)] if age and not faults else []
     warnings += (_told(pair.source, place, doubt, named[doubt.key]) for doubt in doubts)
-    return fresh
+    return fresh, lines
 
 
 def _told(source: str, place: str, fault: Fault, file: str) -> str:

@@ -15,8 +15,9 @@ from serverd.config.document import Entry
 from serverd.config.expiry import tell_age
 from serverd.config.models import Listener, Mount, Tls
 from serverd.config.mounts import Names
-from serverd.config.pairs import Fault, Read, doubts_of_authorities, read_authorities, read_pair, stamp
+from serverd.config.pairs import Fault, Read, doubts_of_authorities, read_authorities, read_pair
 from serverd.config.report import Problem
+from serverd.config.stamps import stamp
 from serverd.config.wording import listed, nearest
 from serverd.generation import Certificate
 from serverd.generation import Listener as PlainListener

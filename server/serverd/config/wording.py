@@ -110,8 +110,8 @@ def listed(names: Iterable[str]) -> str:
 
 
 def _closest(name: str, known: Iterable[str], likeness: float) -> str | None:
-    if len(name) > LONGEST_NAME:
-        return None
+    if len(name) > LONGEST_NAME or not any(map(str.isalpha, name)):
+        return None  # a number that is like another one is none that was mistyped
     for close in difflib.get_close_matches(name, sorted(known), cutoff=likeness):
         if close[:1] == name[:1] or difflib.get_close_matches(name, [close], cutoff=VERY_LIKE):
             return close

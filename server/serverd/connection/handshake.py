@@ -41,8 +41,8 @@ _IN_THE_CLEAR = (
 ).encode()
 
 
-# What OpenSSL calls it when it is ended by what `net.tls` has it ask.
-_OURS = {"CALLBACK_FAILED": "the client offers no protocol of ours by ALPN, or asks for a name that is not ASCII"}
+# What OpenSSL calls it when `ssl` cannot even ask `net.tls` what to do about a name.
+_NAMELESS = {"CALLBACK_FAILED": "the client asks for a name that is not ASCII"}
 
 
 class Handshake(asyncio.Protocol):
@@ -104,7 +104,12 @@ class Handshake(asyncio.Protocol):
         if self._is_over:
             return
         self._has_begun = True
-        self._identity.hear(self._object, data)
+        try:
+            self._identity.hear(self._object, data)
+        except ValueError as error:
+            self._give_up(str(error))
+            self._transport.abort()
+            return
         self._incoming.write(data)
         # Hot path: a context manager would take 3 us, twice a handshake (benchmarks/ "TLS, full handshakes").
         before = sys.unraisablehook
@@ -115,7 +120,7 @@ class Handshake(asyncio.Protocol):
             self._flush()
             return
         except ssl.SSLError as error:
-            self._refuse(error, data)
+            self._refuse(error)
             return
         finally:
             sys.unraisablehook = before
@@ -181,14 +186,15 @@ class Handshake(asyncio.Protocol):
         http.deadline = min(http.deadline, self.deadline)
         transport.catch_up()
 
-    def _refuse(self, error: ssl.SSLError, data: bytes) -> None:
-        """Say why there is no connection, and give the peer time to read it (RFC 8446 §6.2); `data` came last."""
-        told = getattr(error, "verify_message", "") or _OURS.get(error.reason)
+    def _refuse(self, error: ssl.SSLError) -> None:
+        """Say why there is no connection, and give the peer time to read it (RFC 8446 §6.2)."""
+        told = self._identity.objection_to(self._object) or getattr(error, "verify_message", "")
+        told = told or _NAMELESS.get(error.reason)
         reason = told or (error.reason or "unknown reason").lower().replace("_", " ")
         self._give_up(f"the TLS handshake failed: {reason}")
         if error.reason == "HTTP_REQUEST":
             self._outgoing.read()
-            self._tell(data)
+            self._tell()
             self._transport.write(_IN_THE_CLEAR)
         self._flush()
         # Closed at once, what the peer has sent meanwhile would have the kernel take the alert back.
@@ -198,11 +204,11 @@ class Handshake(asyncio.Protocol):
         except OSError:
             self._transport.abort()  # it has gone already
 
-    def _tell(self, data: bytes) -> None:
+    def _tell(self) -> None:
         """Tell the listener's observer of an answer in the clear; as nginx, who looks for the request finds it."""
         peer, service = self._peer, self._service
         assert peer is not None  # since the connection was made
-        error = PeerError(400, _THIS_PORT, read_request_line(data))
+        error = PeerError(400, _THIS_PORT, read_request_line(self._identity.heard(self._object)))
         refuse(error, peer, OriginReader(service.trust, peer.client, peer.scheme, self._trusted), service)
 
     def _give_up(self, reason: str) -> None:

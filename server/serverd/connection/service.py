@@ -57,7 +57,13 @@ class Identity(Protocol):
         """Return the server's end of a TLS connection whose bytes come and go by two buffers."""
 
     def hear(self, connection: ssl.SSLObject, data: bytes) -> None:
-        """Take note of what the client says, before OpenSSL gets it."""
+        """Take note of what the client says, before OpenSSL gets it; raises ValueError when it has said too much."""
+
+    def heard(self, connection: ssl.SSLObject) -> bytes:
+        """Return what the client has said as long as it is no ClientHello."""
+
+    def objection_to(self, connection: ssl.SSLObject) -> str:
+        """Return why the identity itself has ended a handshake; "" when it was OpenSSL."""
 
     def certificate_of(self, connection: ssl.SSLObject) -> str | None:
         """Return the certificate, in PEM, that the client was shown; None when that cannot be told."""

@@ -147,8 +147,15 @@ def _certificate(certificate: Mapping[str, Any]) -> tuple[str, ...]:
         _day(certificate["not_after"]),
         escape(certificate["serial"]),
         (", ".join(map(escape, names[:MOST_NAMES])) or UNKNOWN) + more,
-        escape(certificate["age"] or ""),
+        "; ".join(_notes(certificate)),
     )
+
+
+def _notes(certificate: Mapping[str, Any]) -> Iterator[str]:
+    if certificate["age"]:
+        yield escape(certificate["age"])
+    if certificate.get("kept"):  # a server of an earlier version does not tell
+        yield f"not renewed: {escape('; '.join(certificate['kept'].splitlines()))}"
 
 
 def _authority(authority: Mapping[str, Any]) -> tuple[str, ...]:

@@ -48,8 +48,8 @@ def make_certificate(directory: str, names: Sequence[str]) -> str:
     folder = Path(directory)
     names = names or DEFAULT_NAMES
     for name in names:
-        if "/" in name or "@" in name:  # networks and mail addresses, to trustme
-            raise OperatorError(f"no certificate for {name}: it is neither a host nor an address")
+        if not name or "/" in name or "@" in name:  # networks and mail addresses, to trustme
+            raise OperatorError(f'no certificate for "{name}": it is neither a host nor an address')
     ca_file, ca_key_file = folder / "dev-ca.pem", folder / "dev-ca-key.pem"
     cert_file, key_file = folder / "dev-cert.pem", folder / "dev-key.pem"
     try:
@@ -63,8 +63,9 @@ def make_certificate(directory: str, names: Sequence[str]) -> str:
         # What else has a name is a file of our own making, which says nothing to anybody.
         place = error.filename2 or f"to {folder}"
         raise OperatorError(f"cannot write {place}: {(error.strerror or str(error)).lower()}") from error
-    except ValueError as error:  # a name that is none, or an authority that cannot be read
-        raise OperatorError(f"no certificate for {', '.join(names)}: {error}") from error
+    except ValueError as error:  # a name that is none, in the words of the library idna
+        listed = ", ".join(f'"{name}"' for name in names)
+        raise OperatorError(f"no certificate for {listed}: {error}") from error
     return _ADVICE.format(
         cert=cert_file,
         key=key_file,

@@ -5,12 +5,13 @@ Asked by `tls` while OpenSSL, which has read the same bytes, waits: what is no C
 
 from __future__ import annotations
 
-__all__ = ["offered_protocols"]
+__all__ = ["is_one_record", "offered_protocols"]
 
 _HANDSHAKE = 22  # RFC 8446 §5.1: the type of a record
 _CLIENT_HELLO = 1  # RFC 8446 §4
 _VERSION_AND_RANDOM = 34  # bytes, RFC 8446 §4.1.2
 _ALPN = 16  # RFC 7301 §3.1
+_RECORD_HEAD = 5  # bytes, the last two of them the length of what follows
 
 
 class _Reader:
@@ -58,6 +59,11 @@ def offered_protocols(data: bytes) -> list[bytes]:
         if kind == _ALPN:
             return _names(content.vector(2))
     return []
+
+
+def is_one_record(data: bytes) -> bool:
+    """Return whether the first bytes of a connection are a single record."""
+    return len(data) == _RECORD_HEAD + int.from_bytes(data[3:_RECORD_HEAD], "big")
 
 
 def _names(names: _Reader) -> list[bytes]:

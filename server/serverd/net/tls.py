@@ -18,9 +18,9 @@ from collections.abc import Iterator, Sequence
 
 from serverd.errors import ConfigError
 from serverd.generation import Certificate, Tls
-from serverd.net.client_hello import offered_protocols
+from serverd.net.client_hello import is_one_record, offered_protocols
 
-__all__ = ["CIPHERS", "Contexts", "file_of"]
+__all__ = ["CIPHERS", "LONGEST_HELLO", "Contexts", "file_of", "objection"]
 
 # Of TLS 1.2: forward secrecy and authenticated encryption only, in the order of Mozilla's "intermediate" guideline 5.7.
 CIPHERS = (
@@ -54,7 +54,7 @@ _MISTAKES = {
     "CA_KEY_TOO_SMALL": "the key of an authority in the chain is too small",
     "CA_MD_TOO_WEAK": "the signature of the certificate is too weak (expected SHA-256 or better)",
     "EE_MD_TOO_WEAK": "the signature of the certificate is too weak (expected SHA-256 or better)",
-    "No cipher can be selected.": "OpenSSL knows none of `ciphers`",
+    "No cipher can be selected.": "OpenSSL knows none of `ciphers` (expected some of `openssl ciphers -tls1_2`)",
     "PEM lib": "a part of it is damaged",
 }
 # What Python says when OpenSSL gives no reason, because it can make nothing of a block.
@@ -66,12 +66,16 @@ _SURROUNDINGS = re.compile(r"^\[\w+\] | \(_ssl\.c:\d+\)$")
 _NO_APPLICATION_PROTOCOL = 120
 # HTTP/1.1 is what HTTP/1.0 is answered with; curl --http1.0 offers nothing else.
 _ALSO_HTTP1 = b"http/1.0"
+# Bytes that a client may say before its ClientHello is complete: more than any has to say (2 KiB, and some more with
+# the ticket of a session that holds certificates). OpenSSL would take 128 KiB, six times that in records of a byte.
+LONGEST_HELLO = 64 * 1024
 
 
 class _Server(ssl.SSLObject):
     """The server's end of a connection, with what it has to know of the other one beside OpenSSL."""
 
-    hello: bytes | None = b""  # what the client has said in the clear; None: it was looked at
+    heard: bytes | None = b""  # what the client has said in the clear; None: it was looked at
+    objection = ""  # why nothing can come of it
 
 
 class Contexts:
@@ -109,10 +113,22 @@ class Contexts:
         return self._default.wrap_bio(incoming, outgoing, server_side=True)
 
     def hear(self, connection: ssl.SSLObject, data: bytes) -> None:
-        """Take note of what the client says, before OpenSSL gets it."""
+        """Take note of what the client says, before OpenSSL gets it; raises ValueError when it has said too much."""
         assert isinstance(connection, _Server)
-        if connection.hello is not None:
-            connection.hello += data
+        if connection.heard is not None:
+            if len(connection.heard) == LONGEST_HELLO:
+                raise ValueError(f"its ClientHello is longer than {LONGEST_HELLO // 1024} KiB")
+            connection.heard = (connection.heard + data)[:LONGEST_HELLO]
+
+    def heard(self, connection: ssl.SSLObject) -> bytes:
+        """Return what the client has said as long as it is no ClientHello."""
+        assert isinstance(connection, _Server)
+        return connection.heard or b""
+
+    def objection_to(self, connection: ssl.SSLObject) -> str:
+        """Return why we have ended a handshake; "" when it was OpenSSL."""
+        assert isinstance(connection, _Server)
+        return connection.objection
 
     def certificate_of(self, connection: ssl.SSLObject) -> str | None:
         """Return the certificate, in PEM, that the client was shown; None when that cannot be told.
@@ -132,27 +148,34 @@ class Contexts:
     def _on_client_hello(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
         """Return the alert to end the connection with, if there is nothing that both can speak; else choose by name."""
         assert isinstance(connection, _Server)
-        hello, connection.hello = connection.hello, None
-        if hello and not self._speaks_one_of(hello):
-            return _NO_APPLICATION_PROTOCOL
+        hello, connection.heard = connection.heard, None
+        if hello:
+            connection.objection = self._objection(hello)
+            if connection.objection:
+                return _NO_APPLICATION_PROTOCOL
         if name is not None and len(self._names) > 1:
             self._choose(connection, name)
         return None
 
-    def _speaks_one_of(self, hello: bytes) -> bool:
-        """Return whether a protocol that the client offers is ours, or it offers none (RFC 7301 §3.2).
+    def _objection(self, hello: bytes) -> str:
+        """Return why nothing can come of a ClientHello; "" when it offers a protocol of ours, or none at all.
 
-        `ssl` would go on without one: a client that wants mail and was led here would be answered by HTTP (ALPACA).
+        RFC 7301 §3.2. `ssl` would go on without one: a client that wants mail and was led here would be answered by
+        HTTP (ALPACA). Who leads it here can cut what it says into other records, and change nothing else.
         """
         # Hot path: what nearly every client offers stands nowhere else in a ClientHello, and without the number of the
-        # extension there is none (benchmarks/ "TLS, full handshakes").
-        if (b"\x08http/1.1" in hello and b"http/1.1" in self._protocols) or b"\x00\x10" not in hello:
-            return True
+        # extension, which only a record's end can divide, there is none (benchmarks/ "TLS, full handshakes").
+        if b"\x08http/1.1" in hello and b"http/1.1" in self._protocols:
+            return ""
+        if b"\x00\x10" not in hello and is_one_record(hello):
+            return ""
         try:
             offered = offered_protocols(hello)
-        except ValueError:
-            return True  # OpenSSL has understood it
-        return not offered or not self._protocols.isdisjoint(offered)
+        except ValueError:  # of SSL 2, or with more around it than we have kept
+            return "the ClientHello cannot be read"
+        if not offered or not self._protocols.isdisjoint(offered):
+            return ""
+        return "the client offers no protocol of ours by ALPN"
 
     def _choose(self, connection: ssl.SSLObject, name: str) -> None:
         """Choose by what the client asks for (RFC 6066 §3): an exact name, then a wildcard, else the default."""
@@ -201,14 +224,18 @@ def _try_each(tls: Tls) -> None:
 
     Raises ConfigError that lists all that cannot be used.
     """
-    problems = []
-    for certificate in tls.certificates:
-        try:
-            _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), tls, certificate)
-        except ConfigError as error:
-            problems.append(str(error))
-    if problems:
-        raise ConfigError("\n".join(problems))
+    problems = [objection(tls, certificate) for certificate in tls.certificates]
+    if any(problems):
+        raise ConfigError("\n".join(filter(None, problems)))
+
+
+def objection(tls: Tls, certificate: Certificate) -> str:
+    """Return why a certificate of the table cannot be used with its key, as a whole line; "" when it can."""
+    try:
+        _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), tls, certificate)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def _load(context: ssl.SSLContext, tls: Tls, certificate: Certificate) -> None:

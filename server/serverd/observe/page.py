@@ -228,10 +228,11 @@ def _certificates(certificates: Iterable[dict[str, Any]]) -> str:
             f"<code>{_text(one['serial'])}</code>",
             _text(_moment(one["not_after"])),
             _pill(one["age"], "warn") if one["age"] else _pill("valid", "good"),
+            _pill("not renewed", "warn") if one.get("kept") else "",
         ]
         for one in certificates
     ]
-    return _panel(("table", "names", "serial", "valid until", ""), rows, ())
+    return _panel(("table", "names", "serial", "valid until", "", ""), rows, ())
 
 
 def _authorities(authorities: Iterable[dict[str, Any]]) -> str:

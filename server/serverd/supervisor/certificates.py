@@ -7,13 +7,13 @@ the loader and the workers. It costs a stat for each file, and nothing without T
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 
 from serverd.config.expiry import tell_age, tell_authority_age, tell_list_age
+from serverd.config.stamps import stamp
 from serverd.generation import Certificate, File, Generation, Tls, Validity
 
-__all__ = ["LOOK_INTERVAL", "CertificateWatch", "authorities", "certificates", "stamp", "tables"]
+__all__ = ["LOOK_INTERVAL", "CertificateWatch", "authorities", "certificates", "tables"]
 
 log = logging.getLogger("serverd.supervisor")
 
@@ -110,12 +110,3 @@ def tables(generation: Generation) -> Iterator[Tls]:
 def _files(generation: Generation) -> Iterator[File]:
     for tls in tables(generation):
         yield from tls.files
-
-
-def stamp(path: str) -> File:
-    """Return what tells whether the file is another one."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return File(path)
-    return File(path, status.st_mtime_ns, status.st_size, status.st_ino)

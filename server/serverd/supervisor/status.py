@@ -48,6 +48,7 @@ def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
                 "not_before": certificate.not_before,
                 "not_after": certificate.not_after,
                 "age": tell_age(certificate.not_before, certificate.not_after, wall) or None,
+                "kept": certificate.kept or None,
             }
             for tls, certificate in (certificates(fleet.committed) if fleet.committed is not None else ())
         ],
