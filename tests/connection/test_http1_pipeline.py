@@ -89,7 +89,19 @@ def test_no_more_waits_than_is_worth_joining() -> None:
 
     with Wire(application) as wire:
         assert bodies(wire.send(GET * 9)) == [b"x" * size] * 9
-        assert wire.transport.writes == 2
+        assert wire.transport.writes == 3
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_heads_without_a_body_count_as_well(method: bytes) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"x-large", b"x" * (JOIN_LIMIT // 4))]
+        await send({"type": "http.response.start", "status": 204 if method == b"GET" else 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    with Wire(application) as wire:
+        assert wire.send(GET.replace(b"GET", method) * 9).count(b"x-large") == 9
+        assert wire.transport.writes == 3
 
 
 def test_each_request_has_a_turn_of_its_own() -> None:
