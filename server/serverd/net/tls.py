@@ -145,7 +145,7 @@ class Contexts:
         `ssl` would go on without one: a client that wants mail and was led here would be answered by HTTP (ALPACA).
         """
         # Hot path: what nearly every client offers stands nowhere else in a ClientHello, and without the number of the
-        # extension there is none (benchmarks/ "TLS, full handshakes").
+        # extension there is none (benchmarks/ "a full handshake per request").
         if (b"\x08http/1.1" in hello and b"http/1.1" in self._protocols) or b"\x00\x10" not in hello:
             return True
         try:
