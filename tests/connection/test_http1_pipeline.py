@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from serverd.connection.http1_stream import JOIN_LIMIT
-from serverd.protocol.http1_head import HeadReader
+from serverd.protocol.head import Fields
+from serverd.protocol.http1_httptools import HttptoolsParser
 from tests.support.applications import Manual, echo, hello, respond
-from tests.support.wire import Wire, handshake
+from tests.support.wire import PARSERS, Wire, handshake
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
@@ -177,15 +178,28 @@ def test_what_waits_is_not_sent_to_who_has_gone() -> None:
         assert wire.received() == b""
 
 
+class Noting:
+    """The parser, which notes what it has split."""
+
+    def __init__(self) -> None:
+        self.blocks: list[bytes] = []
+        self._parser = HttptoolsParser()
+
+    @property
+    def notable(self) -> bool:
+        return self._parser.notable
+
+    def split(self, block: bytes) -> Fields:
+        self.blocks.append(block)
+        return self._parser.split(block)
+
+    def accept(self, block: bytes, is_followed: bool) -> None:
+        self._parser.accept(block, is_followed)
+
+
 def test_a_pipelined_head_that_came_before_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    reads = []
-    read = HeadReader.read
-
-    def note(reader: HeadReader, block: bytes) -> Any:
-        reads.append(block)
-        return read(reader, block)
-
-    monkeypatch.setattr(HeadReader, "read", note)
-    with Wire(hello) as wire:
-        wire.send(GET * 5 + get("another") * 2)
-    assert reads == [GET]
+    parser = Noting()
+    monkeypatch.setitem(PARSERS, "noting", lambda: parser)
+    with Wire(hello, "noting") as wire:
+        assert len(bodies(wire.send(GET * 5 + get("another") * 2))) == 7
+    assert parser.blocks == [GET]
