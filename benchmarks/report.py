@@ -114,14 +114,7 @@ def show(results: Results) -> str:
         "",
         *[f"    {command}" for command in results.about["command"].splitlines()],
         "",
-        "How many times better serverd is than each peer, by rate and (in brackets) by CPU time of the server for each"
-        ' request; for the last rows by what they name, less being better. Above 1: serverd is ahead. "-": the peer'
-        " cannot do it. *: see the failures below.",
-        "",
-        _table(results, peers, "value", "cpu"),
-        "The same for the time that 99 of 100 requests stay below and (in brackets) for memory of all processes (PSS):",
-        "",
-        _table(results, peers, "p99", "memory"),
+        *(_beside_peers(results, peers) if peers else []),
         _beside_itself(results),
     ]
     if "serverd compiled" in results.servers():
@@ -135,6 +128,19 @@ def show(results: Results) -> str:
     ]
     parts += ["Failures:", "", *(problems or ["- none"]), "", _busy(results)]
     return "\n".join(parts).replace("\n\n\n", "\n\n").rstrip() + "\n"
+
+
+def _beside_peers(results: Results, peers: list[str]) -> list[str]:
+    return [
+        "How many times better serverd is than each peer, by rate and (in brackets) by CPU time of the server for each"
+        ' request; for the last rows by what they name, less being better. Above 1: serverd is ahead. "-": the peer'
+        " cannot do it. *: see the failures below.",
+        "",
+        _table(results, peers, "value", "cpu"),
+        "The same for the time that 99 of 100 requests stay below and (in brackets) for memory of all processes (PSS):",
+        "",
+        _table(results, peers, "p99", "memory"),
+    ]
 
 
 def _versions(results: Results) -> str:
