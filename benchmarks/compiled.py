@@ -1,8 +1,8 @@
 """serverd with its hot modules compiled by mypyc, in a scratch directory: `make bench ARGS=--compiled`.
 
 Nothing else uses what is built here, and no release contains it; it keeps the code within what compiles, and tells what
-that would be worth. `python benchmarks/compiled.py` builds and prints the directory, for PYTHONPATH; which tests of
-protocol, asgi and connection pass with it says README.md.
+that would be worth. `python benchmarks/compiled.py` builds and prints the directory, for PYTHONPATH: the tests of
+protocol, asgi and connection pass with it.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from scenarios import Scenario
 from servers import SERVERS, Server
 
 __all__ = ["KEY_KINDS", "VENV", "describe", "make_certificate", "prepare"]
@@ -53,8 +52,8 @@ def make_certificate(directory: Path, kind: str) -> None:
     subprocess.run(["openssl", "req", *options, *names, *files], check=True, capture_output=True)
 
 
-def describe(directory: Path, servers: Iterable[Server], scenarios: Iterable[Scenario]) -> dict[str, Any]:
-    """Return what has to be said beside the results: versions, kind of machine, what was asked for."""
+def describe(directory: Path, servers: Iterable[Server]) -> dict[str, Any]:
+    """Return what has to be said beside the results: versions and kind of machine."""
     noted = {server.program for server in servers if server.program != "serverd"} | set(NOTED)
     code = (
         "import importlib.metadata as m, json, sys; print(json.dumps("
@@ -66,6 +65,4 @@ def describe(directory: Path, servers: Iterable[Server], scenarios: Iterable[Sce
         "versions": versions.stdout.strip(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "machine": f"{platform.system()} on {platform.machine()}, {len(os.sched_getaffinity(0))} cores",
-        "scenarios": [scenario.key for scenario in scenarios],
-        "servers": [server.name for server in servers],
     }

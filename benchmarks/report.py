@@ -16,8 +16,9 @@ from typing import Any
 
 from loads import Measurement
 from scenarios import SCENARIOS, Scenario
+from servers import SERVERS
 
-__all__ = ["Results", "publish", "show"]
+__all__ = ["OURS", "Results", "publish", "show"]
 
 HERE = Path(__file__).parent
 OURS = "serverd"
@@ -42,9 +43,14 @@ class Results:
         kept = json.loads(file.read_text())
         return cls(kept["about"], kept["measurements"])
 
+    def note(self, about: dict[str, Any], command: str) -> None:
+        """Keep what describes this run, and its command below those of the runs before that it goes on with."""
+        commands = self.about.get("command", "").splitlines()
+        self.about = {"command": "\n".join(dict.fromkeys([*commands, command])), **about}
+
     def save(self, file: Path) -> None:
         """Write all of it: one line for each measurement."""
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         lines = ",\n  ".join(json.dumps(row) for row in self.rows)
         about = json.dumps(self.about, indent=1)
         file.write_text(f'{{"about": {about},\n "measurements": [\n  {lines}\n]}}\n')
@@ -67,8 +73,9 @@ class Results:
         return {row["round"]: row for row in self.rows if (row["scenario"], row["server"]) == (scenario, server)}
 
     def servers(self) -> list[str]:
-        """Return the servers that have been measured, in order."""
-        return list(dict.fromkeys(name for name in [OURS, *self.about["servers"]]))
+        """Return the servers that have been measured, in order; ours is first."""
+        measured = {row["server"] for row in self.rows}
+        return [server.name for server in SERVERS if server.name in measured or server.name == OURS]
 
     def scenarios(self) -> list[Scenario]:
         """Return the scenarios that have been measured, in order."""
@@ -105,16 +112,9 @@ def show(results: Results) -> str:
     parts = [
         f"{results.about['python']}, {results.about['machine']}; {_versions(results)}",
         "",
-        f"    {results.about['command']}",
+        *[f"    {command}" for command in results.about["command"].splitlines()],
         "",
-        "How many times better serverd is than each peer, by rate and (in brackets) by CPU time of the server for each"
-        ' request; for the last rows by what they name, less being better. Above 1: serverd is ahead. "-": the peer'
-        " cannot do it. *: see the failures below.",
-        "",
-        _table(results, peers, "value", "cpu"),
-        "The same for the time that 99 of 100 requests stay below and (in brackets) for memory of all processes (PSS):",
-        "",
-        _table(results, peers, "p99", "memory"),
+        *(_beside_peers(results, peers) if peers else []),
         _beside_itself(results),
     ]
     if "serverd compiled" in results.servers():
@@ -128,6 +128,19 @@ def show(results: Results) -> str:
     ]
     parts += ["Failures:", "", *(problems or ["- none"]), "", _busy(results)]
     return "\n".join(parts).replace("\n\n\n", "\n\n").rstrip() + "\n"
+
+
+def _beside_peers(results: Results, peers: list[str]) -> list[str]:
+    return [
+        "How many times better serverd is than each peer, by rate and (in brackets) by CPU time of the server for each"
+        ' request; for the last rows by what they name, less being better. Above 1: serverd is ahead. "-": the peer'
+        " cannot do it. *: see the failures below.",
+        "",
+        _table(results, peers, "value", "cpu"),
+        "The same for the time that 99 of 100 requests stay below and (in brackets) for memory of all processes (PSS):",
+        "",
+        _table(results, peers, "p99", "memory"),
+    ]
 
 
 def _versions(results: Results) -> str:

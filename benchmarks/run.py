@@ -20,7 +20,7 @@ import compiled
 from environment import KEY_KINDS, VENV, describe, make_certificate, prepare
 from loads import Measurement
 from place import Failure, Place
-from report import Results, publish, show
+from report import OURS, Results, publish, show
 from scenarios import SCENARIOS, Scenario
 from servers import NAMES, SERVERS, Server
 
@@ -41,7 +41,8 @@ def main() -> None:
     prepare(options.bin, servers)
     built = compiled.build() if options.compiled else None
     results = Results.load(options.into) if options.resume else Results({})
-    results.about = results.about or {"command": shown_command(), **describe(options.bin, servers, scenarios)}
+    compared = [server for server in SERVERS if server in servers or server.name in results.servers()]
+    results.note(describe(options.bin, compared), shown_command())
     os.sched_setaffinity(0, {cores[-1]})  # and with this process every load
     with tempfile.TemporaryDirectory(prefix="serverd-bench-") as scratch:
         make_certificate(Path(scratch), options.key)
@@ -62,10 +63,11 @@ def main() -> None:
 def parse_options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Compare serverd with its peers.")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--seconds", type=float, default=1, help="of each measurement (wrk and h2load: whole ones)")
     parser.add_argument("--warm-up", type=float, default=0, help="seconds of load before each measurement")
-    parser.add_argument("--servers", nargs="+", default=NAMES, choices=NAMES, metavar="NAME", help=", ".join(NAMES))
+    servers = f"{', '.join(NAMES)}; {OURS} is measured in any case"
+    parser.add_argument("--servers", nargs="+", default=NAMES, choices=NAMES, metavar="NAME", help=servers)
     parser.add_argument("--scenarios", nargs="+", default=KEYS, choices=KEYS, metavar="NAME", help=", ".join(KEYS))
     parser.add_argument("--key", default="ec", choices=KEY_KINDS, help="of the certificate: P-256, or RSA of 2048 bits")
     parser.add_argument("--compiled", action="store_true", help="also serverd with its hot modules compiled by mypyc")
@@ -76,14 +78,21 @@ def parse_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def positive(text: str) -> int:
+    """Return the number of rounds that an option says."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rounds: expected 1 or more")
+    return int(text)
+
+
 def shown_command() -> str:
-    """Return the command of this run as README shows it: without files, which are of this machine."""
+    """Return the command of this run as README shows it: without files of this machine, and what measures nothing."""
     arguments = iter(sys.argv[1:])
     shown = []
     for argument in arguments:
         if argument in ("--bin", "--into"):
             next(arguments)
-        elif not argument.startswith(("--bin=", "--into=")):
+        elif argument not in ("--resume", "--publish") and not argument.startswith(("--bin=", "--into=")):
             shown.append(argument)
     return f'make bench ARGS="{" ".join(shown)}"' if shown else "make bench"
 
@@ -92,7 +101,7 @@ def is_chosen(server: Server, names: list[str], with_compiled: bool) -> bool:
     """Return whether the options name this server."""
     if server.is_extra:
         return with_compiled
-    return server.name in names or server.program in names
+    return server.name in names or server.program in (OURS, *names)  # without ours there is nothing to compare
 
 
 def check_tools(scenarios: list[Scenario]) -> None:
@@ -128,4 +137,7 @@ def measure(place: Place, scenario: Scenario, options: argparse.Namespace) -> Me
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same with --resume goes on from here")

@@ -47,6 +47,17 @@ def test_one_call_more_or_less_is_noticed(name: str, step: int) -> None:
         assert f" 1 {'more' if step > 0 else 'less'} than " in sentence
 
 
+@pytest.mark.parametrize("kept", [[None], (None,), {None: None}], ids=["list", "tuple", "dictionary"])
+def test_one_object_more_is_noticed(kept: object) -> None:
+    expected = known()
+    kind = next(iter(expected))
+    changed = copy.deepcopy(expected)
+    changed[kind]["bytes"] += sys.getsizeof(kept)
+    (sentence,) = deviations(changed, expected)
+    assert "bytes held" in sentence
+    assert " more than " in sentence
+
+
 def test_a_kind_without_figures_is_noticed() -> None:
     expected = known()
     kind = next(iter(expected))

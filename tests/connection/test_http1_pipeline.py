@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from serverd.connection.http1_stream import JOIN_LIMIT
-from serverd.protocol.http1_head import HeadReader
+from serverd.protocol.head import Fields
+from serverd.protocol.http1_httptools import HttptoolsParser
 from tests.support.applications import Manual, echo, hello, respond
-from tests.support.wire import Wire, handshake
+from tests.support.wire import PARSERS, Wire, handshake
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
@@ -89,7 +90,19 @@ def test_no_more_waits_than_is_worth_joining() -> None:
 
     with Wire(application) as wire:
         assert bodies(wire.send(GET * 9)) == [b"x" * size] * 9
-        assert wire.transport.writes == 2
+        assert wire.transport.writes == 3
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_heads_without_a_body_count_as_well(method: bytes) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"x-large", b"x" * (JOIN_LIMIT // 4))]
+        await send({"type": "http.response.start", "status": 204 if method == b"GET" else 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    with Wire(application) as wire:
+        assert wire.send(GET.replace(b"GET", method) * 9).count(b"x-large") == 9
+        assert wire.transport.writes == 3
 
 
 def test_each_request_has_a_turn_of_its_own() -> None:
@@ -165,15 +178,28 @@ def test_what_waits_is_not_sent_to_who_has_gone() -> None:
         assert wire.received() == b""
 
 
+class Noting:
+    """The parser, which notes what it has split."""
+
+    def __init__(self) -> None:
+        self.blocks: list[bytes] = []
+        self._parser = HttptoolsParser()
+
+    @property
+    def notable(self) -> bool:
+        return self._parser.notable
+
+    def split(self, block: bytes) -> Fields:
+        self.blocks.append(block)
+        return self._parser.split(block)
+
+    def accept(self, block: bytes, is_followed: bool) -> None:
+        self._parser.accept(block, is_followed)
+
+
 def test_a_pipelined_head_that_came_before_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    reads = []
-    read = HeadReader.read
-
-    def note(reader: HeadReader, block: bytes) -> Any:
-        reads.append(block)
-        return read(reader, block)
-
-    monkeypatch.setattr(HeadReader, "read", note)
-    with Wire(hello) as wire:
-        wire.send(GET * 5 + get("another") * 2)
-    assert reads == [GET]
+    parser = Noting()
+    monkeypatch.setitem(PARSERS, "noting", lambda: parser)
+    with Wire(hello, "noting") as wire:
+        assert len(bodies(wire.send(GET * 5 + get("another") * 2))) == 7
+    assert parser.blocks == [GET]

@@ -12,9 +12,7 @@ import pytest
 
 from serverd.asgi.session import Session
 from serverd.asgi.websocket import CLOSE_TIMEOUT
-from serverd.connection import websocket as websocket_connection
 from serverd.connection.base import LINGER_TIMEOUT
-from serverd.connection.departure import Departure
 from serverd.connection.http1 import Http1Connection
 from serverd.connection.websocket import WebSocketConnection
 from serverd.generation import Limits, WebSocketLimits
@@ -277,11 +275,13 @@ def test_a_peer_that_has_left_is_not_kept_for_an_application_that_does_not_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limits = Limits(send_timeout=10, websocket=WebSocketLimits(queue=1))
-    with SessionWire(limits=limits) as wire:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, SessionWire(limits=limits) as wire:
+        monkeypatch.setattr(wire.transport, "fileno", ours.fileno)
         wire.accept()
         wire.send(frame(TEXT, b"one") + frame(TEXT, b"two"))
         assert not wire.transport.reading
-        monkeypatch.setattr(websocket_connection, "look_for_departure", lambda fd: Departure.HALF)
+        theirs.shutdown(socket.SHUT_WR)
         wire.advance(9)
         assert not wire.transport.closed  # it may take what was sent before
         wire.advance(3)

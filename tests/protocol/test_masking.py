@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -50,7 +51,8 @@ class TestUnmask:
 
 def test_without_the_extension_it_is_done_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "websockets.speedups", None)
-    spec = importlib.util.spec_from_file_location("masking_without_extension", masking.__file__)
+    source = Path(str(masking.__file__)).with_name("masking.py")
+    spec = importlib.util.spec_from_file_location("masking_without_extension", source)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

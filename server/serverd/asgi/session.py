@@ -52,7 +52,7 @@ class State(Stage):
     CLOSED = "the application has closed the session"
 
 
-# Hot path: members looked up once; benchmarks/ "WebSocket 64 B".
+# Hot path: members looked up once; benchmarks/ "WebSocket echo, 64 B".
 CONNECTING, REFUSED, OPEN, CLOSED = State
 
 

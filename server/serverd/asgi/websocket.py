@@ -51,7 +51,7 @@ class State(Enum):
     CLOSED = "nothing is sent any more, nor taken"
 
 
-# Hot path: members looked up once; benchmarks/ "WebSocket 64 B".
+# Hot path: members looked up once; benchmarks/ "WebSocket echo, 64 B".
 OPEN, ENDING, CLOSING, CLOSED = State
 
 

@@ -1,7 +1,7 @@
 """What every connection has, whatever it speaks: a transport, backpressure, deadlines, an end.
 
 Deadlines are attributes that one sweep per worker looks at (`sweep`), not timers: a timer made and
-cancelled for each request costs more than the request's parsing. `http1` builds on this.
+cancelled for each request costs more than the request's parsing. `http1_stream`, `http2` and `websocket` build on this.
 """
 
 from __future__ import annotations

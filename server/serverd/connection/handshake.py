@@ -111,7 +111,7 @@ class Handshake(asyncio.Protocol):
             self._transport.abort()
             return
         self._incoming.write(data)
-        # Hot path: a context manager would take 3 us, twice a handshake (benchmarks/ "TLS, full handshakes").
+        # Hot path: a context manager would take 3 us, twice a handshake (benchmarks/ "a full handshake per request").
         before = sys.unraisablehook
         sys.unraisablehook = partial(_leave_name, before)
         try:

@@ -50,7 +50,7 @@ class Http1Stream(Connection):
         self._held: bytes | None = None  # the response head that waits for the first body bytes
         self._started = False  # something of the final response is on the wire, or soon will be
         self._burst: list[bytes] = []  # what leaves together at the end of this turn of the loop
-        self._burst_size = 0  # bytes of bodies in it
+        self._burst_size = 0  # bytes in it, beside what frames the parts of a body
         self._burst_ends = False  # its end has been asked of the loop
         self._answered = False  # a response was added to it in this turn, and another may be in the next
         self._last_part = 0.0  # when there was one, on the clock of `perf_counter`
@@ -89,7 +89,7 @@ class Http1Stream(Connection):
             self._last_part = 0.0
             return
         self._started = True
-        self._write_last((head,), 0)
+        self._write_last((head,), len(head))
 
     def send_response(self, status: int, headers: Fields, body: bytes) -> None:
         if self.closed:
@@ -100,7 +100,7 @@ class Http1Stream(Connection):
         self._started = True
         # Hot path: head and body leave in one write; benchmarks/ "plain GET".
         if not self._reading or self._burst:
-            self._write_last((head, body), len(body))
+            self._write_last((head, body), len(head) + len(body))
             return
         if len(body) > JOIN_LIMIT:
             self._transport.writelines((head, body))
@@ -152,7 +152,7 @@ class Http1Stream(Connection):
         return self._quick_parts >= PARTS_AT_ONCE and self._burst_size <= JOIN_LIMIT
 
     def _write_last(self, pieces: Iterable[bytes], size: int) -> None:
-        """Send the last pieces of a response, of which the body has `size` bytes, and go on behind it."""
+        """Send the last pieces of a response, of about `size` bytes, and go on behind it."""
         self._burst_size += size
         if self._reading or self._burst_size > JOIN_LIMIT:
             self._write(pieces, size)
@@ -186,7 +186,7 @@ class Http1Stream(Connection):
             self._write((), 0)
 
     def _write(self, pieces: Iterable[bytes], size: int) -> None:
-        """Send pieces, of which the body has `size` bytes, behind all that waits."""
+        """Send pieces, of about `size` bytes, behind all that waits."""
         if self._burst:
             pieces = (*self._burst, *pieces)
             self._burst = []

@@ -164,7 +164,7 @@ class Contexts:
         HTTP (ALPACA). Who leads it here can cut what it says into other records, and change nothing else.
         """
         # Hot path: what nearly every client offers stands nowhere else in a ClientHello, and without the number of the
-        # extension, which only a record's end can divide, there is none (benchmarks/ "TLS, full handshakes").
+        # extension, which only a record's end can divide, there is none (benchmarks/ "a full handshake per request").
         if b"\x08http/1.1" in hello and b"http/1.1" in self._protocols:
             return ""
         if b"\x00\x10" not in hello and is_one_record(hello):

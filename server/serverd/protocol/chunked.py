@@ -43,7 +43,7 @@ class _State(Enum):
     TRAILERS = "trailer section"
 
 
-# Hot path: members looked up once, as in `http1`; a small chunk passes two of them.
+# Hot path: members looked up once, as in `http1`; a small chunk passes two of them (tests/counts.json "100 chunks").
 _SIZE, _DATA, _DATA_END, _TRAILERS = _State
 
 
@@ -121,7 +121,8 @@ class ChunkedDecoder:
                     self.is_held = True
                     break
                 budget -= 1
-                # Hot path: small chunks would cost twice as much without this and the CRLF above.
+                # Hot path: small chunks would cost twice as much without this and the CRLF above; tests/counts.json
+                # "100 chunks".
                 plain = _PLAIN_LINE.match(data, position)
                 if plain is not None:
                     position = plain.end()

@@ -76,7 +76,7 @@ class HeadReader:
     def recall(self, data: bytes) -> RequestHead | None:
         """Return the head that `data` is, if that needs no reading of fields; raises PeerError."""
         # Hot path: most clients send the same fields again and again, many the same request; benchmarks/
-        # "GET with browser headers". What is remembered is one whole head, so `data` is exactly that, too.
+        # "GET with 11 browser headers". What is remembered is one whole head, so `data` is exactly that, too.
         if data == self._block:
             return self._head
         line_end = data.find(b"\r\n")

@@ -1,7 +1,8 @@
-"""Where each frame begins and ends, and whether it is well-formed (RFC 9113 §3.4, §4, §6); meaning is `http2`'s.
+"""Where each frame begins and ends, and whether it is well-formed (RFC 9113 §3.4, §4, §6).
 
 The reader takes frames apart - padding, priority, numbers - and puts header blocks together out of HEADERS and
-CONTINUATION. Whatever is wrong with a frame as such is found here, so that `http2` sees good values only.
+CONTINUATION. Whatever is wrong with a frame as such is found here, so that `http2_receiver`, which knows what a frame
+means, sees good values only.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """One stream of an HTTP/2 connection as the core keeps it: state, windows, and what waits in either direction.
 
-`http2` changes it, `http2_output` its queue. The connection above hangs its own half onto `owner`.
+`http2_receiver` and `http2_registry` change it, `http2_intake` what is of the request, `http2_output` what is of the
+response. The connection above hangs its own half onto `owner`.
 """
 
 from __future__ import annotations

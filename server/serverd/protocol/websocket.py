@@ -179,7 +179,7 @@ class MessageDecoder:
                 return False
             size = read_size(data[start + 2 : body - 4])
         end = body + size
-        # Hot path: most messages are one frame that arrives whole; benchmarks/ "WebSocket 64 B".
+        # Hot path: most messages are one frame that arrives whole; benchmarks/ "WebSocket echo, 64 B".
         if first in _WHOLE and not self._opcode and size <= self._whole_size and end <= len(data):
             return self._receive_whole(first, body, end)
         self._check_frame(first, size)

@@ -1,0 +1,73 @@
+"""What benchmarks/ says of what it has measured; that it measures is seen when it runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+ABOUT = {"python": "CPython", "machine": "Linux", "versions": "{}"}
+SHOW = """
+import json, sys
+from pathlib import Path
+from report import Results, show
+results = Results({})
+for about, command, rows in json.load(sys.stdin):
+    results.note(about, command)
+    results.rows += rows
+    results.save(Path(sys.argv[1]))
+    results = Results.load(Path(sys.argv[1]))
+print(show(results))
+"""
+
+
+def row(server: str, rate: float, number: int = 0) -> dict[str, Any]:
+    return {"round": number, "scenario": "get", "server": server, "value": rate, "cpu": 1e6 / rate, "errors": 0}
+
+
+def shown(directory: Path, *runs: tuple[str, list[dict[str, Any]]]) -> str:
+    """Return what is shown after runs of these commands, each going on with the file of the one before."""
+    given = json.dumps([(ABOUT, command, rows) for command, rows in runs])
+    command = [sys.executable, "-c", SHOW, str(directory / "results" / "kept.json")]
+    done = subprocess.run(
+        command, cwd=BENCHMARKS, input=given, env={"PYTHONPATH": "."}, capture_output=True, text=True, timeout=30
+    )
+    assert not done.stderr
+    return done.stdout
+
+
+def test_a_ratio_is_that_of_one_round_and_the_median_of_all(tmp_path: Path) -> None:
+    rows = [row("serverd", 200, 0), row("uvicorn", 100, 0), row("serverd", 50, 1), row("uvicorn", 100, 1)]
+    text = shown(tmp_path, ("make bench", [*rows, row("serverd", 300, 2), row("uvicorn", 100, 2)]))
+    assert "| plain GET | 2.00 (2.00) |" in text
+
+
+def test_a_server_that_was_measured_later_is_shown_beside_the_others(tmp_path: Path) -> None:
+    first = ("make bench --servers uvicorn", [row("serverd", 200), row("uvicorn", 100)])
+    text = shown(tmp_path, first, ("make bench --servers granian", [row("granian", 400)]))
+    assert "| scenario | uvicorn | granian |" in text
+    assert "| plain GET | 2.00 (2.00) | 0.50 (0.50) |" in text
+    assert "\n    make bench --servers uvicorn\n    make bench --servers granian\n" in text
+
+
+def test_a_run_that_went_on_with_the_same_command_shows_it_once(tmp_path: Path) -> None:
+    text = shown(tmp_path, ("make bench", [row("serverd", 200)]), ("make bench", [row("uvicorn", 100)]))
+    assert text.count("make bench") == 1
+
+
+def test_who_has_failed_is_named(tmp_path: Path) -> None:
+    rows = [row("serverd", 200), {**row("uvicorn", 100), "errors": 3}]
+    text = shown(tmp_path, ("make bench", rows))
+    assert "| plain GET | 2.00 (2.00)* |" in text
+    assert "- plain GET, uvicorn: 3 requests or connections failed" in text
+
+
+def test_no_round_is_none() -> None:
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "run.py", "--rounds", "0"], capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith("argument --rounds: '0' is no number of rounds: expected 1 or more\n")
