@@ -2,7 +2,7 @@
 
 The head of a response waits for the first bytes of its body and leaves with them. Parts of a body that follow each
 other at once leave together, at the end of the turn of the loop, and so do the answers to pipelined requests for as
-long as each turn adds one. `http1` builds on this and says what follows a response.
+long as each turn adds one soon after the other. `http1` builds on this and says what follows a response.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ JOIN_LIMIT = 16 * 1024
 
 # A burst is parts of a body that follow each other within so many seconds. After a few of them the others wait for what
 # else comes in the same turn of the loop. An application that computes between two parts, and awaits nothing, keeps the
-# loop to itself, but its client should see each event when it is there, in however many pieces it is sent.
+# loop to itself, but its client should see each event when it is there, in however many pieces it is sent. Of the
+# answers to pipelined requests one leaves at once in so many seconds, and takes along those that came since the one
+# before: whatever follows may take its time.
 BURST = 0.001
 PARTS_AT_ONCE = 4
 
@@ -38,6 +40,7 @@ class Http1Stream(Connection):
         "_burst_size",
         "_encoder",
         "_held",
+        "_last_answer",
         "_last_part",
         "_quick_parts",
         "_started",
@@ -50,10 +53,11 @@ class Http1Stream(Connection):
         self._held: bytes | None = None  # the response head that waits for the first body bytes
         self._started = False  # something of the final response is on the wire, or soon will be
         self._burst: list[bytes] = []  # what leaves together at the end of this turn of the loop
-        self._burst_size = 0  # bytes of bodies in it
+        self._burst_size = 0  # bytes in it, of parts only those of the body
         self._burst_ends = False  # its end has been asked of the loop
         self._answered = False  # a response was added to it in this turn, and another may be in the next
-        self._last_part = 0.0  # when there was one, on the clock of `perf_counter`
+        self._last_answer = 0.0  # when one left by itself before others, on the clock of `perf_counter`
+        self._last_part = 0.0  # when there was one, on the same clock
         self._quick_parts = 0  # that have come in a row
 
     def _is_last(self) -> bool:
@@ -151,10 +155,18 @@ class Http1Stream(Connection):
         self._burst_size += size
         return self._quick_parts >= PARTS_AT_ONCE and self._burst_size <= JOIN_LIMIT
 
-    def _write_last(self, pieces: Iterable[bytes], size: int) -> None:
-        """Send the last pieces of a response, of which the body has `size` bytes, and go on behind it."""
+    def _leaves_at_once(self, size: int) -> bool:
+        """Return whether an answer that ends with so many bytes leaves before the next, with all that waits."""
+        now = perf_counter()
         self._burst_size += size
-        if self._reading or self._burst_size > JOIN_LIMIT:
+        if self._burst_size <= JOIN_LIMIT and now - self._last_answer < BURST:
+            return False
+        self._last_answer = now
+        return True
+
+    def _write_last(self, pieces: tuple[bytes, ...], size: int) -> None:
+        """Send the last pieces of a response, of which the body has `size` bytes, and go on behind it."""
+        if self._reading or self._leaves_at_once(sum(map(len, pieces))):
             self._write(pieces, size)
             self._finish_response()
             return
