@@ -7,7 +7,7 @@ import ssl
 
 import pytest
 
-from serverd.net.client_hello import offered_protocols
+from serverd.net.client_hello import LARGEST, is_one_record, offered_protocols
 
 
 def hello_of(*protocols: str) -> bytes:
@@ -63,3 +63,32 @@ def test_damage_is_an_error_and_nothing_worse() -> None:
         for value in (0, 1, 255):
             with contextlib.suppress(ValueError):
                 offered_protocols(HELLO[:at] + bytes([value]) + HELLO[at + 1 :])
+
+
+def with_extension(record: bytes, size: int) -> bytes:
+    """Return the message of a record with one more extension in front, of so many bytes and of a kind nobody knows."""
+    message = record[5:]
+    begin, extensions = message[4 : 4 + 34 + 33], message[4 + 34 + 33 :]
+    suites = 2 + int.from_bytes(extensions[:2], "big")
+    begin, extensions = begin + extensions[: suites + 2], extensions[suites + 4 :]
+    extensions = b"\xfa\xfb" + size.to_bytes(2, "big") + bytes(size) + extensions
+    body = begin + len(extensions).to_bytes(2, "big") + extensions
+    return b"\x01" + len(body).to_bytes(3, "big") + body
+
+
+def test_of_one_that_is_too_large_nothing_is_known() -> None:
+    """OpenSSL takes it: each byte in a record of its own, to be looked at one by one, would keep the loop."""
+    assert offered_protocols(in_records(with_extension(HELLO, 8000), 8000)) == [b"h2", b"http/1.1"]
+    for size in (1, 10_000):
+        hello = in_records(with_extension(HELLO, 60_000), size)
+        assert len(hello) > LARGEST
+        with pytest.raises(ValueError, match="it is too short"):
+            offered_protocols(hello)
+
+
+def test_what_is_one_record_and_what_is_not() -> None:
+    assert is_one_record(HELLO)
+    assert not is_one_record(HELLO[:-1])
+    assert not is_one_record(HELLO + b"\x14")
+    assert not is_one_record(in_records(HELLO[5:], 100))
+    assert not is_one_record(b"")

@@ -15,7 +15,9 @@ import pytest
 from serverd.errors import ConfigError
 from serverd.generation import Certificate, Tls
 from serverd.net import tls as net_tls
+from serverd.net.client_hello import LARGEST
 from serverd.net.tls import Contexts
+from tests.net.test_client_hello import in_records
 from tests.support.authority import DAY, Authority, Issued
 
 AUTHORITY = Authority()
@@ -261,6 +263,35 @@ class TestWhatIsSpoken:
                 ends.client.do_handshake()
         else:
             assert ends.shake().client.selected_alpn_protocol() == agreed
+
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    @pytest.mark.parametrize("size", [1, 2, 3, 50])
+    def test_nor_does_it_help_to_cut_the_offer_into_other_records(self, size: int, version: ssl.TLSVersion) -> None:
+        """Whoever leads a client here can do that: no signature is for the records of a handshake."""
+        for offered, is_refused in ((["imap"], True), (["http/1.1"], False)):
+            client = AUTHORITY.client_context()
+            client.maximum_version = version
+            client.set_alpn_protocols(offered)
+            ends = Ends(Contexts(SINGLE, ("h2", "http/1.1")), client, "a.example")
+            with pytest.raises(ssl.SSLWantReadError):
+                ends.client.do_handshake()
+            ends.hear(in_records(ends.incoming.read()[5:], size))
+            if is_refused:
+                with pytest.raises(ssl.SSLError, match="CALLBACK_FAILED"):
+                    ends.server.do_handshake()
+            else:
+                assert ends.shake().client.selected_alpn_protocol() == "http/1.1"
+
+    def test_of_a_long_hello_no_more_is_kept_than_is_looked_at(self) -> None:
+        ends = Ends(self.CONTEXTS, AUTHORITY.client_context(), "a.example")
+        record = b"\x16\x03\x01\x40\x00"
+        begin = b"\x01\x01\x00\x00\x03\x03"  # of a message of 64 KiB
+        for data in (record + begin + bytes(0x4000 - len(begin)), record + bytes(0x4000), record + bytes(0x4000)):
+            ends.hear(data)
+            with pytest.raises(ssl.SSLWantReadError):
+                ends.server.do_handshake()
+        kept = getattr(ends.server, "hello", b"")
+        assert 0 < len(kept) <= 2 * LARGEST
 
     def test_nothing_is_compressed_and_nobody_renegotiates(self) -> None:
         ends = connect(self.CONTEXTS)

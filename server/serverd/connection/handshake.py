@@ -42,7 +42,11 @@ _IN_THE_CLEAR = (
 
 
 # What OpenSSL calls it when it is ended by what `net.tls` has it ask.
-_OURS = {"CALLBACK_FAILED": "the client offers no protocol of ours by ALPN, or asks for a name that is not ASCII"}
+_OURS = {
+    "CALLBACK_FAILED": (
+        "the client offers no protocol of ours by ALPN, asks for a name that is not ASCII, or says too much at once"
+    )
+}
 
 
 class Handshake(asyncio.Protocol):

@@ -5,7 +5,11 @@ Asked by `tls` while OpenSSL, which has read the same bytes, waits: what is no C
 
 from __future__ import annotations
 
-__all__ = ["offered_protocols"]
+__all__ = ["LARGEST", "is_one_record", "offered_protocols"]
+
+# Bytes of a ClientHello, with the heads of its records, that are looked at: as many as nginx reads (ssl_preread).
+# Clients send 200 to 2,000, and a ticket may add some; OpenSSL takes 128 KiB, in records of one byte if need be.
+LARGEST = 16 * 1024
 
 _HANDSHAKE = 22  # RFC 8446 §5.1: the type of a record
 _CLIENT_HELLO = 1  # RFC 8446 §4
@@ -42,12 +46,17 @@ class _Reader:
         return _Reader(self.take(self.number(size)))
 
 
+def is_one_record(data: bytes) -> bool:
+    """Return whether the first bytes of a connection are one record, and nothing behind it."""
+    return len(data) >= 5 and len(data) - 5 == int.from_bytes(data[3:5], "big")
+
+
 def offered_protocols(data: bytes) -> list[bytes]:
     """Return the protocols that a client offers, none if it does not use ALPN, from the first bytes of a connection.
 
-    Raises ValueError when they are no whole ClientHello.
+    Raises ValueError when they are no whole ClientHello, or it is larger than `LARGEST`.
     """
-    hello = _hello(data)
+    hello = _hello(data[:LARGEST])
     hello.take(_VERSION_AND_RANDOM)
     hello.vector(1)  # the session
     hello.vector(2)  # cipher suites
@@ -69,12 +78,15 @@ def _names(names: _Reader) -> list[bytes]:
 
 def _hello(data: bytes) -> _Reader:
     """Return the body of the ClientHello, which may be spread over several records."""
-    records, message = _Reader(data), b""
-    while len(message) < 4 or len(message) < 4 + int.from_bytes(message[1:4], "big"):
+    records, message = _Reader(data), bytearray()
+    size = 4
+    while len(message) < size:
         if records.number(1) != _HANDSHAKE:
             raise ValueError("it is another record")
         records.take(2)  # a version that says nothing
         message += records.take(records.number(2))
+        if len(message) >= 4:
+            size = 4 + int.from_bytes(message[1:4], "big")
     if message[0] != _CLIENT_HELLO:
         raise ValueError("it is another message")
-    return _Reader(message[1:]).vector(3)
+    return _Reader(bytes(message[1:])).vector(3)

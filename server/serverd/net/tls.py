@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 
 from serverd.errors import ConfigError
 from serverd.generation import Certificate, Tls
-from serverd.net.client_hello import offered_protocols
+from serverd.net.client_hello import LARGEST, is_one_record, offered_protocols
 
 __all__ = ["CIPHERS", "Contexts", "file_of"]
 
@@ -111,8 +111,8 @@ class Contexts:
     def hear(self, connection: ssl.SSLObject, data: bytes) -> None:
         """Take note of what the client says, before OpenSSL gets it."""
         assert isinstance(connection, _Server)
-        if connection.hello is not None:
-            connection.hello += data
+        if connection.hello is not None and len(connection.hello) <= LARGEST:
+            connection.hello += data[:LARGEST]
 
     def certificate_of(self, connection: ssl.SSLObject) -> str | None:
         """Return the certificate, in PEM, that the client was shown; None when that cannot be told.
@@ -142,16 +142,20 @@ class Contexts:
     def _speaks_one_of(self, hello: bytes) -> bool:
         """Return whether a protocol that the client offers is ours, or it offers none (RFC 7301 §3.2).
 
-        `ssl` would go on without one: a client that wants mail and was led here would be answered by HTTP (ALPACA).
+        `ssl` would go on without one: a client that wants mail and was led here would be answered by HTTP (ALPACA). Who
+        leads it here may cut what it says into other records, and put some beside them, which no signature is for: what
+        cannot be read offers nothing of ours.
         """
         # Hot path: what nearly every client offers stands nowhere else in a ClientHello, and without the number of the
         # extension there is none (benchmarks/ "TLS, full handshakes").
-        if (b"\x08http/1.1" in hello and b"http/1.1" in self._protocols) or b"\x00\x10" not in hello:
+        if is_one_record(hello) and (
+            (b"\x08http/1.1" in hello and b"http/1.1" in self._protocols) or b"\x00\x10" not in hello
+        ):
             return True
         try:
             offered = offered_protocols(hello)
         except ValueError:
-            return True  # OpenSSL has understood it
+            return False
         return not offered or not self._protocols.isdisjoint(offered)
 
     def _choose(self, connection: ssl.SSLObject, name: str) -> None:
