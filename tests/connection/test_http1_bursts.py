@@ -174,7 +174,11 @@ def test_no_more_waits_than_is_worth_joining(clock: Clock) -> None:
     run(script)
 
 
-def test_what_has_been_sent_arrives_before_a_failure_ends_the_connection(clock: Clock) -> None:
+@pytest.mark.parametrize(
+    ("get", "end"),
+    [(GET, b"4\r\nlast\r\n"), (b"GET / HTTP/1.0\r\n\r\n", b"...last")],  # the end of which is that of the connection
+)
+def test_what_has_been_sent_arrives_before_a_failure_ends_the_connection(clock: Clock, get: bytes, end: bytes) -> None:
     async def application(scope: Any, receive: Any, send: Any) -> None:
         await send(START)
         await begin(lambda data: send(part(data)))
@@ -182,7 +186,7 @@ def test_what_has_been_sent_arrives_before_a_failure_ends_the_connection(clock: 
         raise RuntimeError
 
     with Wire(application) as wire:
-        assert wire.send(GET).endswith(b"4\r\nlast\r\n")
+        assert wire.send(get).endswith(end)
         assert wire.closed
 
 

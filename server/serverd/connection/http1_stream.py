@@ -211,3 +211,7 @@ class Http1Stream(Connection):
     def _end(self, linger: bool) -> None:
         self._end_burst()
         super()._end(linger)
+
+    def _reset(self) -> None:
+        self._end_burst()
+        super()._reset()
