@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serverd.connection import http1_stream
+from serverd.connection import burst
+from serverd.connection.http1_stream import JOIN_LIMIT
 from tests.support.wire import Wire
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 START = {"type": "http.response.start", "status": 200, "headers": []}
 END = {"type": "http.response.body", "body": b""}
-FEW = http1_stream.PARTS_AT_ONCE
-SOON, LATE = http1_stream.BURST / 2, http1_stream.BURST * 2
+FEW = burst.FEW
+SOON, LATE = burst.GAP / 2, burst.GAP * 2
 
 
 def part(data: bytes) -> dict[str, Any]:
@@ -37,7 +38,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(http1_stream, "perf_counter", clock)
+    monkeypatch.setattr(burst, "perf_counter", clock)
     return clock
 
 
@@ -166,7 +167,7 @@ def test_the_first_parts_of_the_next_response_leave_at_once(clock: Clock) -> Non
 def test_no_more_waits_than_is_worth_joining(clock: Clock) -> None:
     async def script(send: Any, written: Any) -> None:
         await begin(send)
-        await send(b"x" * http1_stream.JOIN_LIMIT)
+        await send(b"x" * JOIN_LIMIT)
         assert not written().endswith(b"x\r\n")
         await send(b"y")
         assert written().endswith(b"y\r\n")
@@ -174,7 +175,11 @@ def test_no_more_waits_than_is_worth_joining(clock: Clock) -> None:
     run(script)
 
 
-def test_what_has_been_sent_arrives_before_a_failure_ends_the_connection(clock: Clock) -> None:
+@pytest.mark.parametrize(
+    ("get", "end"),
+    [(GET, b"4\r\nlast\r\n"), (b"GET / HTTP/1.0\r\n\r\n", b"...last")],  # the end of which is that of the connection
+)
+def test_what_has_been_sent_arrives_before_a_failure_ends_the_connection(clock: Clock, get: bytes, end: bytes) -> None:
     async def application(scope: Any, receive: Any, send: Any) -> None:
         await send(START)
         await begin(lambda data: send(part(data)))
@@ -182,7 +187,7 @@ def test_what_has_been_sent_arrives_before_a_failure_ends_the_connection(clock: 
         raise RuntimeError
 
     with Wire(application) as wire:
-        assert wire.send(GET).endswith(b"4\r\nlast\r\n")
+        assert wire.send(get).endswith(end)
         assert wire.closed
 
 
@@ -226,7 +231,7 @@ STEPS = st.lists(
 def test_however_they_come_the_body_is_the_same(steps: list[tuple[int, float, bool]]) -> None:
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(http1_stream, "perf_counter", clock)
+        patch.setattr(burst, "perf_counter", clock)
         sent = [bytes([number % 256]) * size for number, (size, _, _) in enumerate(steps)]
 
         async def script(send: Any, written: Any) -> None:

@@ -1,4 +1,4 @@
-"""How the answers to pipelined requests leave: together while each turn of the loop adds one, and no later."""
+"""How the answers to pipelined requests leave: one at once, the others together while each turn soon adds one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from serverd.connection import http1_stream
+from serverd.connection.burst import GAP
 from serverd.connection.http1_stream import JOIN_LIMIT
 from serverd.protocol.head import Fields
 from serverd.protocol.http1_httptools import HttptoolsParser
@@ -16,6 +18,23 @@ from tests.support.wire import PARSERS, Wire, handshake
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+
+
+class Clock:
+    """The clock of answers, moved by a test."""
+
+    def __init__(self) -> None:
+        self.now = 500.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(http1_stream, "perf_counter", clock)
+    return clock
 
 
 def get(path: str, more: bytes = b"") -> bytes:
@@ -48,18 +67,18 @@ def bodies(data: bytes) -> list[bytes]:
     return found
 
 
-def test_answers_that_are_there_one_after_the_other_leave_in_one_write() -> None:
+def test_answers_that_are_there_one_after_the_other_leave_together_behind_the_first() -> None:
     with Wire(by_path) as wire:
         data = wire.send(b"".join(get(str(number)) for number in range(16)))
         assert bodies(data) == [b"/%d" % number for number in range(16)]
-        assert wire.transport.writes == 1
+        assert wire.transport.writes == 2
         assert wire.transport.reading
 
 
 def test_so_do_those_to_requests_with_a_body() -> None:
     with Wire(echo) as wire:
         assert bodies(wire.send(POST * 8)) == [b"hello"] * 8
-        assert wire.transport.writes == 1
+        assert wire.transport.writes == 2
 
 
 def test_an_answer_waits_for_no_application_that_waits() -> None:
@@ -67,8 +86,40 @@ def test_an_answer_waits_for_no_application_that_waits() -> None:
         wire.transport.deliver(get("a") + get("b") + get("wwww") + get("c"))
         turns = [bodies(turn(wire)) for _ in range(12)]
         with_answers = [found for found in turns if found]
-        assert with_answers == [[b"/a", b"/b"], [b"/wwww", b"/c"]]
-        assert turns.index([b"/a", b"/b"]) < turns.index([b"/wwww", b"/c"]) - 1
+        assert with_answers == [[b"/a"], [b"/b"], [b"/wwww", b"/c"]]
+        assert turns.index([b"/b"]) < turns.index([b"/wwww", b"/c"]) - 1
+
+
+def test_an_answer_waits_for_none_that_takes_its_time(clock: Clock) -> None:
+    """Also when the application, or another's, keeps the loop to itself meanwhile."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        clock.now += 2 * GAP
+        await respond(send, scope["path"].encode())
+
+    with Wire(application) as wire:
+        wire.transport.deliver(get("a") + get("b") + get("c"))
+        assert [bodies(turn(wire)) for _ in range(3)] == [[b"/a"], [b"/b"], [b"/c"]]
+
+
+def test_nor_does_it_wait_for_many_that_come_soon(clock: Clock) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        clock.now += GAP / 3
+        await respond(send, scope["path"].encode())
+
+    with Wire(application) as wire:
+        data = wire.send(b"".join(get(str(number)) for number in range(30)))
+        assert bodies(data) == [b"/%d" % number for number in range(30)]
+        assert wire.transport.writes >= 30 // 4
+
+
+def test_heads_that_wait_count_as_much_as_bodies() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, b"", 304, [(b"x-long", b"x" * (JOIN_LIMIT // 4))])
+
+    with Wire(application) as wire:
+        wire.send(GET * 9)
+        assert wire.transport.writes == 3
 
 
 def test_an_answer_waits_for_nothing_that_has_not_arrived() -> None:
@@ -114,7 +165,7 @@ def test_each_request_has_a_turn_of_its_own() -> None:
         wire.transport.deliver(get("other"))
         assert bodies(turn(wire)) == [b"/other"]
         assert not many.idle
-        assert not transport.written
+        assert len(bodies(bytes(transport.written))) == 1
         wire.settle()
         assert len(bodies(bytes(transport.written))) == 50
 
@@ -123,7 +174,7 @@ def test_the_last_answer_before_the_end_takes_all_before_it_along() -> None:
     with Wire(by_path) as wire:
         data = wire.send(get("a") + get("b") + get("c", b"Connection: close\r\n"))
         assert bodies(data) == [b"/a", b"/b", b"/c"]
-        assert wire.transport.writes == 1
+        assert wire.transport.writes == 2
         assert wire.closed
 
 

@@ -100,6 +100,23 @@ class TestSocket:
                 wire.run(call.body(b""))
                 wire.finish(call)
 
+    def test_so_are_those_whose_own_windows_would_take_more(self) -> None:
+        """Together they have sent what fills the connection, and none of them what fills its stream."""
+        with ManualWire(PATIENT, settings={4: 10_000_000}) as wire:
+            wire.client.increment_flow_control_window(10_000_000)
+            answers = [wire.request() for _ in range(20)]
+            wire.transport.room = 0
+            begun = [begin(wire, answer, 10 * KIB) for answer in answers]
+            assert wire.server.is_full
+            assert not all(sending.done() for _, sending in begun)
+            wire.transport.room = float("inf")
+            wire.take()
+            assert all(sending.done() for _, sending in begun)
+            for call, _ in begun:
+                wire.run(call.body(b""))
+                wire.finish(call)
+            assert [answer.outcome for answer in answers] == [(200, bytes(10 * KIB), True)] * 20
+
     def test_who_has_answered_while_it_was_full_is_not_forgotten(self) -> None:
         """Its stream has ended by then, and it waits for nothing."""
         with ManualWire(PATIENT, settings={4: 10_000_000}) as wire:

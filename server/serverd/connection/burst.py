@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from time import perf_counter
 
-__all__ = ["Burst"]
+__all__ = ["FEW", "GAP", "Burst"]
 
 # Pieces of a burst follow each other within so many seconds; the first few are none of it.
 GAP = 0.001

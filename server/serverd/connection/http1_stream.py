@@ -2,7 +2,7 @@
 
 The head of a response waits for the first bytes of its body and leaves with them. Parts of a body that follow each
 other at once leave together, at the end of the turn of the loop, and so do the answers to pipelined requests for as
-long as each turn adds one. `http1` builds on this and says what follows a response.
+long as each turn adds one soon after the other. `http1` builds on this and says what follows a response.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from time import perf_counter
 
 from serverd.asgi.scope import Peer
 from serverd.connection.base import Connection
+from serverd.connection.burst import GAP, Burst
 from serverd.connection.service import Service
 from serverd.protocol.head import Fields
 from serverd.protocol.http1_response import ResponseEncoder, encode_informational
@@ -20,12 +21,6 @@ __all__ = ["Http1Stream"]
 
 # Above this a body leaves beside its head instead of being copied behind it.
 JOIN_LIMIT = 16 * 1024
-
-# A burst is parts of a body that follow each other within so many seconds. After a few of them the others wait for what
-# else comes in the same turn of the loop. An application that computes between two parts, and awaits nothing, keeps the
-# loop to itself, but its client should see each event when it is there, in however many pieces it is sent.
-BURST = 0.001
-PARTS_AT_ONCE = 4
 
 
 class Http1Stream(Connection):
@@ -38,8 +33,8 @@ class Http1Stream(Connection):
         "_burst_size",
         "_encoder",
         "_held",
-        "_last_part",
-        "_quick_parts",
+        "_last_answer",
+        "_parts",
         "_started",
     )
 
@@ -53,8 +48,8 @@ class Http1Stream(Connection):
         self._burst_size = 0  # bytes in it, beside what frames the parts of a body
         self._burst_ends = False  # its end has been asked of the loop
         self._answered = False  # a response was added to it in this turn, and another may be in the next
-        self._last_part = 0.0  # when there was one, on the clock of `perf_counter`
-        self._quick_parts = 0  # that have come in a row
+        self._last_answer = 0.0  # when one left by itself before others, on the clock of `perf_counter`
+        self._parts = Burst()  # of the body
 
     def _is_last(self) -> bool:
         """Return whether the connection has to end after the response that begins."""
@@ -86,7 +81,7 @@ class Http1Stream(Connection):
         head = self._encoder.encode_head(status, headers, end)
         if not end:
             self._held = head
-            self._last_part = 0.0
+            self._parts.end()
             return
         self._started = True
         self._write_last((head,), len(head))
@@ -145,16 +140,22 @@ class Http1Stream(Connection):
     def _is_of_burst(self, size: int) -> bool:
         """Return whether a part of so many bytes waits for the end of the turn."""
         # Hot path: a system call for each part takes more time than all else; benchmarks/ "50 parts".
-        now = perf_counter()
-        self._quick_parts = self._quick_parts + 1 if now - self._last_part < BURST else 0
-        self._last_part = now
         self._burst_size += size
-        return self._quick_parts >= PARTS_AT_ONCE and self._burst_size <= JOIN_LIMIT
+        return self._parts.goes_on() and self._burst_size <= JOIN_LIMIT
 
-    def _write_last(self, pieces: Iterable[bytes], size: int) -> None:
-        """Send the last pieces of a response, of about `size` bytes, and go on behind it."""
+    def _leaves_at_once(self, size: int) -> bool:
+        """Return whether an answer that ends with so many bytes leaves before the next, with all that waits."""
+        # One in each GAP does, because what follows may take its time.
+        now = perf_counter()
         self._burst_size += size
-        if self._reading or self._burst_size > JOIN_LIMIT:
+        if self._burst_size <= JOIN_LIMIT and now - self._last_answer < GAP:
+            return False
+        self._last_answer = now
+        return True
+
+    def _write_last(self, pieces: tuple[bytes, ...], size: int) -> None:
+        """Send the last pieces of a response, of about `size` bytes, and go on behind it."""
+        if self._reading or self._leaves_at_once(sum(map(len, pieces))):
             self._write(pieces, size)
             self._finish_response()
             return
@@ -199,3 +200,7 @@ class Http1Stream(Connection):
     def _end(self, linger: bool) -> None:
         self._end_burst()
         super()._end(linger)
+
+    def _reset(self) -> None:
+        self._end_burst()
+        super()._reset()

@@ -160,8 +160,7 @@ class Http2Connection(Http2Sender):
                 self._amid_since = self.service.loop.time()  # it could not go on
         self.flush_soon()
         for stream in self._streams():
-            if not stream.blocked:
-                stream.release_writers()
+            stream.resume_writing()
 
     # Called by the worker.
 

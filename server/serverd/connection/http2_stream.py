@@ -156,6 +156,12 @@ class RequestStream:
         else:
             self.refuse(PeerError(408, "the body of the request did not arrive in time"))
 
+    def resume_writing(self) -> None:
+        """Let those go on that wait for the connection only: the peer reads again."""
+        self._note_sent()
+        if not self.blocked:
+            self.release_writers()
+
     def release_writers(self) -> None:
         """Let those go on that wait for the peer to read."""
         self.blocked = False

@@ -161,13 +161,13 @@ class Contexts:
         """Return why nothing can come of a ClientHello; "" when it offers a protocol of ours, or none at all.
 
         RFC 7301 §3.2. `ssl` would go on without one: a client that wants mail and was led here would be answered by
-        HTTP (ALPACA). Who leads it here can cut what it says into other records, and change nothing else.
+        HTTP (ALPACA). Who leads it here can cut what it says into other records, and put some behind it.
         """
         # Hot path: what nearly every client offers stands nowhere else in a ClientHello, and without the number of the
-        # extension, which only a record's end can divide, there is none (benchmarks/ "a full handshake per request").
-        if b"\x08http/1.1" in hello and b"http/1.1" in self._protocols:
-            return ""
-        if b"\x00\x10" not in hello and is_one_record(hello):
+        # extension, which only the end of a record divides, there is none (benchmarks/ "a full handshake per request").
+        if is_one_record(hello) and (
+            (b"\x08http/1.1" in hello and b"http/1.1" in self._protocols) or b"\x00\x10" not in hello
+        ):
             return ""
         try:
             offered = offered_protocols(hello)

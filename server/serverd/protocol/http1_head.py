@@ -62,7 +62,7 @@ _REMEMBERED_SIZE = 4096
 class HeadReader:
     """Reads the heads of one connection."""
 
-    __slots__ = ("_block", "_bounds", "_framing", "_head", "_parser", "_section")
+    __slots__ = ("_block", "_bounds", "_framing", "_head", "_parser", "_section", "_section_size")
 
     def __init__(self, parser: FieldParser, bounds: Bounds) -> None:
         self._parser = parser
@@ -70,6 +70,7 @@ class HeadReader:
         # The last request without a body, as it came and as it was understood.
         self._block = b""
         self._section = b""  # of the block: from the CRLF of the request line to the empty line
+        self._section_size = 0
         self._head: RequestHead | None = None
         self._framing = Framing(None, 0, True, False)
 
@@ -81,7 +82,8 @@ class HeadReader:
             return self._head
         line_end = data.find(b"\r\n")
         known = self._head
-        if known is None or line_end <= 0 or data[line_end:] != self._section:
+        # Of pipelined requests `data` is all that have come: no more of it is copied than tells whether there is more.
+        if known is None or line_end <= 0 or data[line_end : line_end + self._section_size + 1] != self._section:
             return None
         method, version, target = self._parse_request_line(data[:line_end])
         framing = self._framing
@@ -121,6 +123,7 @@ class HeadReader:
         elif not framing.length and size <= _REMEMBERED_SIZE:
             self._block = block
             self._section = block[line_end:]
+            self._section_size = size - line_end
             self._head = head
             self._framing = framing
         return head
