@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from serverd.connection import http1_stream
-from serverd.connection.burst import GAP
-from serverd.connection.http1_stream import JOIN_LIMIT
+from serverd.connection.http1_stream import ANSWER_GAP, JOIN_LIMIT
 from serverd.protocol.head import Fields
 from serverd.protocol.http1_httptools import HttptoolsParser
 from tests.support.applications import Manual, echo, hello, respond
@@ -94,7 +93,7 @@ def test_an_answer_waits_for_none_that_takes_its_time(clock: Clock) -> None:
     """Also when the application, or another's, keeps the loop to itself meanwhile."""
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
-        clock.now += 2 * GAP
+        clock.now += 2 * ANSWER_GAP
         await respond(send, scope["path"].encode())
 
     with Wire(application) as wire:
@@ -104,7 +103,7 @@ def test_an_answer_waits_for_none_that_takes_its_time(clock: Clock) -> None:
 
 def test_nor_does_it_wait_for_many_that_come_soon(clock: Clock) -> None:
     async def application(scope: Any, receive: Any, send: Any) -> None:
-        clock.now += GAP / 3
+        clock.now += ANSWER_GAP / 3
         await respond(send, scope["path"].encode())
 
     with Wire(application) as wire:

@@ -192,7 +192,7 @@ class Counter:
 
 def count(kind: str) -> dict[str, float]:
     """Return the figures of one request of this kind."""
-    http2.TURN = burst.GAP = http1_stream.GAP = float("inf")  # else the clock would decide of some calls
+    http2.TURN = burst.GAP = http1_stream.ANSWER_GAP = float("inf")  # else the clock would decide of some calls
     wire, perform = KINDS[kind]()
     with wire:
         for number in range(WARM_UP):
