@@ -247,7 +247,7 @@ class TestWarnings:
         [
             (-30, -2.5, "has expired 2 days ago (no certificate of a client from there is valid)"),
             (-30, 20.5, "expires in 20 days (expected its successor beside it by now)"),
-            (1.5, 90, "is not valid yet, but in 1 day (no certificate of a client from there is until then)"),
+            (1.5, 90, "is not valid yet, but in 1 day (no certificate of a client from there is valid until then)"),
             (-30, 22, ""),
         ],
     )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from serverd.connection import burst
 from serverd.connection.http1_stream import JOIN_LIMIT
+from tests.support.clock import Clock
 from tests.support.wire import Wire
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -23,23 +24,6 @@ SOON, LATE = burst.GAP / 2, burst.GAP * 2
 
 def part(data: bytes) -> dict[str, Any]:
     return {"type": "http.response.body", "body": data, "more_body": True}
-
-
-class Clock:
-    """The clock of parts, moved by a test."""
-
-    def __init__(self) -> None:
-        self.now = 500.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(burst, "perf_counter", clock)
-    return clock
 
 
 Script = Callable[[Callable[[bytes], Awaitable[None]], Callable[[], bytes]], Awaitable[None]]

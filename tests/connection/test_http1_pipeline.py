@@ -13,20 +13,11 @@ from serverd.connection.http1_stream import ANSWER_GAP, JOIN_LIMIT
 from serverd.protocol.head import Fields
 from serverd.protocol.http1_httptools import HttptoolsParser
 from tests.support.applications import Manual, echo, hello, respond
+from tests.support.clock import Clock
 from tests.support.wire import PARSERS, Wire, handshake
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
-
-
-class Clock:
-    """The clock of answers, moved by a test."""
-
-    def __init__(self) -> None:
-        self.now = 500.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ import pytest
 
 from serverd.connection import burst
 from tests.support.applications import hello
+from tests.support.clock import Clock
 from tests.support.http2 import Answer, Http2Wire
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
@@ -18,22 +19,6 @@ END = {"type": "http.response.body", "body": b""}
 
 def part(data: bytes) -> dict[str, Any]:
     return {"type": "http.response.body", "body": data, "more_body": True}
-
-
-class Clock:
-    """The clock of bursts, moved by a test."""
-
-    now = 500.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(burst, "perf_counter", clock)
-    return clock
 
 
 Written = Callable[[], bytes]

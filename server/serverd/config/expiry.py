@@ -15,22 +15,13 @@ def tell_age(not_before: int, not_after: int, now: float) -> str:
 
     All are in seconds since the epoch.
     """
-    left = not_after - now
-    if left < 0:
-        return f"has expired {_days(-left)} ago (clients refuse it)"
-    if not_before > now:
-        return f"is not valid yet, but in {_days(not_before - now)} (clients refuse it until then)"
-    return f"expires in {_days(left)} (expected it to be renewed by now)" if left < EXPIRY_NOTICE else ""
+    return _tell(not_before, not_after, now, "clients refuse it", "expected it to be renewed by now")
 
 
 def tell_authority_age(since: int, until: int, now: float) -> str:
     """Return what is to be said, as a predicate, of an authority of clients with these dates; "": nothing."""
-    left = until - now
-    if left < 0:
-        return f"has expired {_days(-left)} ago (no certificate of a client from there is valid)"
-    if since > now:
-        return f"is not valid yet, but in {_days(since - now)} (no certificate of a client from there is until then)"
-    return f"expires in {_days(left)} (expected its successor beside it by now)" if left < EXPIRY_NOTICE else ""
+    effect = "no certificate of a client from there is valid"
+    return _tell(since, until, now, effect, "expected its successor beside it by now")
 
 
 def tell_list_age(until: int, now: float) -> str:
@@ -42,6 +33,16 @@ def tell_list_age(until: int, now: float) -> str:
     if not until or now <= until:
         return ""
     return f"has expired {_days(now - until)} ago (no certificate of a client from there is valid until it is renewed)"
+
+
+def _tell(since: int, until: int, now: float, effect: str, remedy: str) -> str:
+    """Return where `now` stands to two dates; `effect` is what comes of being outside, `remedy` what should be done."""
+    left = until - now
+    if left < 0:
+        return f"has expired {_days(-left)} ago ({effect})"
+    if since > now:
+        return f"is not valid yet, but in {_days(since - now)} ({effect} until then)"
+    return f"expires in {_days(left)} ({remedy})" if left < EXPIRY_NOTICE else ""
 
 
 def _days(seconds: float) -> str:

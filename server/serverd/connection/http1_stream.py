@@ -88,7 +88,7 @@ class Http1Stream(Connection):
             self._parts.end()
             return
         self._started = True
-        self._write_last((head,), len(head))
+        self._write_last((head,))
 
     def send_response(self, status: int, headers: Fields, body: bytes) -> None:
         if self.closed:
@@ -99,7 +99,7 @@ class Http1Stream(Connection):
         self._started = True
         # Hot path: head and body leave in one write; benchmarks/ "plain GET".
         if not self._reading or self._burst:
-            self._write_last((head, body), len(head) + len(body))
+            self._write_last((head, body))
             return
         if len(body) > JOIN_LIMIT:
             self._transport.writelines((head, body))
@@ -114,7 +114,7 @@ class Http1Stream(Connection):
         if self._held is not None:
             pieces = (*self._take_held(), *pieces)
         if end:
-            self._write_last(pieces, len(data))
+            self._write_last(pieces)
         elif self._is_of_burst(len(data)):
             self._burst += pieces
             self._end_burst_soon()
@@ -124,7 +124,7 @@ class Http1Stream(Connection):
     def send_trailers(self, headers: Fields) -> None:
         if self.closed:
             return
-        self._write_last((*self._take_held(), self._encoder.encode_trailers(headers)), 0)
+        self._write_last((*self._take_held(), self._encoder.encode_trailers(headers)))
 
     async def send_file(self, fd: int, count: int) -> None:
         if not self.closed:
@@ -157,9 +157,10 @@ class Http1Stream(Connection):
         self._last_answer = now
         return True
 
-    def _write_last(self, pieces: tuple[bytes, ...], size: int) -> None:
-        """Send the last pieces of a response, of about `size` bytes, and go on behind it."""
-        if self._reading or self._leaves_at_once(sum(map(len, pieces))):
+    def _write_last(self, pieces: tuple[bytes, ...]) -> None:
+        """Send the last pieces of a response, and go on behind it."""
+        size = sum(map(len, pieces))
+        if self._reading or self._leaves_at_once(size):
             self._write(pieces, size)
             self._finish_response()
             return
