@@ -37,13 +37,12 @@ class Crowd:
         return [chr(transport.written[-1]) for transport in self.transports if transport.written]
 
     def ask(self, paths: str, more: str = "") -> list[str]:
-        """Send a request on a connection of its own for each letter, let the loop take a turn; return who is answered."""
+        """Send requests like `send`, and let the loop take a turn; return who is answered by then."""
         with Wire(self) as wire:
             self.send(wire, paths, more)
             wire.loop.call_soon(wire.loop.stop)
             wire.loop.run_forever()
-            answered = self.answered
-        return answered
+            return self.answered
 
     def send(self, wire: Wire, paths: str, more: str = "") -> None:
         """Send a request on a connection of its own for each letter."""
