@@ -32,6 +32,7 @@ MODULES = (
     "asgi/router.py",
     "asgi/scope.py",
     "asgi/session.py",
+    "asgi/turn.py",
     "asgi/websocket.py",
     "connection/*.py",
 )

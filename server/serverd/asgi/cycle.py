@@ -17,6 +17,7 @@ from typing import Any
 from serverd.asgi.failure import began_with_disconnect
 from serverd.asgi.scope import Endpoint
 from serverd.asgi.stream import ByteStream
+from serverd.asgi.turn import Turn
 from serverd.asgi.types import Message, Scope
 from serverd.errors import ClientDisconnected, ResponseError
 from serverd.protocol.head import Fields, RequestHead
@@ -104,10 +105,11 @@ class Cycle:
 
     # The connection's side.
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+    def start(self, turn: Turn) -> None:
         """Run the application in a task and a context of its own."""
         self._active.add(self)
-        self.task = loop.create_task(self._run(), context=Context())
+        turn.beginning += 1
+        self.task = turn.loop.create_task(self._run(turn), context=Context())
 
     def deliver_body(self, data: bytes, end: bool) -> bool:
         """Take what the peer sends; return whether reading should pause."""
@@ -165,7 +167,8 @@ class Cycle:
         self.end_incomplete(504)
         self.cancel()
 
-    async def _run(self) -> None:
+    async def _run(self, turn: Turn) -> None:
+        turn.beginning -= 1
         REQUEST_ID.set(self.request_id)
         try:
             await self.endpoint.application(self.scope, self.receive, self.send)

@@ -174,7 +174,7 @@ class Http1Connection(Http1Stream):
         if head.notable and offers_websocket(head):
             # A client, or a proxy, that takes the session for granted may send frames: they must not become requests.
             self._encoder.keep_alive = False
-        exchange.start(service.loop)
+        exchange.start(service.turn)
 
     def on_body(self, data: bytes) -> None:
         """Hand a part of the body on, or throw it away after the response."""

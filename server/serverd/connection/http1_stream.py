@@ -97,12 +97,17 @@ class Http1Stream(Connection):
             self._encoder.keep_alive = False
         head = self._encoder.encode_head(status, headers, False)
         self._started = True
-        # Hot path: head and body leave in one write; benchmarks/ "plain GET".
+        # Hot path: head and body leave in one write, with those of others; benchmarks/ "plain GET".
         if not self._reading or self._burst:
             self._write_last((head, body))
             return
+        turn = self.service.turn
         if len(body) > JOIN_LIMIT:
             self._transport.writelines((head, body))
+        elif self._encoder.keep_alive and turn.goes_on:
+            self._burst.append(head + body)
+            self._burst_size = len(body)
+            turn.hold(self)
         else:
             self._transport.write(head + body)
         self._finish_response()
@@ -171,7 +176,7 @@ class Http1Stream(Connection):
             self._answered = True
             self._end_burst_soon()
         else:
-            self._end_burst()
+            self.send_held()
 
     def _end_burst_soon(self) -> None:
         if not self._burst_ends:
@@ -184,12 +189,16 @@ class Http1Stream(Connection):
             self._answered = False
             self._end_burst_soon()  # behind the turn of the request that has followed
         else:
-            self._end_burst()
+            self.send_held()
 
-    def _end_burst(self) -> None:
+    def send_held(self) -> None:
         """Send what waits for the end of the turn."""
-        if self._burst and not self.closed:
-            self._write((), 0)
+        burst = self._burst
+        if burst and not self.closed:
+            data = b"".join(burst)
+            burst.clear()
+            self._burst_size = 0
+            self._transport.write(data)
 
     def _write(self, pieces: Iterable[bytes], size: int) -> None:
         """Send pieces, of about `size` bytes, behind all that waits."""
@@ -203,9 +212,9 @@ class Http1Stream(Connection):
             self._transport.write(b"".join(pieces))
 
     def _end(self, linger: bool) -> None:
-        self._end_burst()
+        self.send_held()
         super()._end(linger)
 
     def _reset(self) -> None:
-        self._end_burst()
+        self.send_held()
         super()._reset()

@@ -221,7 +221,7 @@ class Http2Connection(Http2Sender):
             request.refuse(error)
             return
         request.cycle = cycle
-        cycle.start(self.service.loop)
+        cycle.start(self.service.turn)
         if end and stream.is_tunnel:
             request.receive_eof()
 

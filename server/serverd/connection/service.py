@@ -17,6 +17,7 @@ from serverd.asgi.cycle import Cycle
 from serverd.asgi.observer import UNOBSERVED, RefusalObserver
 from serverd.asgi.router import Router
 from serverd.asgi.session import Sessions
+from serverd.asgi.turn import Turn
 from serverd.generation import Limits, Listener
 from serverd.observe.counters import LISTENER_WIDTH, NOTHING_YET, SPOKE
 from serverd.protocol.http1_head import Bounds, FieldParser
@@ -88,6 +89,7 @@ class Service:
     connections: set[OpenConnection] = field(default_factory=set)  # open ones
     exchanges: set[Cycle] = field(default_factory=set)  # requests in flight, background work included
     answers: set[Cycle] = field(default_factory=set)  # requests that the server answers by itself
+    turn: Turn = field(init=False)  # who begins together
     sessions: Sessions = field(init=False)  # WebSockets that have been accepted
     draining: bool = False  # no further request is invited
     name: str = ""  # of the listener
@@ -112,6 +114,7 @@ class Service:
     on_crowd: Callable[[], None] | None = None  # called when `is_crowded` changes
 
     def __post_init__(self) -> None:
+        self.turn = Turn(self.loop)
         self.sessions = Sessions(self.limits.websocket, self.exchanges)
         self.id_prefix = f"{os.urandom(6).hex()}-"  # no other worker has it, before and after
         self._set_bounds()

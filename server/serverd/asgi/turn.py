@@ -1,0 +1,63 @@
+"""The turn of the event loop in which applications begin one after the other, and their responses leave together.
+
+What was read in one turn has its applications begin in the next, in a row. A system call behind each would have the
+kernel and Python turn each other out of every cache: what is said in a few words waits for those that follow. Whoever
+is the last, or has nobody to wait for, sends at once.
+
+An application that computes after its response, and awaits nothing, keeps everybody waiting; of the responses that are
+held, too. No more than one such: the next that is held finds that the time has passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import Protocol
+
+__all__ = ["HOLD", "Sender", "Turn"]
+
+# Seconds that responses are held in the course of things: enough for a hundred small applications, or ten large ones.
+HOLD = 0.002
+
+
+class Sender(Protocol):
+    """Who holds something back."""
+
+    def send_held(self) -> None:
+        """Send it, if it has not left already."""
+
+
+class Turn:
+    """Who begins, and who holds something, among the connections of a listener."""
+
+    __slots__ = ("_held", "_since", "beginning", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.beginning = 0  # applications whose task is there and has not run
+        self._held: list[Sender] = []
+        self._since = 0.0  # when the first of them was held, on the clock of `perf_counter`
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether what is sent now should be held: another application begins, or something is held before it."""
+        return self.beginning > 0 or bool(self._held)
+
+    def hold(self, sender: Sender) -> None:
+        """Have `send_held` called before this turn ends: now, if nobody else begins in it."""
+        held = self._held
+        held.append(sender)
+        if not self.beginning:
+            self.end()
+        elif len(held) == 1:
+            self._since = perf_counter()
+            self.loop.call_soon(self.end)  # those that follow may have nothing to send yet
+        elif perf_counter() - self._since > HOLD:
+            self.end()
+
+    def end(self) -> None:
+        """Have everything sent that is held."""
+        held = self._held
+        self._held = []
+        for sender in held:
+            sender.send_held()

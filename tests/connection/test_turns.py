@@ -1,0 +1,153 @@
+"""How responses leave whose applications begin in one turn of the loop: together, and never later than they must."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from serverd.asgi import turn
+from serverd.asgi.turn import HOLD
+from serverd.connection.http1_stream import JOIN_LIMIT
+from tests.support.applications import respond
+from tests.support.clock import Clock
+from tests.support.wire import MemoryTransport, Wire
+
+
+class Crowd:
+    """Several connections to one service, on each of which a request is sent; and who has been written to, when."""
+
+    def __init__(self) -> None:
+        self.transports: list[MemoryTransport] = []
+        self.seen: dict[str, list[str]] = {}  # by path: who had something when its application had sent its response
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        path = scope["path"][1:]
+        await self.before(path)
+        await respond(send, path.encode())
+        self.seen[path] = self.answered
+
+    async def before(self, path: str) -> None:
+        """Do what the application does before it answers."""
+
+    @property
+    def answered(self) -> list[str]:
+        """The bodies that have been written, one letter each."""
+        return [chr(transport.written[-1]) for transport in self.transports if transport.written]
+
+    def ask(self, paths: str, more: str = "") -> list[str]:
+        """Send requests like `send`, and let the loop take a turn; return who is answered by then."""
+        with Wire(self) as wire:
+            self.send(wire, paths, more)
+            wire.loop.call_soon(wire.loop.stop)
+            wire.loop.run_forever()
+            return self.answered
+
+    def send(self, wire: Wire, paths: str, more: str = "") -> None:
+        """Send a request on a connection of its own for each letter."""
+        for path in paths:
+            wire.connect()
+            self.transports.append(wire.transport)
+            wire.transport.deliver(f"GET /{path} HTTP/1.1\r\nHost: a\r\n{more}\r\n".encode())
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Return the clock by which what is held is told, for the test to move."""
+    clock = Clock()
+    monkeypatch.setattr(turn, "perf_counter", clock)
+    return clock
+
+
+def test_responses_leave_together_behind_the_last_application_that_begins(clock: Clock) -> None:
+    crowd = Crowd()
+    assert crowd.ask("abc") == ["a", "b", "c"]
+    assert crowd.seen == {"a": [], "b": [], "c": ["a", "b", "c"]}
+    assert [transport.writes for transport in crowd.transports] == [1, 1, 1]
+
+
+def test_the_only_one_leaves_at_once() -> None:
+    """An application that computes after its response does not keep it from its client."""
+    crowd = Crowd()
+    crowd.ask("a")
+    assert crowd.seen == {"a": ["a"]}
+
+
+def test_a_later_turn_owes_nothing_to_those_before(clock: Clock) -> None:
+    crowd = Crowd()
+    with Wire(crowd) as wire:
+        for paths in ("ab", "c"):
+            crowd.send(wire, paths)
+            wire.settle()
+    assert crowd.seen["c"] == ["a", "b", "c"]
+
+
+def test_nobody_waits_for_an_application_that_waits(clock: Clock) -> None:
+    gate = asyncio.Event()
+
+    class Waiting(Crowd):
+        async def before(self, path: str) -> None:
+            if path == "b":
+                await gate.wait()
+
+    crowd = Waiting()
+    with Wire(crowd) as wire:
+        crowd.send(wire, "ab")
+        wire.settle()
+        assert crowd.answered == ["a"]
+        gate.set()
+        wire.settle()
+        assert crowd.answered == ["a", "b"]
+
+
+def test_no_more_than_one_application_that_computes_keeps_a_response(clock: Clock) -> None:
+    class Computing(Crowd):
+        async def before(self, path: str) -> None:
+            clock.now += 2 * HOLD
+
+    crowd = Computing()
+    assert crowd.ask("abcd") == ["a", "b", "c", "d"]
+    assert crowd.seen == {"a": [], "b": ["a", "b"], "c": ["a", "b"], "d": ["a", "b", "c", "d"]}
+
+
+def test_what_ends_its_connection_leaves_at_once(clock: Clock) -> None:
+    crowd = Crowd()
+    crowd.ask("ab", "Connection: close\r\n")
+    assert crowd.seen == {"a": ["a"], "b": ["a", "b"]}
+
+
+def test_what_is_large_leaves_at_once(clock: Clock) -> None:
+    class Large(Crowd):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await respond(send, scope["path"][1:].encode() * (JOIN_LIMIT + 1))
+            self.seen[scope["path"][1:]] = self.answered
+
+    crowd = Large()
+    crowd.ask("ab")
+    assert crowd.seen == {"a": ["a"], "b": ["a", "b"]}
+
+
+def test_nothing_is_written_to_who_is_cut_meanwhile(clock: Clock) -> None:
+    class Cutting(Crowd):
+        async def before(self, path: str) -> None:
+            if path == "b":
+                self.transports[0].abort()
+
+    crowd = Cutting()
+    assert crowd.ask("ab") == ["b"]
+
+
+def test_what_follows_a_held_response_leaves_behind_it(clock: Clock) -> None:
+    """A client that breaks the protocol behind its request has the response first."""
+
+    class Answering(Crowd):
+        async def before(self, path: str) -> None:
+            if path == "b":
+                self.transports[0].deliver(b"BAD\r\n\r\n")
+
+    crowd = Answering()
+    crowd.ask("ab")
+    written = bytes(crowd.transports[0].written)
+    assert written.index(b"HTTP/1.1 200") < written.index(b"HTTP/1.1 400")
+    assert written.count(b"HTTP/1.1") == 2
