@@ -246,6 +246,19 @@ class TestEscapes:
         if format == "json":
             assert json.loads(line)["status"] == 200
 
+    @pytest.mark.parametrize("path", ["/" + "x" * 5000, "/" + "\u00e9" * 700, "/" + "\U0001f600" * 400, '/"' * 2000])
+    def test_nor_is_one_of_a_mount_with_a_long_path_and_it_stays_an_object(self, logged: Logged, path: str) -> None:
+        logged.use(format="json")
+        observer = AccessObserver(logged.log, Place("l" * 64, path, "a" * 64, 0, speaks_tls=True))
+        with Wire(Endpoint(hello, "shop", observer=observer)) as wire:
+            wire.service.observer = observer
+            wire.send(b"GET /%b?%b HTTP/1.1\r\nHost: %b\r\n\r\n" % (b"x" * 3000, b"y" * 3000, b"h" * 250))
+            wire.connect()
+            wire.send(b"GET /" + b"\xff" * 7000 + b" HTTP/1.1\r\n\r\n")
+        lines = logged.lines()
+        assert len(lines) == 2
+        assert all(len(line) < select.PIPE_BUF and path.startswith(json.loads(line)["mount"]) for line in lines)
+
     @pytest.mark.parametrize("template", ["{target}" * 100, "\u2192{host}" * 140, "\u2192" * 993 + "{path}"])
     def test_nor_is_one_of_a_template(self, logged: Logged, template: str) -> None:
         logged.use(format=template)

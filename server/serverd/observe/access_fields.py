@@ -33,6 +33,10 @@ CLIENT_LEFT = 499
 # What is written as nginx writes it, "\\x22": all but printable ASCII, and what would end a quoted value.
 _UNSAFE = re.compile(rb'[^ -~]|["\\\\]')
 
+# Characters of the path of a mount in an object: of a longer one there is its beginning, of at most twelve characters
+# each, since a line that is cut would be no object any more. What a peer chooses takes at most half of a line.
+_LONGEST_MOUNT = 1024
+
 _MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _TLS = {0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
 
@@ -79,7 +83,8 @@ class Place:
     path: str = field(init=False)  # of the mount, as lines show it
 
     def __post_init__(self) -> None:
-        said = {"app": self.app, "mount": self.mount, "listener": self.listener, "worker": self.worker}
+        mount = self.mount if len(json.dumps(self.mount)) <= _LONGEST_MOUNT else self.mount[: _LONGEST_MOUNT // 12]
+        said = {"app": self.app, "mount": mount, "listener": self.listener, "worker": self.worker}
         object.__setattr__(self, "json", json.dumps(said, separators=(",", ":"))[1:-1])
         object.__setattr__(self, "path", _shown(self.mount.encode()) or "-")
 
