@@ -23,7 +23,7 @@ from serverd.observe.access_fields import (
     value_of,
 )
 
-__all__ = ["Format", "make_format"]
+__all__ = ["LONGEST_KEPT", "Format", "make_format"]
 
 SWITCHING_PROTOCOLS = 101  # RFC 9110 §15.2.2; of an HTTP/2 session, too
 
@@ -31,7 +31,7 @@ Format = Callable[[Iterable[Noted], Clock], list[str]]
 """Returns the lines of requests that were noted, one for each."""
 
 # Texts of a head of more characters are made anew for each line: ten thousand idle connections should not keep much.
-_KEPT = 1024
+LONGEST_KEPT = 1024
 
 # Two braces, or a field.
 _PIECE = re.compile(r"(\{\{|\}\}|\{\w+\})")
@@ -54,7 +54,7 @@ def make_format(name: str, *, is_terminal: bool) -> Format:
 
 def _keep(maker: Format, entry: Entry, before: str, after: str = "") -> tuple[str, str]:
     """Keep with its head what lines of it say before and behind what differs each time."""
-    if len(before) + len(after) <= _KEPT:
+    if len(before) + len(after) <= LONGEST_KEPT:
         entry.head.shown = maker, entry.client, entry.host, before, after
     return before, after
 
