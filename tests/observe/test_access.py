@@ -19,6 +19,7 @@ from serverd.generation import AccessLog as Settings
 from serverd.observe.access import BATCH, AccessLog, AccessObserver
 from serverd.observe.access_fields import FIELDS, Clock, Place
 from serverd.observe.access_formats import make_format
+from serverd.protocol.head import UNSHOWN
 from tests.support.applications import Manual, echo, hello, respond
 from tests.support.frames import TEXT, close, frame
 from tests.support.http2 import Http2Wire
@@ -147,6 +148,85 @@ class TestFormats:
         assert '"GET /x HTTP/2" 200 2' in logged.line()
 
 
+class TestRemembered:
+    """What lines say of a head that comes again on a connection is kept with it."""
+
+    @pytest.mark.parametrize("name", ["text", "json", "combined"])
+    def test_a_head_that_comes_again_has_the_same_line_again(self, logged: Logged, name: str) -> None:
+        logged.use(format=name)
+        with logged.wire(hello) as wire:
+            for _ in range(3):
+                wire.send(GET)
+            wire.send(GET.replace(b"c=d", b"c=e"))
+            wire.send(GET.replace(b"curl/8", b"wget/1"))
+        varying = re.compile(rf"{TIME}|{ID}|\d+\.\d+(?=ms|,)|\[.*?\]")
+        lines = [varying.sub("*", line) for line in logged.lines()]
+        assert lines[0] == lines[1] == lines[2]
+        assert lines[3] == lines[0].replace("c=d", "c=e") != lines[0]
+        assert lines[4] == lines[0].replace("curl/8", "wget/1")
+
+    def test_another_format_makes_lines_of_its_own(self, logged: Logged) -> None:
+        with logged.wire(hello) as wire:
+            for name in ("text", "json", "combined", "text"):
+                logged.use(format=name)
+                wire.send(GET)
+        first, second, third, last = logged.lines()
+        assert '127.0.0.1 "GET /a%20b?c=d HTTP/1.1" 200 2 ' in first
+        assert json.loads(second)["target"] == "/a%20b?c=d"
+        assert third.endswith('"GET /a%20b?c=d HTTP/1.1" 200 2 "http://r/" "curl/8"')
+        assert '127.0.0.1 "GET /a%20b?c=d HTTP/1.1" 200 2 ' in last
+
+    @pytest.mark.parametrize("name", ["text", "json", "combined"])
+    def test_whom_a_proxy_names_is_told_anew_each_time(self, logged: Logged, name: str) -> None:
+        logged.use(format=name)
+        fields = ("x-forwarded-for", "x-forwarded-host")
+        with logged.wire(hello) as wire:
+            listener = Listener("web", (), 1, Limits(), trusted_proxies=("127.0.0.1",), forwarded_headers=fields)
+            wire.service.adopt(wire.service.router, listener, wire.service.parser)
+            wire.lose()
+            wire.connect()
+            request = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.%d\r\nX-Forwarded-Host: h%d\r\n\r\n"
+            for number in (1, 1, 2, 1):
+                wire.send(request % (number, number))
+        lines = logged.lines()
+        assert [re.search(r"192\.0\.2\.\d", line)[0] for line in lines] == [  # type: ignore[index]
+            f"192.0.2.{number}" for number in (1, 1, 2, 1)
+        ]
+        if name == "json":
+            assert [json.loads(line)["host"] for line in lines] == ["h1", "h1", "h2", "h1"]
+
+    def test_a_long_text_is_not_kept(self, logged: Logged) -> None:
+        entries: list[Any] = []
+        logged.use(format="json")
+        with logged.wire(hello) as wire:
+            note = logged.log.noted
+            wire.send(GET)
+            wire.send(GET.replace(b"c=d", b"c" * 2000))
+            entries += [entry for entry, _, _ in note]
+        assert "c" * 2000 in logged.lines()[1]
+        assert [entry.head.shown == UNSHOWN for entry in entries] == [False, True]
+
+    def test_one_request_of_which_no_line_can_be_made_costs_no_other_its_line(self, logged: Logged) -> None:
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            if scope["path"] == "/2":
+                scope["extensions"] = 5
+            await respond(send)
+
+        logged.use(format="{target} {tls}")
+        with logged.wire(application) as wire:
+            for number in (1, 2, 3):
+                wire.send(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+        assert logged.lines() == ["/1 -", "/3 -"]
+
+    def test_one_long_line_among_others_is_the_only_one_that_is_cut(self, logged: Logged) -> None:
+        logged.use(format="{target}")
+        targets = [b"/a" * 100, b"/b" * 3000, b"/c" * 2000]
+        with logged.wire(hello) as wire:
+            for target in targets:
+                wire.send(b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % target)
+        assert logged.lines() == ["/a" * 100, "/b" * 48, "/c" * 2000]
+
+
 class TestEscapes:
     def test_a_value_does_not_end_its_quotes(self, logged: Logged) -> None:
         logged.use(format="combined")
@@ -165,6 +245,19 @@ class TestEscapes:
         assert len(line.encode()) < select.PIPE_BUF
         if format == "json":
             assert json.loads(line)["status"] == 200
+
+    @pytest.mark.parametrize("path", ["/" + "x" * 5000, "/" + "\u00e9" * 700, "/" + "\U0001f600" * 400, '/"' * 2000])
+    def test_nor_is_one_of_a_mount_with_a_long_path_and_it_stays_an_object(self, logged: Logged, path: str) -> None:
+        logged.use(format="json")
+        observer = AccessObserver(logged.log, Place("l" * 64, path, "a" * 64, 0, speaks_tls=True))
+        with Wire(Endpoint(hello, "shop", observer=observer)) as wire:
+            wire.service.observer = observer
+            wire.send(b"GET /%b?%b HTTP/1.1\r\nHost: %b\r\n\r\n" % (b"x" * 3000, b"y" * 3000, b"h" * 250))
+            wire.connect()
+            wire.send(b"GET /" + b"\xff" * 7000 + b" HTTP/1.1\r\n\r\n")
+        lines = logged.lines()
+        assert len(lines) == 2
+        assert all(len(line) < select.PIPE_BUF and path.startswith(json.loads(line)["mount"]) for line in lines)
 
     @pytest.mark.parametrize("template", ["{target}" * 100, "\u2192{host}" * 140, "\u2192" * 993 + "{path}"])
     def test_nor_is_one_of_a_template(self, logged: Logged, template: str) -> None:

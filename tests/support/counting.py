@@ -14,10 +14,12 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 from types import FrameType
 from typing import Any
 
@@ -26,6 +28,9 @@ from serverd.asgi import builtin
 from serverd.asgi.router import Route, Router
 from serverd.asgi.scope import Endpoint
 from serverd.connection import burst, http1_stream, http2
+from serverd.generation import AccessLog as Settings
+from serverd.observe.access import AccessLog, AccessObserver
+from serverd.observe.access_fields import Place
 from tests.support.frames import TEXT, frame
 from tests.support.http2 import Http2Wire
 from tests.support.wire import Wire, handshake
@@ -125,6 +130,22 @@ def _http1(make: Callable[[int], bytes], mounts: int = 1, end: bytes = b"\r\n\r\
     return wire, perform
 
 
+def _logged(kind: str) -> tuple[Wire, Perform]:
+    """Return a browser's request that comes again, of which a line is written to nowhere."""
+    log = AccessLog(Settings(format=kind), lambda function: None)
+    log.reopen(os.open(os.devnull, os.O_WRONLY | os.O_APPEND))
+    log._clock.iso(perf_counter())
+    log._clock.end = float("inf")  # else each millisecond would have its calls
+    wire = Wire(Endpoint(application, "test", observer=AccessObserver(log, Place("web", "/", "test", 0))))
+    block = _head(b"/shop", _differing(0))
+
+    def perform(_: int) -> None:
+        assert wire.send(block).endswith(b"\r\n\r\nok")
+        log.write_down()  # of a busy worker, for many requests at once
+
+    return wire, perform
+
+
 def _http2(make: Callable[[int], tuple[str, list[tuple[bytes, bytes]]]]) -> tuple[Wire, Perform]:
     wire = Http2Wire(application)
 
@@ -156,6 +177,8 @@ KINDS: dict[str, Callable[[], tuple[Wire, Perform]]] = {
     "HTTP/1 GET, browser fields, another path": lambda: _http1(lambda n: _head(b"/shop/%05d" % n, _differing(0))),
     "HTTP/1 GET, browser fields, all differing": lambda: _http1(lambda n: _head(b"/shop/%05d" % n, _differing(n))),
     "HTTP/1 GET, 1,000 mounts": lambda: _http1(lambda _: _head(b"/", []), mounts=1000),
+    "HTTP/1 GET, browser fields, repeated, a line in JSON": lambda: _logged("json"),
+    "HTTP/1 GET, browser fields, repeated, a line as nginx has it": lambda: _logged("combined"),
     "HTTP/1 GET, 16 pipelined": lambda: _http1(lambda _: _head(b"/", []) * 16),
     "HTTP/1 GET, 50 parts": lambda: _http1(lambda _: _head(b"/parts", []), end=b"\r\n0\r\n\r\n"),
     "HTTP/1 POST, 64 KB": lambda: _http1(lambda _: _post(b"Content-Length: 65536", bytes(65536))),

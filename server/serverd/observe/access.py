@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any
 
 from serverd.generation import AccessLog as Settings
-from serverd.observe.access_fields import Clock, Entry, Place
+from serverd.observe.access_fields import Clock, Entry, Noted, Place
 from serverd.observe.access_formats import make_format
 from serverd.observe.lines import LineWriter
 
@@ -27,8 +27,9 @@ LONGEST_LINE = 4096
 # Bytes that are left of each value in a line that would be longer; six characters each at most.
 SHORT = 96
 
-# Requests that are noted before their lines are made at once; so many are kept a moment longer than they take.
-BATCH = 256
+# Requests that are noted before their lines are made at once; so many are kept a moment longer than they take. With
+# twice as many, what they hold is out of the caches again; with half, each write has too few lines.
+BATCH = 128
 
 _WRONG = 400  # the first status that is somebody's mistake
 
@@ -41,13 +42,16 @@ class AccessLog:
         self._schedule = schedule
         self._writer = LineWriter(schedule)
         self._clock = Clock()
-        self._noted: list[tuple[Entry, Place, float]] = []  # and when each ended
-        self._is_due = False  # `write_down` is scheduled
-        self.adopt(settings)
+        self.noted: list[Noted] = []  # the observers add to it
+        self.is_due = False  # `write_down` is scheduled
+        self._use(settings)
 
     def adopt(self, settings: Settings) -> None:
         """Log as `settings` say from now on."""
         self.write_down()
+        self._use(settings)
+
+    def _use(self, settings: Settings) -> None:
         self._settings = settings
         self._format = make_format(settings.format, is_terminal=self._writer.is_terminal)
         self._exact = frozenset(path for path in settings.exclude if not path.endswith("*"))
@@ -71,46 +75,53 @@ class AccessLog:
         self.write_down()
         self._writer.close()
 
-    def note(self, entry: Entry, place: Place) -> None:
-        """Take note of a request that has ended just now, of which nothing changes any more."""
-        # Hot path: what makes a line is not at hand amid a request, and takes half the time when it makes many
-        # (benchmarks/ "access log").
-        noted = self._noted
-        noted.append((entry, place, perf_counter()))
-        if not self._is_due:
-            self._is_due = True
-            self._schedule(self._on_due)
-        elif len(noted) >= BATCH:
-            self.write_down()
+    def wait(self) -> None:
+        """Write what is noted a moment from now, with what is until then."""
+        self.is_due = True
+        self._schedule(self._on_due)
 
     def _on_due(self) -> None:
-        self._is_due = False
+        self.is_due = False
         self.write_down()
 
     def write_down(self) -> None:
         """Write the lines of what has been noted."""
-        noted, self._noted = self._noted, []
-        lines = []
-        for entry, place, end in noted:
-            try:
-                if self._leaves_out and not self._wants(entry, end - entry.began):
-                    continue
-                line = self._format(entry, place, end, self._clock)
-                if len(line) > LONGEST_LINE or not line.isascii():  # a template may hold anything
-                    line = self._fit(line, entry, place, end)
-            except Exception:
-                # The scope is the application's to change.
-                log.exception("no line in the access log for %r", entry.head.raw_path[:SHORT])
-            else:
-                lines.append(line)
-        if lines:
-            self._writer.write(*lines)
+        noted, self.noted = self.noted, []
+        if self._leaves_out:
+            noted = [one for one in noted if self._wants(one[0], one[2] - one[0].began)]
+        if not noted:
+            return
+        try:
+            text = self._text_of(noted)
+        except Exception:
+            text = "".join(map(self._text_of_one, noted))
+        if text:
+            self._writer.write(text)
             self._writer.flush()
 
-    def _fit(self, line: str, entry: Entry, place: Place, end: float) -> str:
+    def _text_of(self, noted: list[Noted]) -> str:
+        """Return the lines of what was noted."""
+        lines = self._format(noted, self._clock)
+        text = "".join(lines)
+        if max(map(len, lines)) > LONGEST_LINE or not text.isascii():  # a template may hold anything
+            text = "".join(map(self._fit, lines, noted))
+        return text
+
+    def _text_of_one(self, noted: Noted) -> str:
+        """Return the line of one request; none if it cannot be made: the scope is the application's to change."""
+        try:
+            return self._text_of([noted])
+        except Exception:
+            log.exception("no line in the access log for %r", noted[0].head.raw_path[:SHORT])
+            return ""
+
+    def _fit(self, line: str, noted: Noted) -> str:
         """Return a line of at most LONGEST_LINE bytes; one of a template that names ever so much is cut."""
+        if len(line) <= LONGEST_LINE and line.isascii():
+            return line
         if len(line.encode(errors="backslashreplace")) > LONGEST_LINE:
-            line = self._format(_Shortened(entry), place, end, self._clock)
+            entry, place, end = noted
+            (line,) = self._format([(_Shortened(entry), place, end)], self._clock)
         data = line.encode(errors="backslashreplace")
         if len(data) > LONGEST_LINE:
             line = data[: LONGEST_LINE - 1].decode(errors="ignore") + "\n"
@@ -137,8 +148,16 @@ class AccessObserver:
         self._place = place
 
     def on_exchange(self, cycle: Entry) -> None:
-        """Have a line written of a request."""
-        self._log.note(cycle, self._place)
+        """Take note of a request that has ended just now, of which nothing changes any more."""
+        # Hot path: what makes a line is not at hand amid a request, and takes half the time when it makes many
+        # (benchmarks/ "access log").
+        log = self._log
+        noted = log.noted
+        noted.append((cycle, self._place, perf_counter()))
+        if not log.is_due:
+            log.wait()
+        elif len(noted) >= BATCH:
+            log.write_down()
 
     on_session = on_refusal = on_exchange
 
@@ -161,6 +180,7 @@ class _ShortHead:
     def __init__(self, head: Any) -> None:
         self.method = head.method[:SHORT]
         self.version = head.version
+        self.shown = (None, None, None, "", "")
         self.raw_path = head.raw_path[:SHORT]
         self.query = head.query[:SHORT]
         self.fields = [(name, value[:SHORT]) for name, value in head.fields]

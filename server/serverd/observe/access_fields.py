@@ -13,13 +13,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-__all__ = ["FIELDS", "Clock", "Entry", "Place", "first_byte", "shown_status", "target", "tls_version", "value_of"]
+__all__ = [
+    "FIELDS",
+    "Clock",
+    "Entry",
+    "Head",
+    "Noted",
+    "Place",
+    "first_byte",
+    "shown_status",
+    "target",
+    "tls_version",
+    "value_of",
+]
 
 # What nginx logs for a client that has left without a response.
 CLIENT_LEFT = 499
 
 # What is written as nginx writes it, "\\x22": all but printable ASCII, and what would end a quoted value.
 _UNSAFE = re.compile(rb'[^ -~]|["\\\\]')
+
+# Characters of the path of a mount in an object: of a longer one there is its beginning, of at most twelve characters
+# each, since a line that is cut would be no object any more. What a peer chooses takes at most half of a line.
+_LONGEST_MOUNT = 1024
 
 _MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _TLS = {0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
@@ -34,6 +50,7 @@ class Head(Protocol):
     raw_path: bytes
     query: bytes
     fields: list[tuple[bytes, bytes]]
+    shown: tuple[object, tuple[str, int] | None, str | None, str, str]  # ours to change: see `access_formats`
 
 
 class Entry(Protocol):
@@ -66,7 +83,8 @@ class Place:
     path: str = field(init=False)  # of the mount, as lines show it
 
     def __post_init__(self) -> None:
-        said = {"app": self.app, "mount": self.mount, "listener": self.listener, "worker": self.worker}
+        mount = self.mount if len(json.dumps(self.mount)) <= _LONGEST_MOUNT else self.mount[: _LONGEST_MOUNT // 12]
+        said = {"app": self.app, "mount": mount, "listener": self.listener, "worker": self.worker}
         object.__setattr__(self, "json", json.dumps(said, separators=(",", ":"))[1:-1])
         object.__setattr__(self, "path", _shown(self.mount.encode()) or "-")
 
@@ -74,39 +92,41 @@ class Place:
 class Clock:
     """Times of day for lines, made of the clock that requests are timed by; the text of a second is made once."""
 
-    __slots__ = ("_begin", "_combined", "_end", "_iso", "_iso_second", "_offset", "_second")
+    __slots__ = ("_combined", "_iso", "_iso_second", "_offset", "_second", "begin", "end")
 
     def __init__(self) -> None:
         self._second = -1
-        self._begin = self._end = 0.0  # of the millisecond that `_iso` says, on the clock of requests
+        # Of the millisecond that both texts are of, on the clock of requests: they hold from begin until before end.
+        self.begin = self.end = 0.0
         self._iso = self._iso_second = self._combined = ""
         self.adjust()
 
     def adjust(self) -> None:
         """Look at the time of day anew, which may have been set."""
         self._offset = time.time() - time.perf_counter()
-        self._end = 0.0
+        self.end = 0.0
 
     def iso(self, now: float) -> str:
         """Return the time in ISO 8601, UTC, with milliseconds."""
         # Hot path: a busy worker has many lines in a millisecond; benchmarks/ "access log".
-        if self._begin <= now < self._end:
-            return self._iso
-        millisecond = int((now + self._offset) * 1000)
-        second, rest = divmod(millisecond, 1000)
-        if second != self._second:
-            self._turn(second)
-        self._begin = millisecond / 1000 - self._offset
-        self._end = self._begin + 0.001
-        self._iso = f"{self._iso_second}.{rest:03d}+00:00"
+        if not self.begin <= now < self.end:
+            self._look(now)
         return self._iso
 
     def combined(self, now: float) -> str:
         """Return the time as the Common Log Format has it."""
-        second = int(now + self._offset)
+        if not self.begin <= now < self.end:
+            self._look(now)
+        return self._combined
+
+    def _look(self, now: float) -> None:
+        millisecond = int((now + self._offset) * 1000)
+        second, rest = divmod(millisecond, 1000)
         if second != self._second:
             self._turn(second)
-        return self._combined
+        self.begin = millisecond / 1000 - self._offset
+        self.end = self.begin + 0.001
+        self._iso = f"{self._iso_second}.{rest:03d}+00:00"
 
     def _turn(self, second: int) -> None:
         self._second = second
@@ -163,6 +183,9 @@ def first_byte(entry: Entry, end: float) -> float:
     """Return the seconds until the response began; until the end, if that was all at once."""
     return (entry.first_byte or end) - entry.began
 
+
+Noted = tuple[Entry, Place, float]
+"""A request, where it was served, and when it ended, in seconds of `time.perf_counter`."""
 
 Field = Callable[[Entry, Place, float, Clock], object]
 

@@ -49,8 +49,8 @@ class LineWriter:
     def __init__(self, schedule: Callable[[Callable[[], None]], object], descriptor: int = _NOWHERE) -> None:
         """Write to `descriptor`, -1: keep what comes until `reopen`; `schedule` calls a function a moment later."""
         self._schedule = schedule
-        self._lines: list[str] = []
-        self._size = 0  # characters of the lines
+        self._texts: list[str] = []  # each of whole lines
+        self._size = 0  # characters in them
         self._unwritten: list[bytes] = []  # pieces, each of whole lines, that the reader has not taken
         self._lost = 0  # lines, since the last time that something could be written
         self._reasons: dict[str, None] = {}  # why, in the order in which that happened
@@ -61,10 +61,10 @@ class LineWriter:
         if descriptor != _NOWHERE:
             self.reopen(descriptor)
 
-    def write(self, *lines: str) -> None:
+    def write(self, text: str) -> None:
         """Write lines, each of which ends in a newline, soon."""
-        self._lines += lines
-        self._size += sum(map(len, lines))
+        self._texts.append(text)
+        self._size += len(text)
         if self._size >= BATCH_SIZE:
             self.flush()
         elif not self._is_due:
@@ -133,30 +133,24 @@ class LineWriter:
 
     def _gather(self) -> None:
         """Make pieces of the lines that have come."""
-        lines, self._lines, self._size = self._lines, [], 0
-        if lines and self._is_torn and not self._unwritten:  # the end has been lost
-            lines[0] = f"\n{lines[0]}"
+        if not self._texts:
+            return
+        text, self._texts, self._size = "".join(self._texts), [], 0
         if sum(map(len, self._unwritten)) > PATIENCE_SIZE:
-            self._lost += len(lines)
-            if lines:
-                self._reasons["nobody read them"] = None
+            self._lost += text.count("\n")
+            self._reasons["nobody read them"] = None
             return
-        if not self._piece:
-            if lines:
-                self._unwritten.append("".join(lines).encode(errors="backslashreplace"))
-            return
-        batch = bytearray()
-        for line in lines:
-            data = line.encode(errors="backslashreplace")
-            if batch and len(batch) + len(data) > self._piece:
-                self._unwritten.append(bytes(batch))
-                batch.clear()
-            batch += data
-            while len(batch) > self._piece:
-                self._unwritten.append(bytes(batch[: self._piece]))
-                del batch[: self._piece]
-        if batch:
-            self._unwritten.append(bytes(batch))
+        if self._is_torn and not self._unwritten:  # the end has been lost
+            text = f"\n{text}"
+        data = text.encode(errors="backslashreplace")
+        size = self._piece or len(data)
+        begin = 0
+        while begin < len(data):
+            end = begin + size
+            if end < len(data):  # behind the last line that is whole
+                end = data.rfind(b"\n", begin, end) + 1 or end
+            self._unwritten.append(data[begin:end])
+            begin = end
 
     def _lose(self, reason: str) -> None:
         """Give up what could not be written: the disk is full, or the reader has gone."""

@@ -12,14 +12,16 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from serverd.errors import PeerError
+from serverd.protocol.methods import METHODS
 
 __all__ = [
     "CHUNKED",
-    "METHODS",
     "TOKEN",
+    "UNSHOWN",
     "Fields",
     "Framing",
     "RequestHead",
+    "Shown",
     "Target",
     "check_field_lines",
     "check_line_beginning",
@@ -31,46 +33,6 @@ __all__ = [
 ]
 
 Fields = list[tuple[bytes, bytes]]
-
-# Every method of the IANA registry that an origin server can carry out, as llhttp knows them. CONNECT is
-# missing on purpose: it asks for a tunnel (RFC 9110 §9.3.6) and gets 501 like every unknown method.
-METHODS: dict[bytes, str] = {
-    name.encode(): name
-    for name in [
-        "GET",
-        "HEAD",
-        "POST",
-        "PUT",
-        "DELETE",
-        "OPTIONS",
-        "TRACE",
-        "PATCH",
-        "ACL",
-        "BIND",
-        "CHECKOUT",
-        "COPY",
-        "LINK",
-        "LOCK",
-        "M-SEARCH",
-        "MERGE",
-        "MKACTIVITY",
-        "MKCALENDAR",
-        "MKCOL",
-        "MOVE",
-        "PROPFIND",
-        "PROPPATCH",
-        "PURGE",
-        "QUERY",
-        "REBIND",
-        "REPORT",
-        "SEARCH",
-        "SUBSCRIBE",
-        "UNBIND",
-        "UNLINK",
-        "UNLOCK",
-        "UNSUBSCRIBE",
-    ]
-}
 
 _TCHAR = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"  # RFC 9110 §5.6.2
 TOKEN = re.compile(rb"[%b]+" % _TCHAR)
@@ -123,6 +85,11 @@ class Framing(NamedTuple):
 
 CHUNKED = -1
 
+# Who has made texts of a head, for which client and host, and the texts: kept by a log for as long as the head, which
+# connections recall. In the beginning: nobody.
+Shown = tuple[object, tuple[str, int] | None, str | None, str, str]
+UNSHOWN: Shown = (None, None, None, "", "")
+
 
 class RequestHead:
     """The head of one request; made by a decoder, read by the connection and `asgi.scope`, changed by nobody."""
@@ -138,6 +105,7 @@ class RequestHead:
         "path",
         "query",
         "raw_path",
+        "shown",
         "version",
     )
 
@@ -148,6 +116,7 @@ class RequestHead:
         self.fields = fields  # names in lower case, values without surrounding white space
         self.host, self.length, self.keep_alive, self.expects_continue = framing
         self.notable = False  # a name among the fields is not `names.is_plain`
+        self.shown = UNSHOWN  # `observe.access_formats` alone looks at it
 
 
 def check_field_lines(block: bytes, start: int, end: int) -> None:

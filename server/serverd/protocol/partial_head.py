@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from serverd.protocol.head import TOKEN, Fields
+from serverd.protocol.head import TOKEN, UNSHOWN, Fields
 
 __all__ = ["NOTHING_READ", "NOTHING_READ_HTTP2", "PartialHead", "read_pseudo_fields", "read_request_line"]
 
@@ -24,7 +24,7 @@ _TARGET = re.compile(rb"[^\x00-\x20\x7f]+")
 class PartialHead:
     """A head of which the request line is known at most."""
 
-    __slots__ = ("method", "path", "query", "raw_path", "version")
+    __slots__ = ("method", "path", "query", "raw_path", "shown", "version")
 
     fields: Fields = []  # noqa: RUF012 - of all: none, and nobody adds any
     host = None
@@ -35,6 +35,7 @@ class PartialHead:
         self.version = version
         self.raw_path, _, self.query = target.partition(b"?")
         self.path = self.raw_path.decode("utf-8", "replace")
+        self.shown = UNSHOWN
 
 
 NOTHING_READ = PartialHead("-", "1.1", b"-")
