@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.x509.oid import ExtensionOID, NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -138,6 +140,25 @@ class TlsWire(Wire):
             if not data:
                 return found
             found += data
+
+
+def key_updates(keys: Path, count: int) -> bytes:
+    """Return the records of a client that has sent nothing yet, and changes its key again and again (RFC 8446 §7.2)."""
+
+    def expand(label: bytes, size: int) -> bytes:
+        label = b"tls13 " + label
+        info = size.to_bytes(2, "big") + bytes([len(label)]) + label + b"\0"
+        return HKDFExpand(hashes.SHA384(), size, info).derive(secret)
+
+    lines = (line.split() for line in keys.read_text().splitlines())
+    [secret] = [bytes.fromhex(words[2]) for words in lines if words[0] == "CLIENT_TRAFFIC_SECRET_0"]
+    message = bytes([24, 0, 0, 1, 0, 22])  # ours need not change; and it is a handshake message
+    head = b"\x17\x03\x03" + (len(message) + 16).to_bytes(2, "big")
+    records = []
+    for _ in range(count):
+        records.append(head + AESGCM(expand(b"key", 32)).encrypt(expand(b"iv", 12), message, head))
+        secret = expand(b"traffic upd", 48)
+    return b"".join(records)
 
 
 class TestHandshake:
@@ -484,6 +505,23 @@ class TestTraffic:
                 call.finish()
             assert wire.transport.reading
             assert wire.answer().count(b"HTTP/1.1 200 ") == 20
+
+    def test_of_a_flood_of_key_updates_less_is_taken_at_a_time(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tls, "TURN", 1e-9)
+        context = AUTHORITY.client_context()
+        context.keylog_filename = str(tmp_path / "keys")
+        with TlsWire(hello, context=context) as wire:
+            wire.shake()
+            flood = key_updates(tmp_path / "keys", 2500)
+            wire.transport.deliver(flood)
+            turns = 0
+            while not wire.transport.reading:
+                turns += 1
+                wire.turn()
+            assert turns > (len(flood) - tls.READ_PIECE) / (2 * tls.SMALLEST_PIECE)
+            assert not wire.transport.closed
 
     def test_an_end_is_told_after_what_came_before_it(self) -> None:
         manual = Manual()

@@ -24,6 +24,9 @@ log = logging.getLogger("serverd.connection")
 # OpenSSL's buffers keep the size that they once had as long as the connection lives: what is larger passes through in
 # pieces, what is sent record by record.
 READ_PIECE = 2 * RECORD
+# What becomes of that where a piece takes longer than a turn: of KeyUpdates, which OpenSSL reads one after the other
+# without coming back, 32 KiB take 35 ms.
+SMALLEST_PIECE = READ_PIECE // 16
 # Seconds of work on what a peer sends after which others have their turn, as in HTTP/2, and records after which it is
 # looked at the clock: a read of 256 KiB may hold ten thousand of a byte each, which take a third of a second.
 TURN = 0.01
@@ -47,6 +50,7 @@ class TlsTransport(TlsWriter, asyncio.Protocol):
         "_is_held",
         "_loop",
         "_paused",
+        "_piece",
         "_protocol",
         "_replied",
         "_rest",
@@ -71,6 +75,7 @@ class TlsTransport(TlsWriter, asyncio.Protocol):
         self._ended = False  # the socket has said so, and not everything before it is decrypted
         self._blocked = False  # the peer reads too slowly
         self._rest: memoryview | None = None  # of what has come, and does not fit into the buffer
+        self._piece = READ_PIECE  # so much of that passes through at once
         self._spent = 0.0  # seconds of work on what was more than one piece, since others had their turn
         self._is_held = False  # nothing is decrypted until they have had it
         self._replied = 0  # bytes of OpenSSL's own since the peer reads too slowly
@@ -93,6 +98,8 @@ class TlsTransport(TlsWriter, asyncio.Protocol):
             goes_on = self._receive()
             now = perf_counter()
             self._spent += now - began
+            if now - began > TURN:
+                self._piece = max(self._piece // 4, SMALLEST_PIECE)
             began = now
             if self._spent >= TURN and self._waits():
                 self._hold()
@@ -103,7 +110,7 @@ class TlsTransport(TlsWriter, asyncio.Protocol):
 
     def _feed_piece(self) -> None:
         assert self._rest is not None  # it waits
-        piece, rest = self._rest[:READ_PIECE], self._rest[READ_PIECE:]
+        piece, rest = self._rest[: self._piece], self._rest[self._piece :]
         self._rest = rest if len(rest) else None
         self._incoming.write(piece)
 
@@ -130,7 +137,7 @@ class TlsTransport(TlsWriter, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
-        if self._paused or self._is_held or self._rest is not None or len(data) > READ_PIECE:
+        if self._paused or self._is_held or self._rest is not None or len(data) > self._piece:
             # The loop may deliver what it had read before it was told to pause, and does it once.
             self._rest = memoryview(data if self._rest is None else bytes(self._rest) + data)
             self.catch_up()
