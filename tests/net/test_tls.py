@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from serverd.asgi.scope import Peer
+from serverd.config.certificates import covers
 from serverd.errors import ConfigError
 from serverd.generation import Certificate, Tls
 from serverd.net import tls as net_tls
@@ -147,6 +149,35 @@ class TestServerNames:
         pem = self.CONTEXTS.certificate_of(ends.server)
         assert pem is not None
         assert ssl.PEM_cert_to_DER_cert(pem) == ends.client.getpeercert(binary_form=True)
+
+    @pytest.mark.parametrize(
+        ("name", "hosts", "others"),
+        [
+            ("A.Example.", ["a.example", "b.example"], ["c.example", "first.example"]),
+            ("c.example", ["c.example", "first.example"], ["a.b.example", "example"]),
+            ("nobody.test", ["first.example"], ["nobody.test", "a.b.example"]),
+            (None, ["first.example"], ["a.b.example", "[::1]"]),
+            ("192.0.2.1", ["first.example"], ["192.0.2.1"]),  # no name that a client sends
+        ],
+    )
+    def test_a_connection_is_for_the_names_of_what_was_shown(
+        self, name: str | None, hosts: list[str], others: list[str]
+    ) -> None:
+        client = AUTHORITY.client_context()
+        client.check_hostname = False
+        ends = connect(self.CONTEXTS, name, client)
+        peer = Peer(None, None, names=self.CONTEXTS.names_of(ends.server))
+        shown_names = shown(ends)
+        for host in hosts:
+            assert peer.is_called(host) is any(covers(one, host) for one in shown_names)
+        assert peer.is_called(hosts[0])
+        assert not any(map(peer.is_called, others))
+
+    def test_an_address_is_a_name_like_any_other(self) -> None:
+        contexts = Contexts(table(issue("192.0.2.1", "2001:db8::1", "a.example")))
+        peer = Peer(None, None, names=contexts.names_of(connect(contexts, None).server))
+        assert all(map(peer.is_called, ("192.0.2.1", "[2001:db8::1]", "a.example")))
+        assert not peer.is_called("[2001:db8::2]")
 
     def test_the_chain_is_sent(self) -> None:
         deep = Authority("root", deep=True)

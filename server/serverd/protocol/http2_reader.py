@@ -36,10 +36,9 @@ _CONTINUATION = int(FrameType.CONTINUATION)
 # The flags of HEADERS that are all of a request, with nothing beside the block.
 _WHOLE_REQUEST = END_HEADERS | END_STREAM
 
-# Octets of work after which `feed` lets its caller look at the clock: a header block takes up to half a microsecond for
-# each of its octets, that of a body nothing to speak of, and each frame as much as some fields.
+# Octets after which `feed` lets its caller look at the clock, those of bodies aside, which take no time to speak of: a
+# header block takes up to half a microsecond for each, and so does a small frame.
 _AT_ONCE = 4 * 1024
-_FRAME_COST = 64
 
 # A block that takes more bytes than twice the list it may be (`hpack_decoder`) is not collected any further.
 _BLOCK_FACTOR = 2
@@ -145,7 +144,7 @@ class FrameReader:
             position = self._receive_preface(data)
         end = len(data)
         largest = self._bounds.max_frame_size
-        left = _AT_ONCE
+        limit = position + _AT_ONCE
         while end - position >= _HEADER_SIZE:
             size, flags, stream_id = _unpack_header(data, position)
             kind = size & 0xFF
@@ -167,10 +166,11 @@ class FrameReader:
                 self._sink.on_headers(stream_id, data[start:position], True, False)
             elif kind < _KNOWN:
                 _RECEIVERS[kind](self, flags, stream_id, data[start:position])
+                if not kind:  # DATA
+                    limit += size
             else:
                 self._sink.on_unknown()  # RFC 9113 §5.5
-            left -= size + _FRAME_COST if kind else _FRAME_COST  # 0 is DATA
-            if left < 0:
+            if position > limit:
                 unread: int = end - position
                 return unread
         if position < end:
