@@ -6,6 +6,8 @@ one byte, and nothing recurses. What the elements mean is in `config.certificate
 
 from __future__ import annotations
 
+import calendar
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -18,6 +20,7 @@ __all__ = [
     "UTC_TIME",
     "Element",
     "elements",
+    "moment",
     "only_element",
 ]
 
@@ -78,3 +81,16 @@ def only_element(data: bytes, tag: int) -> Element:
     if len(found) != 1:
         raise ValueError("has something behind its end")
     return found[0].expect(tag)
+
+
+def moment(element: Element) -> int:
+    """Return the seconds since the epoch that a Time is (RFC 5280 §4.1.2.5); raises ValueError."""
+    text = element.content.decode("ascii", "replace")
+    if element.tag == UTC_TIME:
+        text = ("20" if text[:2] < "50" else "19") + text
+    elif element.tag != GENERALIZED_TIME:
+        raise ValueError("has a date that is none")
+    try:
+        return calendar.timegm(time.strptime(text, "%Y%m%d%H%M%SZ"))
+    except ValueError:
+        raise ValueError("has a date that is none") from None

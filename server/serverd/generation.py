@@ -113,6 +113,15 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
+class Validity:
+    """How long an authority, or its list of revoked certificates, is good."""
+
+    name: str  # of the authority, as people call it
+    since: int  # seconds since the epoch
+    until: int  # 0: for ever
+
+
+@dataclass(frozen=True, slots=True)
 class Certificate:
     """A certificate with its chain and its private key: the contents of the files, and what the first one says.
 
@@ -127,18 +136,16 @@ class Certificate:
     serial: str = ""  # hexadecimal, as openssl shows it
     not_before: int = 0  # seconds since the epoch
     not_after: int = 0
+    issuers: tuple[Validity, ...] = ()  # those behind it in the chain
     files: tuple[str, ...] = ()  # absolute paths of certificate and key
     source: str = ""  # "server.toml:7"
     kept: str = ""  # what is wrong with what the files hold now, so that this stays in use; "": they hold this
 
-
-@dataclass(frozen=True, slots=True)
-class Validity:
-    """How long an authority of clients, or its list of revoked certificates, is good."""
-
-    name: str  # of the authority, as people call it
-    since: int  # seconds since the epoch
-    until: int  # 0: for ever
+    @property
+    def first_to_end(self) -> Validity | None:
+        """That of the issuers that ends before the certificate, and before the others; None: none does."""
+        first = min(self.issuers, key=lambda one: one.until, default=None)
+        return first if first is not None and first.until < self.not_after else None
 
 
 @dataclass(frozen=True, slots=True)

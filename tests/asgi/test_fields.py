@@ -74,6 +74,31 @@ def test_what_is_no_bytes_is_refused(field: Any) -> None:
         check_fields([field])
 
 
+@pytest.mark.parametrize("make", [bytearray, memoryview, type("Text", (bytes,), {})])
+def test_whatever_holds_bytes_is_taken_for_them_the_first_time_and_every_other(make: Any) -> None:
+    name, value = bytearray(b"x-name"), bytearray(b"value")
+    for known in ([(b"other", b"")], [(b"x-name", b"value")]):
+        check_fields(known)
+        for given in ([(make(name), make(value))], [(b"x-name", make(value))], [(make(name), b"value")]):
+            fields, _ = check_fields(given)
+            assert [tuple(map(type, field)) for field in fields] == [(bytes, bytes)]
+            assert fields == [(b"x-name", b"value")]
+
+
+def test_what_an_application_changes_after_the_check_is_not_sent() -> None:
+    value = bytearray(b"good")
+    fields, _ = check_fields([(b"x", value)])
+    value[:] = b"a\r\nb"
+    assert fields == [(b"x", b"good")]
+    with pytest.raises(ResponseError, match="CR, LF or NUL"):
+        check_fields([(b"x", value)])
+
+
+@pytest.mark.parametrize("make", [bytearray, memoryview])
+def test_a_length_in_whatever_holds_bytes_is_read(make: Any) -> None:
+    assert check_fields([(b"content-length", make(b"17"))]) == ([(b"content-length", b"17")], 17)
+
+
 def test_remembered_names_are_bounded() -> None:
     for number in range(3000):
         check_fields([(b"x-made-up-%d" % number, b"")])

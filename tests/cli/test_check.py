@@ -90,6 +90,22 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     assert shop["detail"].startswith("Traceback (most recent call last):")
 
 
+def test_ciphers_that_go_with_no_certificate_are_warned_of(tmp_path: Path) -> None:
+    more = (
+        'tls = "main"\n[tls.main]\ncertificates = [{ cert = "a.crt", key = "a.key" }]\n'
+        'ciphers = "ECDHE-RSA-AES128-GCM-SHA256"'
+    )
+    file = write(tmp_path, config("shop", more=more), shop=GOOD)
+    Authority().issue("a.example").write(tmp_path, "a")
+    done = run("check", "-c", file, "--no-lifespan")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[0] == (
+        f'server.toml:5: warning: ciphers of tls.main: none of "ECDHE-RSA-AES128-GCM-SHA256" can be used with'
+        f" {tmp_path}/a.crt, whose key is of the kind ec: clients that speak TLS 1.2 at most are refused"
+        ' (expected other suites, or min_version = "1.3" and none)'
+    )
+
+
 def test_a_chain_that_is_right_by_its_names_only_is_warned_of(tmp_path: Path) -> None:
     issued = Authority(deep=True).issue("a.example")
     own = issued.cert.partition("-----END")[0] + "-----END CERTIFICATE-----\n"

@@ -285,6 +285,67 @@ def test_the_certificate_is_the_one_that_a_handshake_shows(tmp_path: Path, host:
 
 
 @pytest.mark.parametrize(
+    ("host", "shown", "why", "passed"),
+    [
+        ("a.example", [("ec", "TLS 1.3"), ("rsa", "RSA only")], "it has the name itself", {
+            "wild": "a wildcard comes behind the name itself",
+            "second": "its key is of the same kind as that of server.toml:5, which comes first",
+        }),
+        ("A.Example.", [("ec", "TLS 1.3"), ("rsa", "RSA only")], "it has the name itself", {"wild": "", "second": ""}),
+        ("b.example", [("wild", "TLS 1.3")], "it has a wildcard for the name", {}),
+        ("nobody.test", [("ec", "TLS 1.3"), ("rsa", "RSA only")], "none is for this host", {}),
+        ("192.0.2.7", [("ec", "TLS 1.3"), ("rsa", "RSA only")], "clients name no host that is an address",
+         {"address": "clients name no host that is an address"}),
+    ],
+)  # fmt: skip
+def test_of_several_certificates_it_is_told_who_is_shown_which_and_why(
+    tmp_path: Path, host: str, shown: list[tuple[str, str]], why: str, passed: dict[str, str]
+) -> None:
+    authority = Authority()
+    order = ["ec", "rsa", "wild", "second", "address"]
+    authority.issue("a.example").write(tmp_path, "ec")
+    authority.issue("a.example", kind="rsa").write(tmp_path, "rsa")
+    authority.issue("*.example", key_number=1).write(tmp_path, "wild")
+    authority.issue("a.example", "c.example", key_number=2).write(tmp_path, "second")
+    authority.issue("192.0.2.7", key_number=3).write(tmp_path, "address")
+    pairs = ",\n".join(f'{{ cert = "{name}.crt", key = "{name}.key" }}' for name in order)
+    file = tmp_path / "server.toml"
+    file.write_text(
+        f'[listeners.web]\nbind = ":8443"\ntls = "main"\n[tls.main]\ncertificates = [{pairs}]\n'
+        '[[mounts]]\nrespond = { body = "x" }\n'
+    )
+    line = {name: f"server.toml:{5 + number}" for number, name in enumerate(order)}
+    answer = explain(str(file), f"https://{host}:8443/")
+    found = [answer["certificate"], *answer["more_certificates"]]
+    assert [one["source"] for one in found] == [line[name] for name, _ in shown]
+    assert all(whom in one["whom"] for one, (_, whom) in zip(found, shown, strict=True))
+    assert found[0]["why"].startswith(why)
+    assert {one["source"] for one in answer["passed_certificates"]} == {line[name] for name in passed}
+    text = run("explain", "-c", str(file), f"https://{host}:8443/").stdout
+    assert f"because {why}" in text
+    for name, reason in passed.items():
+        assert f"not {line[name]}, for " in text
+        assert reason in text
+
+
+def test_clients_of_each_version_are_told_apart_where_they_are_shown_different_ones(tmp_path: Path) -> None:
+    authority = Authority()
+    authority.issue("a.example").write(tmp_path, "ec")
+    authority.issue("a.example", kind="rsa").write(tmp_path, "rsa")
+    file = tmp_path / "server.toml"
+    file.write_text(
+        '[listeners.web]\nbind = ":8443"\ntls = "main"\n[tls.main]\nciphers = "ECDHE-RSA-AES128-GCM-SHA256"\n'
+        'certificates = [{ cert = "ec.crt", key = "ec.key" },\n{ cert = "rsa.crt", key = "rsa.key" }]\n'
+        '[[mounts]]\nrespond = { body = "x" }\n'
+    )
+    answer = explain(str(file), "https://a.example:8443/")
+    assert answer["certificate"]["whom"] == "clients that speak TLS 1.3"
+    assert [(one["source"], one["whom"]) for one in answer["more_certificates"]] == [
+        ("server.toml:7", "clients that speak TLS 1.2")
+    ]
+
+
+@pytest.mark.parametrize(
     ("arguments", "error"),
     [
         (["shop.example/x"], '"shop.example/x" is not a URL of http, https, ws or wss (expected like'),

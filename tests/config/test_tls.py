@@ -24,7 +24,7 @@ from serverd.config.expiry import tell_age
 from serverd.config.files import read_text
 from serverd.config.renewal import renew
 from serverd.errors import ConfigError
-from serverd.generation import Account, Certificate, Generation, Tls
+from serverd.generation import Account, Certificate, Generation, Tls, Validity
 from serverd.messages import Loaded, decode, encode
 from tests.support.authority import DAY, Authority, Issued
 
@@ -232,6 +232,21 @@ class TestWarnings:
         found = loaded(load_text, files=files_of(issued)).warnings
         assert found == ((f'server.toml:5: tls.main.certificates[0].cert: "a.crt" {expected}',) if expected else ())
 
+    def test_dates_of_those_in_its_chain(self, load_text: Load, tmp_path: Path) -> None:
+        chained = Authority("root", deep=True, inner_ends=6.5 * DAY).issue("a.example")
+        found = loaded(load_text, files=files_of(chained))
+        text = 'has "root intermediate" in its chain, which expires in 6 days (expected another chain by now)'
+        assert found.warnings == (f'server.toml:5: tls.main.certificates[0].cert: "a.crt" {text}',)
+        first = certificates_of(found)[0].first_to_end
+        assert first is not None
+        assert first.name == "root intermediate"
+        A.write(tmp_path, "a")
+        renewed = renew(found, no_objection)
+        assert renewed.warnings == ()
+        chained.write(tmp_path, "a")
+        told = f"server.toml:5: tls.main.certificates[0].cert: {tmp_path}/a.crt {text}"
+        assert renew(renewed, no_objection).warnings == (told,)
+
     @pytest.mark.parametrize(("days", "expected"), [(-2.5, "2 days"), (-0.5, "less than a day"), (0.5, "")])
     def test_lists_of_revoked_certificates(self, load_text: Load, tmp_path: Path, days: float, expected: str) -> None:
         lists = AUTHORITY.revocations(ends=-9 * DAY) + AUTHORITY.revocations(ends=days * DAY)
@@ -240,6 +255,8 @@ class TestWarnings:
         text += " (no certificate of a client from there is valid until it is renewed)"
         assert found.warnings == ((f'server.toml:8: tls.main.client_crl: "ca.crl" {text}',) if expected else ())
         told = f"server.toml:4: tls.main.client_crl: {tmp_path}/ca.crl {text}"
+        assert renew(found, no_objection).warnings == (), "it has been said"
+        (tmp_path / "ca.crl").write_text(AUTHORITY.revocations(ends=-9 * DAY) + lists)
         assert renew(found, no_objection).warnings == ((told,) if expected else ())
 
     @pytest.mark.parametrize(
@@ -260,6 +277,8 @@ class TestWarnings:
         text = f'holds "root", which {expected}'
         assert found.warnings == ((f'server.toml:7: tls.main.client_ca: "ca.crt" {text}',) if expected else ())
         told = f"server.toml:4: tls.main.client_ca: {tmp_path}/ca.crt {text}"
+        assert renew(found, no_objection).warnings == (), "it has been said"
+        (tmp_path / "ca.crt").write_text(old.pem + OTHER.pem)
         assert renew(found, no_objection).warnings == ((told,) if expected else ())
         (tmp_path / "ca.crt").write_text(old.pem + AUTHORITY.pem)
         assert renew(found, no_objection).warnings == (), "it is there renewed, too"
@@ -269,6 +288,8 @@ class TestWarnings:
         found = loaded(load_text, WITH_LISTS, files)
         text = 'holds no list of "other", which `client_ca` names (no certificate of a client from there is valid)'
         assert found.warnings == (f'server.toml:8: tls.main.client_crl: "ca.crl" {text}',)
+        assert renew(found, no_objection).warnings == (), "it has been said"
+        (tmp_path / "ca.crl").write_text(AUTHORITY.revocations())
         assert renew(found, no_objection).warnings == (f"server.toml:4: tls.main.client_crl: {tmp_path}/ca.crl {text}",)
         (tmp_path / "ca.crl").write_text(files["ca.crl"] + OTHER.revocations())
         assert renew(found, no_objection).warnings == ()
@@ -383,6 +404,27 @@ class TestRenewal:
         assert str(caught.value) == told, "nothing is new"
         AUTHORITY.issue("a.example").write(tmp_path, "a")
         assert [pair.kept for pair in certificates_of(renew(after, no_objection))] == ["", ""]
+
+    def test_what_has_been_said_of_a_pair_is_not_said_again_while_another_is_renewed(
+        self, load_text: Load, tmp_path: Path
+    ) -> None:
+        def warnings_behind(name: str) -> list[str]:
+            nonlocal served
+            AUTHORITY.issue("b.example").write(tmp_path, "b")
+            served = renew(served, no_objection)
+            return [warning.partition(f"{name} ")[2] for warning in served.warnings]
+
+        old = AUTHORITY.issue("a.example", ends=5.5 * DAY)
+        served = loaded(load_text, TWO_PAIRS, {**files_of(old), "b.crt": B.cert, "b.key": B.key})
+        assert warnings_behind("a.crt") == []
+        (tmp_path / "a.key").write_text("x")
+        [told] = warnings_behind("a.key")
+        assert told.startswith("holds no private key")
+        assert warnings_behind("a.key") == [], "it is broken as before"
+        (tmp_path / "a.key").unlink()
+        assert warnings_behind("a.key") == ["does not exist (what it held before stays in use)"], "in another way"
+        AUTHORITY.issue("a.example", ends=3.5 * DAY).write(tmp_path, "a")
+        assert warnings_behind("a.crt") == ["expires in 3 days (expected it to be renewed by now)"]
 
     def test_nor_does_one_that_openssl_objects_to(self, load_text: Load, tmp_path: Path) -> None:
         before = loaded(load_text, TWO_PAIRS, {**FILES, "b.crt": B.cert, "b.key": B.key})
@@ -545,6 +587,33 @@ class TestNames:
 
 def test_three_weeks_before_the_end_it_is_told() -> None:
     day = 86400
-    assert tell_age(0, 21 * day, 0.0) == ""
-    assert tell_age(0, 21 * day, 1.0) == "expires in 20 days (expected it to be renewed by now)"
-    assert tell_age(0, 21 * day, 21 * day + 1.0) == "has expired less than a day ago (clients refuse it)"
+    pair = Certificate("", "", not_after=21 * day)
+    assert tell_age(pair, 0.0) == ""
+    assert tell_age(pair, 1.0) == "expires in 20 days (expected it to be renewed by now)"
+    assert tell_age(pair, 21 * day + 1.0) == "has expired less than a day ago (clients refuse it)"
+
+
+@pytest.mark.parametrize(
+    ("issuers", "expected"),
+    [
+        ([("R3", 0, 101)], ""),
+        ([("R3", 0, 99), ("X1", 0, 98)], ""),
+        ([("R3", 0, 12), ("X1", 0, 15)], '"R3" in its chain, which expires in 2 days (expected another chain by now)'),
+        ([("R3", 0, 30), ("X1", 0, 15)], '"X1" in its chain, which expires in 5 days (expected another chain by now)'),
+        ([("R3", 0, 7)], '"R3" in its chain, which has expired 3 days ago (clients refuse it that know no other way)'),
+        ([("R3", 12, 99)], '"R3" in its chain, which is not valid yet, but in 2 days (clients refuse it that know no'
+         " other way until then)"),
+    ],
+)  # fmt: skip
+def test_the_first_of_a_chain_to_end_is_told(issuers: list[tuple[str, int, int]], expected: str) -> None:
+    day = 86400
+    chain = tuple(Validity(name, since * day, until * day) for name, since, until in issuers)
+    told = tell_age(Certificate("", "", not_after=100 * day, issuers=chain), 10 * day)
+    assert told == (f"has {expected}" if expected else "")
+
+
+def test_a_certificate_that_ends_before_its_chain_is_the_one_that_is_told_of() -> None:
+    day = 86400
+    pair = Certificate("", "", not_after=12 * day, issuers=(Validity("R3", 0, 13 * day),))
+    assert tell_age(pair, 10 * day) == "expires in 2 days (expected it to be renewed by now)"
+    assert pair.first_to_end is None

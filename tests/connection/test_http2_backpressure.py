@@ -348,6 +348,18 @@ class TestTurns:
             assert hostile.reading
             assert [one.stream_id for one in frames_of(wire.received()) if one.kind == 1] == list(numbers)
 
+    def test_of_costly_blocks_it_takes_less_at_a_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(http2, "TURN", 1e-9)
+        numbers = range(1, 81, 2)
+        block = GET + b"\x0f\x00\x00" * 90  # a tenth of a millisecond
+        with Http2Wire(hello) as wire:
+            wire.loop.call_soon(wire.transport.deliver, b"".join(frame(1, 5, number, block) for number in numbers))
+            turn(wire)
+            assert not wire.transport.reading
+            assert 0 < wire.service.requests < len(numbers) / 2
+            wire.settle()
+            assert [one.stream_id for one in frames_of(wire.received()) if one.kind == 1] == list(numbers)
+
     def test_the_end_of_the_peer_comes_after_what_waits_for_its_turn(self) -> None:
         numbers = range(1, 2 * PATIENT.http2.concurrent_streams, 2)
         with Http2Wire(hello) as wire:

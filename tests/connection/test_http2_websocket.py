@@ -159,18 +159,34 @@ class TestHandshake:
             wire.advance(LINGER_TIMEOUT + 2)
             assert not wire.streams
 
-    def test_a_refusal_of_2xx_would_open_it_and_is_none(self) -> None:
+    @pytest.mark.parametrize(
+        ("headers", "parts"),
+        [
+            pytest.param([], [b"never"], id="a body"),
+            pytest.param([(b"content-length", b"5")], [b"never"], id="of known length"),
+            pytest.param([], [b"never", b"ever"], id="in parts"),
+            pytest.param([], [b""], id="none"),
+        ],
+    )
+    def test_a_refusal_of_2xx_would_open_it_and_is_none_to_the_client_and_the_log(
+        self, headers: Any, parts: list[bytes], caplog: pytest.LogCaptureFixture
+    ) -> None:
         notes = Notes()
         with TunnelWire() as wire:
             wire.service.router = router_to(Endpoint(wire.manual, "test", observer=notes))
-            answer = wire.ask()
+            answer = wire.ask(path="/chat")
             wire.receive()
-            wire.tell("http.response.start", status=200, headers=[])
-            wire.run(wire.call.send({"type": "websocket.http.response.body", "body": b"never"}))
-            assert answer.status == 501
-            assert b"never" not in answer.body
+            wire.tell("http.response.start", status=200, headers=headers)
+            for part in parts:
+                message = {"type": "websocket.http.response.body", "body": part, "more_body": part is not parts[-1]}
+                wire.run(wire.call.send(message)).exception()  # behind the first the client has gone
+            assert (answer.status, answer.ended) == (501, True)
+            assert b"ever" not in answer.body
             wire.finish()
-            assert [cycle.status for cycle in notes.exchanges] == [501]
+            [cycle] = notes.exchanges
+            assert (cycle.status, cycle.sent, cycle.given_up) == (501, len(answer.body), False)
+        [record] = [one for one in caplog.records if one.levelname == "ERROR"]
+        assert record.getMessage().startswith("app test refuses CONNECT /chat with 200: over HTTP/2 that would open")
 
     @pytest.mark.parametrize("failure", [None, ValueError("broken")])
     def test_an_application_that_ends_without_either_answers_500(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serverd.connection.tls import RECORD, _joined
+from serverd.connection.tls_writer import RECORD, _joined
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,11 @@ def test_each_has_its_date() -> None:
     assert lines(not_after=1_900_000_000) == ["main  2030-03-17  07      a.example"]
 
 
+def test_of_a_chain_the_first_date_is_shown_and_whose_it_is() -> None:
+    [line] = lines(not_after=1_950_000_000, chain_ends={"name": "R3\x1b", "until": 1_900_000_000})
+    assert line == r'main  2030-03-17  07      a.example  "R3\x1b" in its chain ends first'
+
+
 def test_what_is_to_be_done_is_noted() -> None:
     [line] = lines(age="expires in 3 days (expected it to be renewed by now)")
     assert line.endswith("a.example  expires in 3 days (expected it to be renewed by now)")

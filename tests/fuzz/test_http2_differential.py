@@ -39,6 +39,7 @@ from tests.protocol.http2_peer import (
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
+    feed,
     frame,
     frames_of,
 )
@@ -252,7 +253,7 @@ class Conversation:
         while True:
             data = self.client.data_to_send()
             for start in range(0, len(data), cut or max(len(data), 1)):
-                self.app.core.feed(data[start : start + (cut or len(data))])
+                feed(self.app.core, data[start : start + (cut or len(data))])
                 self.app.check_bounds()
             answers = b""
             while self.app.core.is_waiting:
@@ -402,7 +403,7 @@ def ours(data: bytes, cut: int = 0) -> tuple[str, Application]:
     result = ""
     try:
         for start in range(0, len(data), cut or len(data)):
-            app.core.feed(data[start : start + (cut or len(data))])
+            feed(app.core, data[start : start + (cut or len(data))])
             app.check_bounds()
             while app.core.is_waiting:
                 sent += b"".join(app.core.take())

@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 
+from serverd.asgi.scope import Peer
+from serverd.config.certificates import covers
 from serverd.errors import ConfigError
 from serverd.generation import Certificate, Tls
 from serverd.net import tls as net_tls
-from serverd.net.tls import Contexts
+from serverd.net.tls import TICKET_LIFE, Contexts
 from tests.support.authority import DAY, Authority, Issued
+from tests.support.clock import Clock
 
 AUTHORITY = Authority()
 STRANGER = Authority("stranger")
@@ -35,15 +38,18 @@ def table(*certificates: Certificate, **more: Any) -> Tls:
     return Tls("main", certificates, source="server.toml:3", **more)
 
 
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 SINGLE = table(issue("a.example"))
 
 
 class Ends:
     """Both ends of a connection, in memory."""
 
-    def __init__(self, contexts: Contexts, client: ssl.SSLContext, name: str | None) -> None:
+    def __init__(
+        self, contexts: Contexts, client: ssl.SSLContext, name: str | None, session: ssl.SSLSession | None = None
+    ) -> None:
         there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.client = client.wrap_bio(back, there, server_hostname=name)
+        self.client = client.wrap_bio(back, there, server_hostname=name, session=session)
         self.server = contexts.wrap(there, back)
         self.contexts, self.outgoing, self.incoming = contexts, back, there
 
@@ -71,6 +77,29 @@ def connect(contexts: Contexts, name: str | None = "a.example", client: ssl.SSLC
     if client is None:
         context.check_hostname = False
     return Ends(contexts, context, name).shake()
+
+
+def resumes(
+    contexts: Contexts, client: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> tuple[bool, ssl.SSLSession]:
+    """Return whether a session is resumed, and the one after it."""
+    ends = Ends(contexts, client, "a.example", session).shake()
+    ends.server.write(b"x")
+    ends.client.read()  # a ticket of TLS 1.3 comes with what comes first
+    found = ends.client.session
+    assert found is not None
+    return bool(ends.server.session_reused), found
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(net_tls, "monotonic", clock)
+    return clock
+
+
+def _no_descriptor(name: str) -> int:
+    raise OSError(24, "Too many open files")
 
 
 def shown(ends: Ends) -> set[str]:
@@ -120,6 +149,35 @@ class TestServerNames:
         pem = self.CONTEXTS.certificate_of(ends.server)
         assert pem is not None
         assert ssl.PEM_cert_to_DER_cert(pem) == ends.client.getpeercert(binary_form=True)
+
+    @pytest.mark.parametrize(
+        ("name", "hosts", "others"),
+        [
+            ("A.Example.", ["a.example", "b.example"], ["c.example", "first.example"]),
+            ("c.example", ["c.example", "first.example"], ["a.b.example", "example"]),
+            ("nobody.test", ["first.example"], ["nobody.test", "a.b.example"]),
+            (None, ["first.example"], ["a.b.example", "[::1]"]),
+            ("192.0.2.1", ["first.example"], ["192.0.2.1"]),  # no name that a client sends
+        ],
+    )
+    def test_a_connection_is_for_the_names_of_what_was_shown(
+        self, name: str | None, hosts: list[str], others: list[str]
+    ) -> None:
+        client = AUTHORITY.client_context()
+        client.check_hostname = False
+        ends = connect(self.CONTEXTS, name, client)
+        peer = Peer(None, None, names=self.CONTEXTS.names_of(ends.server))
+        shown_names = shown(ends)
+        for host in hosts:
+            assert peer.is_called(host) is any(covers(one, host) for one in shown_names)
+        assert peer.is_called(hosts[0])
+        assert not any(map(peer.is_called, others))
+
+    def test_an_address_is_a_name_like_any_other(self) -> None:
+        contexts = Contexts(table(issue("192.0.2.1", "2001:db8::1", "a.example")))
+        peer = Peer(None, None, names=contexts.names_of(connect(contexts, None).server))
+        assert all(map(peer.is_called, ("192.0.2.1", "[2001:db8::1]", "a.example")))
+        assert not peer.is_called("[2001:db8::2]")
 
     def test_the_chain_is_sent(self) -> None:
         deep = Authority("root", deep=True)
@@ -297,29 +355,79 @@ class TestWhatIsSpoken:
         wanted = ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
         assert ends.server.context.options & wanted == wanted
 
-    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    @pytest.mark.parametrize("version", VERSIONS)
     def test_sessions_are_resumed_by_tickets_but_not_after_a_renewal(self, version: ssl.TLSVersion) -> None:
         tls = table(issue("a.example"))
         contexts = Contexts(tls)
         client = AUTHORITY.client_context()
         client.maximum_version = version
 
-        def resumes(contexts: Contexts, session: ssl.SSLSession | None) -> tuple[bool, ssl.SSLSession]:
-            there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
-            ends = Ends.__new__(Ends)
-            ends.client = client.wrap_bio(back, there, server_hostname="a.example", session=session)
-            ends.server = contexts.wrap(there, back)
-            ends.shake()
-            ends.server.write(b"x")
-            ends.client.read()  # a ticket of TLS 1.3 comes with what comes first
-            found = ends.client.session
-            assert found is not None
-            return bool(ends.client.session_reused), found
-
-        fresh, session = resumes(contexts, None)
+        fresh, session = resumes(contexts, client)
         assert not fresh
-        assert resumes(contexts, session)[0]
-        assert not resumes(Contexts(tls), session)[0]
+        assert resumes(contexts, client, session)[0]
+        assert not resumes(Contexts(tls), client, session)[0]
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_a_ticket_is_good_for_an_hour_and_those_after_it_are_no_longer(
+        self, version: ssl.TLSVersion, clock: Clock
+    ) -> None:
+        contexts = Contexts(table(issue("a.example"), issue("b.example")), ("h2", "http/1.1"))
+        client = AUTHORITY.client_context()
+        client.maximum_version = version
+        _, session = resumes(contexts, client)
+        for _ in range(3):
+            clock.now += TICKET_LIFE / 4
+            resumed, session = resumes(contexts, client, session)
+            assert resumed
+        half_way = Ends(contexts, client, "a.example")
+        clock.now += TICKET_LIFE / 4
+        resumed, fresh = resumes(contexts, client, session)
+        assert not resumed
+        assert resumes(contexts, client, fresh)[0]
+        assert contexts.names_of(half_way.shake().server) == {"a.example"}, "one that had begun goes on"
+        assert shown(connect(contexts, "b.example")) == {"b.example"}
+
+    def test_without_descriptors_the_old_one_is_good_for_some_time_yet(
+        self, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        contexts = Contexts(table(issue("a.example")))
+        client = AUTHORITY.client_context()
+        _, session = resumes(contexts, client)
+        clock.now += TICKET_LIFE
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "memfd_create", _no_descriptor)
+            assert resumes(contexts, client, session)[0]
+        clock.now += 1
+        assert not resumes(contexts, client, session)[0]
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    @pytest.mark.parametrize("how", ["optional", "required"])
+    def test_a_ticket_of_a_table_without_client_certificates_is_none_of_one_with_them_nor_the_other_way(
+        self, how: str, version: ssl.TLSVersion, tmp_path: Path
+    ) -> None:
+        pair = issue("a.example")
+        asking = Contexts(table(pair, client_auth=how, client_ca=AUTHORITY.pem))
+        silent = Contexts(table(pair))
+        client = AUTHORITY.client_context(AUTHORITY.issue("alice", client=True), tmp_path)
+        client.maximum_version = version
+        for one, other in ((asking, silent), (silent, asking)):
+            _, session = resumes(one, client)
+            assert not resumes(other, client, session)[0]
+
+    @pytest.mark.parametrize("change", ["client_crl", "client_ca"])
+    def test_whom_we_believe_is_asked_again_when_it_has_changed(self, change: str, tmp_path: Path) -> None:
+        alice = AUTHORITY.issue("alice", client=True)
+        before = table(
+            issue("a.example"), client_auth="required", client_ca=AUTHORITY.pem, client_crl=AUTHORITY.revocations()
+        )
+        after = replace(
+            before,
+            **{change: AUTHORITY.revocations([alice]) if change == "client_crl" else STRANGER.pem},
+        )
+        client = AUTHORITY.client_context(alice, tmp_path)
+        _, session = resumes(Contexts(before), client)
+        with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
+            resumes(Contexts(after), client, session)
 
 
 class TestClientCertificates:

@@ -9,6 +9,7 @@ import logging
 import os
 import ssl
 import sys
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -16,14 +17,16 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.x509.oid import ExtensionOID, NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serverd import der
 from serverd.asgi.refusal import Refusal
-from serverd.connection import tls_extension
+from serverd.connection import tls, tls_extension
 from serverd.connection.handshake import Handshake
 from serverd.connection.negotiation import Negotiation
 from serverd.connection.subject import distinguished_name, subject_name
@@ -31,7 +34,7 @@ from serverd.generation import Certificate, Limits, Listener, Tls
 from serverd.net.tls import LONGEST_HELLO, Contexts
 from tests.asgi.test_observer import Notes
 from tests.support.applications import Manual, Recorder, Script, echo, hello
-from tests.support.authority import Authority, Issued
+from tests.support.authority import DAY, Authority, Issued
 from tests.support.wire import TCP_ENDS, MemoryTransport, Wire
 
 AUTHORITY = Authority()
@@ -98,6 +101,16 @@ class TlsWire(Wire):
             self.transport.deliver(data)
         self.settle()
 
+    def write_bytewise(self, data: bytes) -> None:
+        """Let the client say something in records of a byte each."""
+        for octet in data:
+            self.client.write(bytes([octet]))
+
+    def turn(self) -> None:
+        """Let one turn of the loop pass."""
+        self.loop.call_soon(self.loop.stop)
+        self.loop.run_forever()
+
     def shake(self) -> TlsWire:
         """Complete the handshake."""
         for _ in range(4):
@@ -127,6 +140,25 @@ class TlsWire(Wire):
             if not data:
                 return found
             found += data
+
+
+def key_updates(keys: Path, count: int) -> bytes:
+    """Return the records of a client that has sent nothing yet, and changes its key again and again (RFC 8446 §7.2)."""
+
+    def expand(label: bytes, size: int) -> bytes:
+        label = b"tls13 " + label
+        info = size.to_bytes(2, "big") + bytes([len(label)]) + label + b"\0"
+        return HKDFExpand(hashes.SHA384(), size, info).derive(secret)
+
+    lines = (line.split() for line in keys.read_text().splitlines())
+    [secret] = [bytes.fromhex(words[2]) for words in lines if words[0] == "CLIENT_TRAFFIC_SECRET_0"]
+    message = bytes([24, 0, 0, 1, 0, 22])  # ours need not change; and it is a handshake message
+    head = b"\x17\x03\x03" + (len(message) + 16).to_bytes(2, "big")
+    records = []
+    for _ in range(count):
+        records.append(head + AESGCM(expand(b"key", 32)).encrypt(expand(b"iv", 12), message, head))
+        secret = expand(b"traffic upd", 48)
+    return b"".join(records)
 
 
 class TestHandshake:
@@ -422,6 +454,75 @@ class TestTraffic:
                 received += task.result()["body"]
             assert received == body
 
+    def test_many_small_records_give_others_their_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tls, "TURN", 1e-9)
+        body = os.urandom(1000)
+        with TlsWire(echo) as wire:
+            wire.shake()
+            wire.write_bytewise(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            with_turns = 0
+            wire.transport.deliver(wire.there.read())
+            while not wire.transport.reading:
+                with_turns += 1
+                wire.turn()
+            assert with_turns >= 1000 // tls.RECORDS_AT_ONCE
+            assert wire.answer().endswith(body)
+
+    def test_their_end_is_told_behind_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tls, "TURN", 1e-9)
+        recorder = Recorder()
+        with TlsWire(recorder) as wire:
+            wire.shake()
+            wire.write_bytewise(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\n" + b"x" * 500)
+            wire.transport.deliver(wire.there.read())
+            assert wire.transport._connection.eof_received()
+            wire.settle()
+            assert recorder.bodies == [b"x" * 500]
+            assert wire.answer().startswith(b"HTTP/1.1 200 ")
+
+    def test_one_that_is_ended_amid_them_is_heard_until_it_leaves(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tls, "TURN", 1e-9)
+        with TlsWire(hello) as wire:
+            wire.shake()
+            wire.write_bytewise(b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n" + b"x" * 300)
+            wire.transport.deliver(wire.there.read())
+            wire.settle()
+            assert wire.answer().startswith(b"HTTP/1.1 400 ")
+            assert wire.transport.reading
+
+    def test_nothing_of_them_is_handed_on_while_reading_is_paused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tls, "TURN", 1e-9)
+        manual = Manual()
+        with TlsWire(manual) as wire:
+            wire.shake()
+            wire.write_bytewise(GET * 20)
+            wire.transport.deliver(wire.there.read())
+            for number in range(20):
+                wire.settle()
+                assert len(manual.calls) == number + 1
+                call = manual.calls[number]
+                wire.run(call.respond())
+                call.finish()
+            assert wire.transport.reading
+            assert wire.answer().count(b"HTTP/1.1 200 ") == 20
+
+    def test_of_a_flood_of_key_updates_less_is_taken_at_a_time(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tls, "TURN", 1e-9)
+        context = AUTHORITY.client_context()
+        context.keylog_filename = str(tmp_path / "keys")
+        with TlsWire(hello, context=context) as wire:
+            wire.shake()
+            flood = key_updates(tmp_path / "keys", 2500)
+            wire.transport.deliver(flood)
+            turns = 0
+            while not wire.transport.reading:
+                turns += 1
+                wire.turn()
+            assert turns > (len(flood) - tls.READ_PIECE) / (2 * tls.SMALLEST_PIECE)
+            assert not wire.transport.closed
+
     def test_an_end_is_told_after_what_came_before_it(self) -> None:
         manual = Manual()
         with TlsWire(manual) as wire:
@@ -636,6 +737,37 @@ class TestTheClientsCertificate:
         assert len(chain) == 2
         extension = self.scope(bob, tmp_path, version)
         assert list(extension["client_cert_chain"]) == chain
+
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    @pytest.mark.parametrize("how", ["optional", "required"])
+    def test_that_has_expired_ends_a_session_that_is_resumed(
+        self,
+        how: str,
+        version: ssl.TLSVersion,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        contexts = Contexts(Tls("main", (PAIR,), client_auth=how, client_ca=AUTHORITY.pem))
+        context = AUTHORITY.client_context(AUTHORITY.issue("alice", client=True, ends=2 * DAY), tmp_path)
+        context.maximum_version = version
+        with TlsWire(hello, identity=contexts, context=context) as wire:
+            assert wire.shake().ask(GET).startswith(b"HTTP/1.1 200 ")
+            session = wire.client.session
+        for days, answers in ((1, True), (3, False)):
+            now = time.time() + days * 86400
+            monkeypatch.setattr(tls_extension, "time", lambda now=now: now)
+            with caplog.at_level(logging.DEBUG), TlsWire(hello, identity=contexts, context=context) as wire:
+                wire.client = context.wrap_bio(wire.back, wire.there, server_hostname="a.example", session=session)
+                with contextlib.suppress(AssertionError):
+                    wire.shake()
+                if answers:
+                    assert wire.ask(GET).startswith(b"HTTP/1.1 200 ")
+                    assert wire.client.session_reused
+                else:
+                    assert wire.transport.closed
+                    assert not wire.answer()
+        assert "the certificate of the client has expired since the session began that is resumed" in caplog.text
 
     def test_a_session_that_is_resumed_has_the_chain_that_it_began_with(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -130,6 +130,12 @@ class Recorder:
         self.requests[stream.id].writable += 1
 
 
+def feed(core: Http2Core, data: bytes) -> None:
+    """Feed all of `data`, as a connection does that has its turn again and again."""
+    while data:
+        data = data[len(data) - core.feed(data) :]
+
+
 class Peer:
     """A client and the core that it is connected to."""
 
@@ -147,8 +153,12 @@ class Peer:
 
     def send(self, *frames: bytes) -> list[Frame]:
         """Let the client send; return what the server has sent since the last call."""
-        self.core.feed(b"".join(frames))
+        self.feed(b"".join(frames))
         return self.take()
+
+    def feed(self, data: bytes) -> None:
+        """Have the server take all of `data`, and send nothing yet."""
+        feed(self.core, data)
 
     def take(self) -> list[Frame]:
         """Return what the server has sent since the last call."""
@@ -190,7 +200,7 @@ class Peer:
     def breaks_connection(self, *frames: bytes, code: ErrorCode = ErrorCode.PROTOCOL_ERROR) -> None:
         """Send what has to end the connection with GOAWAY and this code."""
         with pytest.raises(ConnectionFault) as raised:
-            self.core.feed(b"".join(frames))
+            self.feed(b"".join(frames))
         assert raised.value.code is code, raised.value
         last = self.take()[-1]
         assert (last.kind, last.stream_id, last.code) == (GOAWAY, 0, code)

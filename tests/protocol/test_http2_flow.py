@@ -188,7 +188,7 @@ class TestBackpressure:
         peer.respond(1, bytes(10_000_000))
         peer.core.take()
         for number in (3, 5, 7):
-            peer.core.feed(peer.headers(number))
+            peer.feed(peer.headers(number))
             peer.respond(number, b"small")
         sent = b"".join(peer.core.take())
         for number in (3, 5, 7):
@@ -352,7 +352,7 @@ class TestReceiving:
         largest = 0
         for _ in range(400):
             size = min(window, 2**14)
-            peer.core.feed(data(1, bytes(size)))
+            peer.feed(data(1, bytes(size)))
             peer.core.consume(stream, size)
             peer.request(1).body = b""
             window += updates_of(peer.take(), 1) - size
@@ -364,7 +364,7 @@ class TestReceiving:
         stream = peer.open(1, POST, end=False)
         window = WINDOW
         for _ in range(100):
-            peer.core.feed(data(1, bytes(2**14)))
+            peer.feed(data(1, bytes(2**14)))
             peer.core.consume(stream, 2**14)
             peer.core.tick()
             window += updates_of(peer.take(), 1) - 2**14
@@ -378,7 +378,7 @@ class TestReceiving:
             stream = peer.open(number, POST, end=False)
             windows[number] = WINDOW
             for _ in range(200):
-                peer.core.feed(data(number, bytes(2**14)))
+                peer.feed(data(number, bytes(2**14)))
                 peer.core.consume(stream, 2**14)
                 windows[number] += updates_of(peer.take(), number) - 2**14
             size = stream.window._size if stream.window is not None else 0
@@ -434,7 +434,7 @@ class TestSmallParts:
         request = peer.request(1)
         sent = bytes(range(256)) * 40
         for octet in sent:
-            peer.core.feed(data(1, bytes([octet])))
+            peer.feed(data(1, bytes([octet])))
         assert request.parts == 64
         peer.core.consume(stream, len(request.body))
         assert request.parts == 64  # not while the application reads, but with the next bytes that leave
@@ -462,9 +462,9 @@ class TestSmallParts:
     def test_a_reset_drops_what_was_held(self) -> None:
         peer = Peer()
         stream = peer.open(1, POST, end=False)
-        peer.core.feed(b"".join(data(1, b"a") for _ in range(100)))
+        peer.feed(b"".join(data(1, b"a") for _ in range(100)))
         peer.core.consume(stream, 64)
-        peer.core.feed(reset(1))
+        peer.feed(reset(1))
         peer.core.release(stream)
         peer.take()
         assert peer.request(1).body == b"a" * 64

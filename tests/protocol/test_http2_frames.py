@@ -31,11 +31,13 @@ from tests.protocol.http2_peer import (
     Peer,
     data,
     frame,
+    frames_of,
     reset,
     settings,
     window_update,
 )
 
+BLOCK = b"\x82\x86\x84\x01\x01a"  # GET / of the host "a"
 PRIORITY_0 = b"\x00\x00\x00\x00\x10"  # depends on stream 0
 
 
@@ -66,7 +68,7 @@ class TestPreface:
             stream = PREFACE + settings((4, 100)) + peer.headers(1)
             for start in range(0, len(stream), size):
                 assert not peer.core.is_greeted or start >= len(PREFACE)
-                peer.core.feed(stream[start : start + size])
+                peer.feed(stream[start : start + size])
             assert peer.core.is_greeted
             assert Frame(SETTINGS, ACK, 0, b"") in peer.take()
             assert peer.request(1).complete
@@ -513,3 +515,36 @@ class TestContinuation:
         peer = Peer()
         peer.send(frame(HEADERS, END_STREAM, 1, peer.block(GET)), frame(CONTINUATION, END_HEADERS, 1))
         peer.breaks_connection(frame(CONTINUATION, END_HEADERS, 1, peer.block(GET)))
+
+
+class TestPieces:
+    """What takes long is taken in parts, so that the connection can look at the clock in between."""
+
+    def fed(self, *frames: bytes) -> list[int]:
+        """Return how many frames were left after each call, until all were taken."""
+        peer = Peer()
+        peer.open(1, POST, end=False)
+        rest = b"".join(frames)
+        left = []
+        while rest:
+            rest = rest[len(rest) - peer.core.feed(rest) :]
+            left.append(len(frames_of(rest)))
+            peer.take()
+        return left
+
+    def test_of_header_blocks_some_kilobytes(self) -> None:
+        fields = b"\x0f\x00\x00" * 90  # half a microsecond for each octet
+        requests = [frame(HEADERS, END_HEADERS | END_STREAM, number, BLOCK + fields) for number in range(3, 127, 2)]
+        left = self.fed(*requests)
+        assert 4 <= len(left) <= len(requests) // 4
+        assert left == sorted(left, reverse=True)
+
+    def test_of_small_frames_some(self) -> None:
+        left = self.fed(*[data(1, b"a")] * 1500)
+        assert left[0] >= 1000
+        assert left[-1] == 0
+
+    def test_of_ordinary_requests_and_bodies_all(self) -> None:
+        requests = [frame(HEADERS, END_HEADERS | END_STREAM, number, BLOCK) for number in range(3, 67, 2)]
+        assert self.fed(*requests) == [0]
+        assert self.fed(*[data(1, bytes(16_000))] * 4) == [0]

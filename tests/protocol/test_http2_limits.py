@@ -38,7 +38,7 @@ def endure(peer: Peer, make: Callable[[int], bytes], most: int, reads: bool = Tr
     for number in range(most):
         frames = make(number)
         try:
-            peer.core.feed(frames)
+            peer.feed(frames)
             if reads:
                 peer.take()
         except ConnectionFault:
@@ -120,7 +120,7 @@ class TestFloods:
             if window < 2048:
                 updates.append(window_update(0, 4095 - window))
                 window = 4095
-            peer.core.feed(b"".join(updates))
+            peer.feed(b"".join(updates))
         assert sum(size < 64 for size in sizes) > 1000
 
     @pytest.mark.parametrize("question", ["PING", "SETTINGS", "malformed request"])
@@ -264,7 +264,7 @@ class TestMemory:
         peer = Peer()
         peer.open(1, POST, end=False)
         for octet in data(1, bytes(2**14)):
-            peer.core.feed(bytes([octet]))
+            peer.feed(bytes([octet]))
         assert peer.request(1).body == bytes(2**14)
         assert not peer.core.is_amid
 
@@ -298,14 +298,14 @@ class TestMemory:
 
     def test_what_is_unfinished_is_known(self) -> None:
         peer = Peer(greet=False)
-        peer.core.feed(PREFACE[:10])
+        peer.feed(PREFACE[:10])
         assert not peer.core.is_greeted
-        peer.core.feed(PREFACE[10:] + settings())
+        peer.feed(PREFACE[10:] + settings())
         assert peer.core.is_greeted
         assert not peer.core.is_amid
-        peer.core.feed(frame(HEADERS, END_STREAM, 1, peer.block(GET)))
+        peer.feed(frame(HEADERS, END_STREAM, 1, peer.block(GET)))
         assert peer.core.is_amid
-        peer.core.feed(frame(CONTINUATION, END_HEADERS, 1))
+        peer.feed(frame(CONTINUATION, END_HEADERS, 1))
         assert not peer.core.is_amid
-        peer.core.feed(frame(PING, payload=bytes(8))[:12])
+        peer.feed(frame(PING, payload=bytes(8))[:12])
         assert peer.core.is_amid

@@ -318,7 +318,7 @@ class TestErrors:
         peer.open(1)
         peer.respond(1, b"hello")
         try:
-            peer.core.feed(data(0))
+            peer.feed(data(0))
         except Exception:
             assert [answer.kind for answer in peer.take()] == [HEADERS, DATA, 7]
 

@@ -130,6 +130,25 @@ def test_three_weeks_before_the_end_it_warns_once_and_at_the_end_again(
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
+def test_of_a_chain_the_one_is_told_of_that_ends_first(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene(tmp_path)
+    web, *_ = scene.generation.listeners
+    assert web.tls is not None
+    chain = (Validity("R3", 0, 500 * DAY), Validity("X1", 0, 2000 * DAY))
+    tls = replace(web.tls, certificates=(replace(web.tls.certificates[0], issuers=chain),))
+    scene.generation = replace(scene.generation, listeners=(replace(web, tls=tls),))
+    for days in (478, 478.5, 479.5, 490, 500.5, 501.5, 502.5):
+        scene.wall = days * DAY
+        scene.look()
+    told = 'server.toml:5: certificate of tls.main (07) has "R3" in its chain, which'
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{told} expires in 20 days (expected another chain by now)",
+        f"{told} has expired less than a day ago (clients refuse it that know no other way)",
+    ]
+    [found] = describe(Fleet(committed=scene.generation), 0.0, 490 * DAY)["certificates"]
+    assert (found["not_after"], found["chain_ends"]) == (1000 * DAY, {"name": "R3", "until": 500 * DAY})
+
+
 def test_every_list_of_revoked_certificates_that_expires_is_told_of_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -196,6 +215,7 @@ def test_the_status_has_every_certificate_once(scene: Scene) -> None:
             "serial": "07",
             "not_before": 0,
             "not_after": 1000 * DAY,
+            "chain_ends": None,
             "age": "expires in 10 days (expected it to be renewed by now)",
             "kept": None,
         }

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from serverd.config.expiry import KEPT
 from serverd.generation import Logging, Recycle
 from serverd.messages import Accepted, Adopt, Adopted, Declined, Draining, Failed
 from serverd.supervisor import actions, events
@@ -70,6 +71,22 @@ class TestAdoption:
         assert scene.adopted(workers[1]) == [actions.Log("info", told)]
         assert scene.proposes(LIVE) == workers
         assert {one.is_renewal for one in scene.actions if isinstance(one, actions.SendProposal)} == {False}
+
+    def test_what_a_renewal_has_failed_for_is_no_warning_of_the_next_one(self, scene: Scene) -> None:
+        scene.serves()
+        assert scene.fleet.committed is not None
+        scene.happens(events.CertificatesChanged())
+        scene.happens(events.LoadFailed("server.toml:5: a.key does not exist"))
+        scene.happens(events.CertificatesChanged())
+        told = (
+            "server.toml:5: a.key does not exist",
+            "server.toml:6: b.key does not exist",
+            "server.toml:6: b.crt expires",
+        )
+        warnings = (f"{told[0]}{KEPT}", f"{told[1]}{KEPT}", told[2])
+        scene.happens(events.Loaded(replace(scene.fleet.committed, warnings=warnings)))
+        logged = [one.message for one in scene.actions if isinstance(one, actions.Log) and one.level == "warning"]
+        assert logged == [*warnings[1:]]
 
     def test_logging_changes_with_the_commit(self, scene: Scene) -> None:
         workers = scene.serves()

@@ -63,8 +63,9 @@ class Authority:
         impostor: bool = False,
         begins: datetime.timedelta | None = None,
         ends: datetime.timedelta | None = None,
+        inner_ends: datetime.timedelta | None = None,
     ) -> None:
-        """An impostor has the name of another authority, and keys of its own; `begins` and `ends` are from now."""
+        """An impostor has the name of another authority, and keys of its own; `begins` and the ends are from now."""
         other = 10 if impostor else 0
         key = made_key("ec", (-1 if name == "root" else -2) - other)
         self.root = _sign(_name(name), _name(name), key, key, [_AUTHORITY], begins, ends)
@@ -73,7 +74,7 @@ class Authority:
         self._subject, self._key = _name(name), key
         if deep:
             inner_key, subject = made_key("ec", -3 - other), _name(f"{name} intermediate")
-            inner = _sign(subject, self._subject, inner_key, key, [_AUTHORITY], None, None)
+            inner = _sign(subject, self._subject, inner_key, key, [_AUTHORITY], None, inner_ends)
             self._chain, self._subject, self._key = _pem(inner), subject, inner_key
 
     def issue(

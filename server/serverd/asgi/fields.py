@@ -47,7 +47,8 @@ def check_fields(headers: Iterable[Any]) -> tuple[Fields, int | None]:
 
     Raises ResponseError (RFC 9110 §5.1, §5.5, §8.6).
     """
-    # Hot path: most responses have the fields of the one before; benchmarks/ "plain GET", "HTTP/2".
+    # Hot path: most responses have the fields of the one before; benchmarks/ "plain GET", "HTTP/2". To be equal says
+    # nothing of types: a bytearray is equal to bytes, and is taken for them the first time, too.
     known = _known
     return known if headers == known[0] else _check_fields(headers)
 
@@ -60,17 +61,18 @@ def _check_fields(headers: Iterable[Any]) -> tuple[Fields, int | None]:
     length: int | None = None
     for field in headers:
         name, value = field
-        if name not in _good_names:
-            name = _check_name(name)
+        if type(name) is not bytes or name not in _good_names:
+            name = _check_name(_as_bytes(name, f"header name {name!r}"))
+            field = (name, value)
+        if type(value) is not bytes:
+            value = _as_bytes(value, f"value of header {name!r}")
             field = (name, value)
         if name == _CONTENT_LENGTH:
             if length is not None:
                 raise ResponseError("several content-length headers")
-            if type(value) is not bytes or not value.isdigit():
+            if not value.isdigit():
                 raise ResponseError(f"content-length {value!r} is not a decimal number of bytes")
             length = int(value)
-        if type(value) is not bytes:
-            raise ResponseError(f"value of header {name!r} is {type(value).__name__}: expected bytes")
         fields.append(field if type(field) is tuple else (name, value))
         values.append(value)
     joined = b"".join(values)
@@ -104,16 +106,17 @@ def check_trailers(headers: Iterable[Any]) -> Fields:
 
 def check_body(data: Any) -> bytes:
     """Return a part of a response body as bytes; raises ResponseError when it is nothing of the kind."""
-    if type(data) is bytes:
-        return data
+    return data if type(data) is bytes else _as_bytes(data, "body or message")
+
+
+def _as_bytes(data: Any, what: str) -> bytes:
+    """Return what an application says as bytes that it can change no more; raises ResponseError."""
     if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise ResponseError(f"body or message is {type(data).__name__}: expected bytes")
+        raise ResponseError(f"{what} is {type(data).__name__}: expected bytes")
     return bytes(data)
 
 
-def _check_name(name: Any) -> bytes:
-    if not isinstance(name, bytes):
-        raise ResponseError(f"header name {name!r} is {type(name).__name__}: expected bytes")
+def _check_name(name: bytes) -> bytes:
     if not TOKEN.fullmatch(name):
         raise ResponseError(f"header name {name!r} is not a token")
     lower = name.lower()

@@ -168,8 +168,9 @@ class Session(Cycle):
     def _observe(self) -> None:
         refusal = self._refusal
         if refusal is not None:
+            # With a status of its own it has been answered in the refusal's place (`refuse`).
+            self.given_up = refusal.given_up or not (refusal.is_complete or self.status)
             self.status, self.first_byte, self.sent = refusal.status, refusal.first_byte, refusal.sent
-            self.given_up = refusal.given_up or not refusal.is_complete
         else:
             self.given_up = not self.status
         if self.is_accepted:

@@ -12,6 +12,7 @@ from serverd.console import output_reserved
 from serverd.errors import ConfigError
 from serverd.generation import Certificate, Generation, Tls
 from serverd.net.chains import broken_link
+from serverd.net.suites import unserved
 from serverd.observe.logs import escape
 from serverd.supervisor.rehearsal import Finding, Rehearsal, Report
 from serverd.worker.identities import make_identities
@@ -36,7 +37,18 @@ def _examine_tls(generation: Generation) -> tuple[Iterable[str], Iterable[str]]:
     except ConfigError as error:
         return str(error).split("\n"), ()
     tables = dict.fromkeys(one.tls for one in generation.listeners if one.tls is not None)
-    return (), [doubt for tls in tables for pair in tls.certificates if (doubt := _doubt_of_signatures(tls, pair))]
+    doubts = [_doubt_of_suites(tls, pair) for tls in tables for pair in unserved(tls)]
+    doubts += [_doubt_of_signatures(tls, pair) for tls in tables for pair in tls.certificates]
+    return (), filter(None, doubts)
+
+
+def _doubt_of_suites(tls: Tls, pair: Certificate) -> str:
+    """Return that no client of TLS 1.2 can be served a certificate."""
+    return (
+        f'{tls.source}: ciphers of tls.{tls.name}: none of "{tls.ciphers}" can be used with {pair.files[0]}, whose key'
+        f" is of the kind {pair.key_type}: clients that speak TLS 1.2 at most are refused (expected other suites, or"
+        ' min_version = "1.3" and none)'
+    )
 
 
 def _doubt_of_signatures(tls: Tls, pair: Certificate) -> str:

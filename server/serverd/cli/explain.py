@@ -20,7 +20,7 @@ from serverd.asgi.stream import Stream
 from serverd.asgi.types import Message, Receive, Scope, Send
 from serverd.cli.question import Question
 from serverd.cli.reach import Reached, reached
-from serverd.cli.shown import Shown, shown_certificate
+from serverd.cli.shown import Passed, Shown, shown_certificates
 from serverd.connection.intake import begin
 from serverd.connection.service import Service
 from serverd.errors import PeerError
@@ -53,7 +53,8 @@ class Answer:
     listener: Listener
     address: Address
     is_assumed: bool = False  # the port is not known, and taken to be that of the URL
-    certificate: Shown | None = None
+    certificates: list[Shown] = field(default_factory=list)
+    passed: list[Passed] = field(default_factory=list)  # certificates that are for the host, too
     mount: Mount | None = None
     beaten: list[Candidate] = field(default_factory=list)
     nearest: Candidate | None = None  # when no mount answers
@@ -87,7 +88,7 @@ async def _answer(generation: Generation, place: Reached, question: Question) ->
     question = question.at(address)
     answer = Answer(listener, address, is_assumed=place.is_assumed)
     if listener.tls is not None:
-        answer.certificate = shown_certificate(listener, question.host)
+        answer.certificates, answer.passed = shown_certificates(listener, question.host)
     stand_ins = {app.name: Endpoint(_application, app.name) for app in generation.apps}
     routes = make_routes(generation, listener, stand_ins, Inside(generation))
     service = Service(

@@ -31,7 +31,7 @@ def _lines(answer: Answer, generation: Generation) -> Iterator[str]:
     if listener.proxy_protocol:
         yield _line("", "every connection has to begin with a PROXY header")
     if listener.tls is not None:
-        yield _line("certificate", _certificate(answer))
+        yield from _certificates(answer)
     if answer.reason:
         yield _line("answer", f"{_status(answer.status)}: {answer.reason}")
         return
@@ -69,12 +69,23 @@ def _place(listener: Listener, address: Address) -> str:
     return address.text + (" with TLS" if listener.tls is not None else "")
 
 
-def _certificate(answer: Answer) -> str:
-    shown = answer.certificate
-    if shown is None:
-        return "none that can be told"
-    names = ", ".join(shown.names) or "nobody"
-    return f"{shown.source}, for {names}" + ("" if shown.fits else "; not for this host: clients refuse it")
+def _certificates(answer: Answer) -> Iterator[str]:
+    label = "certificate"
+    if not answer.certificates:
+        yield _line(label, "none that can be told")
+    for shown in answer.certificates:
+        misfit = "" if shown.fits else "; not for this host: clients refuse it"
+        whom = f", to {shown.whom}" if len(answer.certificates) > 1 else ""
+        yield _line(label, f"{shown.source}, for {_names(shown.names)}{whom}{misfit}")
+        label = ""
+    if answer.listener.tls is not None and len(answer.listener.tls.certificates) > 1 and answer.certificates:
+        yield _line("", f"because {answer.certificates[0].why}")
+    for passed in answer.passed:
+        yield _line("", f"not {passed.source}, for {_names(passed.names)}: {passed.why}")
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return ", ".join(names) or "nobody"
 
 
 def _mount(mount: Mount) -> str:
@@ -118,15 +129,20 @@ def document(question: Question, answers: Iterable[Answer]) -> dict[str, Any]:
 
 
 def _document(answer: Answer) -> dict[str, Any]:
-    shown = answer.certificate
+    shown = [
+        {"source": one.source, "names": list(one.names), "fits": one.fits, "whom": one.whom, "why": one.why}
+        for one in answer.certificates
+    ]
     return {
         "served": answer.is_served,
         "listener": answer.listener.name,
         "address": answer.address.text,
         "assumed": answer.is_assumed,
-        "certificate": None
-        if shown is None
-        else {"source": shown.source, "names": list(shown.names), "fits": shown.fits},
+        "certificate": shown[0] if shown else None,
+        "more_certificates": shown[1:],
+        "passed_certificates": [
+            {"source": one.source, "names": list(one.names), "why": one.why} for one in answer.passed
+        ],
         "mount": None if answer.mount is None else _mount_document(answer.mount),
         "before": [_mount_document(one.mount) | {"why": one.why} for one in answer.beaten],
         "nearest": None

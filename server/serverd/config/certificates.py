@@ -8,9 +8,7 @@ in the process that uses them. RFC 5280 is the format of certificates, RFC 7468 
 from __future__ import annotations
 
 import binascii
-import calendar
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -201,8 +199,8 @@ def _read_certificate(data: bytes) -> Facts:
             names=tuple(dict.fromkeys(_names(fields[6:]))),
             key_type=_KEY_TYPES.get(algorithm.content, "other"),
             serial=serial.expect(der.INTEGER).content.hex().upper().removeprefix("00") or "00",
-            not_before=_moment(not_before),
-            not_after=_moment(not_after),
+            not_before=der.moment(not_before),
+            not_after=der.moment(not_after),
             subject=subject.expect(der.SEQUENCE).whole,
             issuer=issuer.expect(der.SEQUENCE).whole,
         )
@@ -216,9 +214,9 @@ def _read_list(data: bytes) -> Revocations:
         fields = der.only_element(data, der.SEQUENCE).children()[0].expect(der.SEQUENCE).children()
         if fields[0].tag == der.INTEGER:
             del fields[0]  # the version
-        since = _moment(fields[2])
+        since = der.moment(fields[2])
         following = fields[3].tag if len(fields) > 3 else None
-        until = _moment(fields[3]) if following in (der.UTC_TIME, der.GENERALIZED_TIME) else 0
+        until = der.moment(fields[3]) if following in (der.UTC_TIME, der.GENERALIZED_TIME) else 0
         return Revocations(fields[1].expect(der.SEQUENCE).whole, since, until)
     except IndexError:
         raise ValueError("lacks a part") from None
@@ -245,16 +243,3 @@ def _name(name: Element) -> str:
 
         return str(ipaddress.ip_address(name.content))
     return ""
-
-
-def _moment(element: Element) -> int:
-    """Return the seconds since the epoch that a Time is (RFC 5280 §4.1.2.5); raises ValueError."""
-    text = element.content.decode("ascii", "replace")
-    if element.tag == der.UTC_TIME:
-        text = ("20" if text[:2] < "50" else "19") + text
-    elif element.tag != der.GENERALIZED_TIME:
-        raise ValueError("has a date that is none")
-    try:
-        return calendar.timegm(time.strptime(text, "%Y%m%d%H%M%SZ"))
-    except ValueError:
-        raise ValueError("has a date that is none") from None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["DAY", "EXPIRY_NOTICE", "tell_age", "tell_authority_age", "tell_list_age"]
+import re
+
+from serverd.generation import Certificate
+
+__all__ = ["DAY", "EXPIRY_NOTICE", "KEPT", "tell_age", "tell_authority_age", "tell_list_age", "without_days"]
 
 DAY = 86400
 # Seconds before the end of a certificate at which the operator is warned: ACME clients renew 30 days before by default
@@ -10,12 +14,24 @@ DAY = 86400
 EXPIRY_NOTICE = 21 * DAY
 
 
-def tell_age(not_before: int, not_after: int, now: float) -> str:
-    """Return what is to be said of a certificate with these dates as a predicate; "" when there is nothing.
+# How a warning ends of a pair that cannot be used when it is read again.
+KEPT = " (what it held before stays in use)"
 
-    All are in seconds since the epoch.
+_DAYS = re.compile(r"\d+ days?|less than a day")  # as `_days` has them
+
+
+def tell_age(certificate: Certificate, now: float) -> str:
+    """Return what is to be said of the dates of a certificate and its chain as a predicate; "" when there is nothing.
+
+    It is about the one that ends first. `now` is in seconds since the epoch.
     """
-    return _tell(not_before, not_after, now, "clients refuse it", "expected it to be renewed by now")
+    effect, remedy = "clients refuse it", "expected it to be renewed by now"
+    found = [(certificate.not_after, _tell(certificate.not_before, certificate.not_after, now, effect, remedy))]
+    effect, remedy = "clients refuse it that know no other way", "expected another chain by now"
+    for one in certificate.issuers:
+        told = _tell(one.since, one.until, now, effect, remedy)
+        found.append((one.until, told and f'has "{one.name}" in its chain, which {told}'))
+    return next((told for _, told in sorted(found, key=lambda one: one[0]) if told), "")
 
 
 def tell_authority_age(since: int, until: int, now: float) -> str:
@@ -33,6 +49,11 @@ def tell_list_age(until: int, now: float) -> str:
     if not until or now <= until:
         return ""
     return f"has expired {_days(now - until)} ago (no certificate of a client from there is valid until it is renewed)"
+
+
+def without_days(age: str) -> str:
+    """Return what was told without how many days it is: what stays the same until there is something new to be said."""
+    return _DAYS.sub("", age)
 
 
 def _tell(since: int, until: int, now: float, effect: str, remedy: str) -> str:

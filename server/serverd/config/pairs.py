@@ -66,6 +66,7 @@ def read_pair(pair: Certificate, read: Read, faults: list[Fault], doubts: list[F
         serial=facts.serial,
         not_before=facts.not_before,
         not_after=facts.not_after,
+        issuers=tuple(Validity(one.called, one.not_before, one.not_after) for one in others),
     )
 
 

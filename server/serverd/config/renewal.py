@@ -1,7 +1,8 @@
 """Certificates, keys and lists of revoked ones read again, because their files have changed; nothing else is.
 
 What the configuration says may have been edited meanwhile, and is not looked at: the operator has not asked for it. A
-pair that cannot be used keeps what it had, so that it holds up no other. Called by `python -m serverd.config --renew`.
+pair that cannot be used keeps what it had, so that it holds up no other. What was to be said of files that hold what
+they held has been said. Called by `python -m serverd.config --renew`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from serverd.config.expiry import tell_age
+from serverd.config.expiry import KEPT, tell_age
 from serverd.config.files import read_pem
 from serverd.config.pairs import Fault, doubts_of_authorities, read_authorities, read_pair
 from serverd.config.stamps import stamp
@@ -36,9 +37,11 @@ def renew(generation: Generation, objection: Objection) -> Generation:
     tables = dict.fromkeys(listener.tls for listener in generation.listeners if listener.tls is not None)
     fresh = {tls: _read_again(tls, read, objection, problems, warnings) for tls in tables}
     kept = [pair.kept for tls in fresh.values() for pair in tls.certificates if pair.kept]
+    told = {pair.kept for tls in tables for pair in tls.certificates}
     if problems or (kept and not any(map(_is_new, fresh.keys(), fresh.values()))):
         raise ConfigError("\n".join([*problems, *kept]))
-    warnings += (f"{line} (what it held before stays in use)" for line in "\n".join(kept).splitlines())
+    fresh_kept = [reason for reason in kept if reason not in told]
+    warnings += (f"{line}{KEPT}" for line in "\n".join(fresh_kept).splitlines())
     return replace(
         generation,
         listeners=tuple(
@@ -68,7 +71,8 @@ def _read_again(
     renewed = read_authorities(tls, read, faults)
     named = dict(zip(("client_ca", "client_crl"), tls.client_files, strict=False))
     problems += (_told(tls.source, f"tls.{tls.name}", fault, named[fault.key]) for fault in faults)
-    doubts = [] if faults else doubts_of_authorities(renewed, time.time())
+    is_known = (tls.client_ca, tls.client_crl) == (renewed.client_ca, renewed.client_crl)
+    doubts = [] if faults or is_known else doubts_of_authorities(renewed, time.time())
     warnings += (_told(tls.source, f"tls.{tls.name}", doubt, named[doubt.key]) for doubt in doubts)
     certificates = []
     for number, pair in enumerate(tls.certificates):
@@ -88,9 +92,10 @@ def _read_pair(
     place = f"tls.{tls.name}.certificates[{number}]"
     named = {"cert": pair.files[0], "key": pair.files[1], "key_password": ""}
     lines = [_told(pair.source, place, fault, named[fault.key]) for fault in faults]
-    age = tell_age(fresh.not_before, fresh.not_after, time.time())
+    age = tell_age(fresh, time.time())
     doubts += [Fault("cert", age)] if age and not faults else []
-    warnings += (_told(pair.source, place, doubt, named[doubt.key]) for doubt in doubts)
+    if fresh.cert != pair.cert:
+        warnings += (_told(pair.source, place, doubt, named[doubt.key]) for doubt in doubts)
     return fresh, lines
 
 

@@ -119,7 +119,7 @@ def aging_certificates(entry: Entry[Tls], tls: PlainTls, now: float) -> Iterable
     `now` is in seconds since the epoch. And one for each without a name: its subject is none (RFC 9525 §6.3).
     """
     for number, certificate in enumerate(tls.certificates):
-        predicate = tell_age(certificate.not_before, certificate.not_after, now)
+        predicate = tell_age(certificate, now)
         if predicate:
             yield _problem(entry, Fault("cert", predicate), number)
         if not certificate.names:

@@ -39,9 +39,10 @@ __all__ = ["Http2Connection"]
 
 log = logging.getLogger("serverd.connection")
 
-# Seconds of work on what a peer sends after which others have their turn, and bytes of it between two looks at the
-# clock. uvloop reads 256 KiB at a time, and goes on in the same turn as long as there is as much: of header blocks that
-# is more than a second. 64 KiB of the costliest take 30 ms; each end of a piece may copy the part of a frame.
+# Seconds of work on what a peer sends after which others have their turn, and the most bytes of it between two looks at
+# the clock; the core asks for one sooner where bytes are costly. uvloop reads 256 KiB at a time, and goes on in the
+# same turn as long as there is as much: of header blocks that is more than a second. Each end of a piece may copy the
+# part of a frame.
 TURN = 0.01
 PIECE = 64 * 1024
 _TICK = 1.0  # s; what the core counts in
@@ -99,8 +100,11 @@ class Http2Connection(Http2Sender):
         try:
             while position < size and self._spent < TURN and not self.is_full:
                 began = perf_counter()
-                core.feed(data if size <= PIECE else data[position : position + PIECE])
-                position += PIECE
+                if not position and size <= PIECE:
+                    position = size - core.feed(data)
+                else:
+                    piece = data[position : position + PIECE]
+                    position += len(piece) - core.feed(piece)
                 self._spent += perf_counter() - began
         except ConnectionFault as error:
             log.debug("ended a connection of %s: %s", self.peer, error.reason)

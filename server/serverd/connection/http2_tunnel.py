@@ -5,6 +5,7 @@ It begins as any request: until a session accepts it, what answers is a response
 
 from __future__ import annotations
 
+import logging
 from enum import Enum
 
 from serverd.asgi.session import Session
@@ -16,6 +17,8 @@ from serverd.protocol.head import Fields
 from serverd.protocol.http2 import ErrorCode, Http2Stream
 
 __all__ = ["Tunnel"]
+
+log = logging.getLogger("serverd.connection")
 
 
 class State(Enum):
@@ -79,6 +82,14 @@ class Tunnel(RequestStream):
     def send_headers(self, status: int, headers: Fields, end: bool) -> None:
         if status < 300:
             # RFC 9110 §9.3.6: any 2xx would open the tunnel, and who answers here knows nothing of tunnels.
+            if self.cycle is not None:
+                log.error(
+                    "app %s refuses %s with %d: over HTTP/2 that would open the session, and the client gets 501"
+                    " (expected 300 to 599)",
+                    self.cycle.endpoint.name,
+                    self.cycle.description,
+                    status,
+                )
             self.refuse(PeerError(501, "nothing here speaks the protocol of the tunnel"))
             return
         self._stream.is_tunnel = False  # a request like any other

@@ -1,4 +1,4 @@
-"""The subject of a certificate as LDAP writes names (RFC 4514), for the ASGI extension `tls`.
+"""What a certificate says, for the ASGI extension `tls`: its subject as LDAP writes names (RFC 4514), and its end.
 
 Read from the certificate itself: `ssl` decodes all that stands in one to tell any of it, and raises UnicodeDecodeError
 where something else than the subject, such as a mail address in Latin-1, is no UTF-8, which OpenSSL takes. It decides
@@ -12,9 +12,10 @@ import re
 from serverd import der
 from serverd.der import Element
 
-__all__ = ["distinguished_name", "subject_name"]
+__all__ = ["distinguished_name", "last_moment", "subject_name"]
 
 _VERSION = 0xA0  # [0] of TBSCertificate (RFC 5280 §4.1)
+_VALIDITY = 3  # behind serial number, signature and issuer
 _SUBJECT = 4  # behind serial number, signature, issuer and validity
 _SET = 0x31
 
@@ -65,11 +66,23 @@ _SPECIAL = re.compile(r'["+,;<>\\]|^[ #]| $')  # RFC 4514 §2.4
 
 def subject_name(certificate: bytes) -> str:
     """Return the subject of a certificate in DER; raises ValueError when it cannot be read."""
+    return distinguished_name(_part(certificate, _SUBJECT))
+
+
+def last_moment(certificate: bytes) -> int:
+    """Return until when a certificate in DER is valid, in seconds since the epoch; raises ValueError."""
+    dates = _part(certificate, _VALIDITY).children()
+    if len(dates) != 2:
+        raise ValueError("lacks a date")
+    return der.moment(dates[1])
+
+
+def _part(certificate: bytes, number: int) -> Element:
     try:
         fields = der.only_element(certificate, der.SEQUENCE).children()[0].expect(der.SEQUENCE).children()
         if fields[0].tag == _VERSION:
             del fields[0]
-        return distinguished_name(fields[_SUBJECT].expect(der.SEQUENCE))
+        return fields[number].expect(der.SEQUENCE)
     except IndexError:
         raise ValueError("lacks a part") from None
 

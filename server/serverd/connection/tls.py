@@ -3,6 +3,7 @@
 Not the loop's own TLS, because that has no room for what comes before it (a PROXY header), counts no handshake as a
 connection, logs what strangers send as errors, cuts instead of lingering, and asks OpenSSL once more for each read.
 One object is the protocol of the socket's transport and the transport of the connection above; `handshake` makes it.
+`tls_writer` is its other half, which encrypts.
 """
 
 from __future__ import annotations
@@ -11,22 +12,25 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Iterable, Iterator
+from time import perf_counter
 from typing import Any, cast
+
+from serverd.connection.tls_writer import RECORD, TlsWriter
 
 __all__ = ["TlsTransport"]
 
 log = logging.getLogger("serverd.connection")
 
-# The largest plaintext of a record (RFC 8446 §5.1): one call of OpenSSL reads one record, and writes one.
-RECORD = 16 * 1024
 # OpenSSL's buffers keep the size that they once had as long as the connection lives: what is larger passes through in
 # pieces, what is sent record by record.
 READ_PIECE = 2 * RECORD
-# Records that leave at once, as many as stay below the 128 KiB that glibc gives back to the system when freed
-# (mallopt(3), M_TRIM_THRESHOLD): with 64 of them each response of 1 MB had the kernel clear 215 pages, which took
-# 150 us. One more would also leave a segment of a few bytes behind two full ones of the loopback interface.
-BATCH = 7
+# What becomes of that where a piece takes longer than a turn: of KeyUpdates, which OpenSSL reads one after the other
+# without coming back, 32 KiB take 35 ms.
+SMALLEST_PIECE = READ_PIECE // 16
+# Seconds of work on what a peer sends after which others have their turn, as in HTTP/2, and records after which it is
+# looked at the clock: a read of 256 KiB may hold ten thousand of a byte each, which take a third of a second.
+TURN = 0.01
+RECORDS_AT_ONCE = 64
 # Bytes that OpenSSL may answer a peer that does not read with: a KeyUpdate (RFC 8446 §4.6.3) is answered by another
 # of 22 bytes, and nothing else asks for an answer.
 REPLY_LIMIT = 16 * 1024
@@ -35,23 +39,22 @@ REPLY_LIMIT = 16 * 1024
 _NOBODY = asyncio.Protocol()
 
 
-class TlsTransport(asyncio.Transport, asyncio.Protocol):
+class TlsTransport(TlsWriter, asyncio.Protocol):
     """One TLS connection after its handshake."""
 
     __slots__ = (
         "_blocked",
-        "_closing",
         "_ended",
         "_eof",
         "_incoming",
+        "_is_held",
         "_loop",
-        "_object",
-        "_outgoing",
         "_paused",
+        "_piece",
         "_protocol",
         "_replied",
         "_rest",
-        "_transport",
+        "_spent",
     )
 
     def __init__(
@@ -63,18 +66,18 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         outgoing: ssl.MemoryBIO,
     ) -> None:
         """Take over `transport`; the two buffers are those of `connection`."""
+        super().__init__(transport, connection, outgoing)
         self._loop = loop
-        self._transport = transport
-        self._object = connection
         self._incoming = incoming
-        self._outgoing = outgoing
         self._protocol = _NOBODY
         self._paused = False  # whoever is above wants nothing more to be read
-        self._closing = False  # nothing more is sent, and nothing handed on
         self._eof = False  # the peer has said that it sends nothing more
         self._ended = False  # the socket has said so, and not everything before it is decrypted
         self._blocked = False  # the peer reads too slowly
         self._rest: memoryview | None = None  # of what has come, and does not fit into the buffer
+        self._piece = READ_PIECE  # so much of that passes through at once
+        self._spent = 0.0  # seconds of work on what was more than one piece, since others had their turn
+        self._is_held = False  # nothing is decrypted until they have had it
         self._replied = 0  # bytes of OpenSSL's own since the peer reads too slowly
 
     def begin(self, protocol: asyncio.Protocol) -> None:
@@ -85,19 +88,45 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def catch_up(self) -> None:
         """Hand on what has come already: with the end of the handshake, or before reading was paused."""
-        if self._incoming.pending:
-            self._receive()
-        elif self._outgoing.pending:
+        goes_on = self._incoming.pending > 0
+        if not goes_on and self._outgoing.pending:
             self._reply_soon()
-        while self._rest is not None and not (self._paused or self._closing):
-            piece, rest = self._rest[:READ_PIECE], self._rest[READ_PIECE:]
-            self._rest = rest if len(rest) else None
-            self._incoming.write(piece)
-            self._receive()
+        began = perf_counter()
+        while (goes_on or self._rest is not None) and not (self._paused or self._closing or self._is_held):
+            if not goes_on:
+                self._feed_piece()
+            goes_on = self._receive()
+            now = perf_counter()
+            self._spent += now - began
+            if now - began > TURN:
+                self._piece = max(self._piece // 4, SMALLEST_PIECE)
+            began = now
+            if self._spent >= TURN and self._waits():
+                self._hold()
         if self._ended and not (self._waits() or self._closing):
             self._ended = False
             if not self._eof:
                 self._deliver_eof()
+
+    def _feed_piece(self) -> None:
+        assert self._rest is not None  # it waits
+        piece, rest = self._rest[: self._piece], self._rest[self._piece :]
+        self._rest = rest if len(rest) else None
+        self._incoming.write(piece)
+
+    def _hold(self) -> None:
+        """Let others have their turn before more is decrypted."""
+        self._is_held = True
+        if not self._paused:
+            self._transport.pause_reading()
+        self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._is_held = False
+        self._spent = 0.0
+        if not (self._paused or self._transport.is_closing()):
+            self._transport.resume_reading()
+            self.catch_up()
 
     def _waits(self) -> bool:
         """Return whether something has come and is not decrypted, because reading is paused."""
@@ -108,13 +137,14 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
-        if self._paused or self._rest is not None or len(data) > READ_PIECE:
+        if self._paused or self._is_held or self._rest is not None or len(data) > self._piece:
             # The loop may deliver what it had read before it was told to pause, and does it once.
             self._rest = memoryview(data if self._rest is None else bytes(self._rest) + data)
             self.catch_up()
             return
         self._incoming.write(data)
-        self._receive()
+        if self._receive():
+            self.catch_up()
 
     def eof_received(self) -> bool:
         """Take the end of the peer, with or without a close_notify: HTTP knows by itself where a message ends.
@@ -146,17 +176,18 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._blocked = False
         self._protocol.resume_writing()
 
-    def _receive(self) -> None:
-        """Hand on what can be decrypted, as long as it is wanted."""
+    def _receive(self) -> bool:
+        """Hand on what can be decrypted, as long as it is wanted; return whether that was not all."""
         connection, incoming = self._object, self._incoming
-        while not (self._paused or self._closing):
+        left = RECORDS_AT_ONCE
+        while left and not (self._paused or self._closing):
             try:
                 data = connection.read(RECORD)
             except ssl.SSLWantReadError:
                 break
             except ssl.SSLError as error:
                 self._fail(error)
-                return
+                return False
             if not data:
                 if not self._eof:
                     self._deliver_eof()
@@ -166,8 +197,10 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             # (benchmarks/ "TLS, kept connections").
             if not incoming.pending:
                 break
+            left -= 1
         if self._outgoing.pending and not self._closing:
             self._reply_soon()
+        return not left
 
     def _reply_soon(self) -> None:
         """Send what OpenSSL has to say by itself, but let what is answered in this turn of the loop take it along.
@@ -197,69 +230,19 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if not self._protocol.eof_received():
             self.close()
 
-    def _fail(self, error: ssl.SSLError) -> None:
-        """Tell the peer what is wrong with what it sent (RFC 8446 §6.2), and end."""
-        log.debug("cut a connection: what came over TLS is broken: %s", error.reason)
-        self._closing = True
-        self._transport.write(self._outgoing.read())
-        self._transport.close()
-
     # Called by the connection, as its transport.
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Encrypt and send; never waits, as with any transport."""
-        if self._closing:
-            return
-        if len(data) > RECORD:
-            self._send((data,))
-            return
-        try:
-            self._object.write(data)
-        except ssl.SSLError as error:
-            self._fail(error)
-            return
-        self._transport.write(self._outgoing.read())
-
-    def writelines(self, list_of_data: Iterable[Any]) -> None:
-        """Encrypt and send several pieces: small ones within one record, large ones without copying them first."""
-        pieces = list(list_of_data)
-        if sum(map(len, pieces)) <= RECORD:
-            self.write(b"".join(pieces))
-        elif not self._closing:
-            self._send(_joined(pieces))
-
-    def _send(self, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
-        """Encrypt what takes several records, and send them together."""
-        records: list[bytes] = []
-        write, read = self._object.write, self._outgoing.read
-        try:
-            for piece in pieces:
-                view = memoryview(piece)
-                position, size = 0, len(view)
-                while position < size:
-                    # After each record OpenSSL returns (SSL_MODE_ENABLE_PARTIAL_WRITE).
-                    position += write(view[position : position + RECORD])
-                    # Hot path: the buffer never holds more than a record, so it does not grow, which copies, and stays
-                    # in the cache (benchmarks/ "TLS, 1 MB": 640 us; letting it grow to 64 KiB 810).
-                    records.append(read())
-                    if len(records) == BATCH:
-                        self._transport.writelines(records)
-                        records = []
-        except ssl.SSLError as error:
-            self._transport.writelines(records)  # what the peer is told about the error comes after them
-            self._fail(error)
-            return
-        if records:
-            self._transport.writelines(records)
 
     def pause_reading(self) -> None:
         if not self._paused:
             self._paused = True
-            self._transport.pause_reading()
+            if not self._is_held:
+                self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         if self._paused:
             self._paused = False
+            if self._is_held:
+                return
             self._transport.resume_reading()
             if self._waits():
                 self._loop.call_soon(self.catch_up)  # not from within: whoever calls is not prepared for more
@@ -319,20 +302,3 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._protocol
-
-
-def _joined(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes | bytearray | memoryview]:
-    """Yield the pieces, those together that fit into one record: each by itself would be a record of its own."""
-    small: list[bytes | bytearray | memoryview] = []
-    size = 0
-    for piece in pieces:
-        if small and size + len(piece) > RECORD:
-            yield b"".join(small)
-            small, size = [], 0
-        if len(piece) >= RECORD:
-            yield piece
-        else:
-            small.append(piece)
-            size += len(piece)
-    if small:
-        yield b"".join(small)

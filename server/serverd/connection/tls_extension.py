@@ -6,8 +6,9 @@ Computed once for each connection, when its handshake is complete.
 from __future__ import annotations
 
 import ssl
+from time import time
 
-from serverd.connection.subject import subject_name
+from serverd.connection.subject import last_moment, subject_name
 
 __all__ = ["tls_extension"]
 
@@ -29,7 +30,7 @@ def tls_extension(connection: ssl.SSLObject, server_cert: str | None) -> dict[st
     """Return the extension (ASGI TLS extension 0.2); `server_cert` is the PEM text that the client was shown.
 
     A client certificate that is not valid has ended the handshake, so there is never an error to tell. Raises
-    ValueError for one that OpenSSL takes and that cannot be read.
+    ValueError for one that OpenSSL takes and that cannot be read, or that has expired since it was looked at.
     """
     suite = connection.cipher()
     certificate = connection.getpeercert(binary_form=True)
@@ -42,6 +43,8 @@ def tls_extension(connection: ssl.SSLObject, server_cert: str | None) -> dict[st
         "cipher_suite": None if suite is None else _number(suite[0], connection.context),
     }
     if certificate is not None:
+        if connection.session_reused and last_moment(certificate) < time():
+            raise ValueError("has expired since the session began that is resumed")  # OpenSSL does not look again
         extension["client_cert_chain"] = tuple(map(ssl.DER_cert_to_PEM_cert, _chain(connection, certificate)))
         extension["client_cert_name"] = subject_name(certificate)
     return extension

@@ -144,17 +144,25 @@ def _certificate(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return (
         escape(certificate["tls"]),
-        _day(certificate["not_after"]),
+        _day(_end_of(certificate)),
         escape(certificate["serial"]),
         (", ".join(map(escape, names[:MOST_NAMES])) or UNKNOWN) + more,
         "; ".join(_notes(certificate)),
     )
 
 
+def _end_of(certificate: Mapping[str, Any]) -> float:
+    """Return when the first certificate of the chain ends."""
+    end: float = (certificate.get("chain_ends") or {"until": certificate["not_after"]})["until"]
+    return end
+
+
 def _notes(certificate: Mapping[str, Any]) -> Iterator[str]:
     if certificate["age"]:
         yield escape(certificate["age"])
-    if certificate.get("kept"):  # a server of an earlier version does not tell
+    elif certificate.get("chain_ends"):  # a server of an earlier version does not tell, nor what follows
+        yield f'"{escape(certificate["chain_ends"]["name"])}" in its chain ends first'
+    if certificate.get("kept"):
         yield f"not renewed: {escape('; '.join(certificate['kept'].splitlines()))}"
 
 

@@ -4,7 +4,9 @@ Made anew from the contents of the files whenever they change. A context that is
 `load_cert_chain` is no transaction - what fails half-way leaves a certificate with another's key - and a key of
 another kind would leave the old certificate beside the new one. Connections that are open keep the context they began
 with, and so do the tickets it gave: who resumes after a renewal makes a full handshake, with the certificates and the
-revoked ones of today. No event loop; the handshake itself is `connection.tls`. Called by workers.
+revoked ones of today. The one that gives tickets is made anew each hour even so, because with it go their keys: else
+who has one could go on for ever, as each session that is resumed gives another, and who steals the keys could read what
+was said months ago. No event loop; the handshake itself is `connection.tls`. Called by workers.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import re
 import ssl
 import tempfile
 from collections.abc import Iterator, Sequence
+from time import monotonic
 
 from serverd.errors import ConfigError
 from serverd.generation import Certificate, Tls
@@ -43,6 +46,10 @@ _OPTIONS = (
 # takes a tenth longer.
 _TICKETS = 1
 
+# Seconds in which the tickets of a context can be had and used; nginx's ssl_session_timeout is for each of them, and
+# Go's keys are for a day.
+TICKET_LIFE = 3600.0
+
 # What OpenSSL calls the mistakes that operators make.
 _MISTAKES = {
     "KEY_VALUES_MISMATCH": "the key does not belong to the certificate",
@@ -65,7 +72,7 @@ _SURROUNDINGS = re.compile(r"^\[\w+\] | \(_ssl\.c:\d+\)$")
 # RFC 7301 §6, which `ssl` has no name for.
 _NO_APPLICATION_PROTOCOL = 120
 # HTTP/1.1 is what HTTP/1.0 is answered with; curl --http1.0 offers nothing else.
-_ALSO_HTTP1 = b"http/1.0"
+_HTTP1, _ALSO_HTTP1 = b"http/1.1", b"http/1.0"
 # Bytes that a client may say before its ClientHello is complete: more than any has to say (2 KiB, and some more with
 # the ticket of a session that holds certificates). OpenSSL would take 128 KiB, six times that in records of a byte.
 LONGEST_HELLO = 64 * 1024
@@ -78,38 +85,54 @@ class _Server(ssl.SSLObject):
     objection = ""  # why nothing can come of it
 
 
+class _Context(ssl.SSLContext):
+    """A context, with what it shows."""
+
+    shown: Sequence[tuple[str, str]] = ()  # kind of key and certificate, in PEM
+    names: frozenset[str] = frozenset()  # of all of them
+
+
 class Contexts:
     """What new connections of a listener speak TLS by."""
 
-    __slots__ = ("_by_name", "_default", "_names", "_protocols", "_shown")
+    __slots__ = ("_by_name", "_default", "_protocols", "_renew_at", "_tls")
 
     def __init__(self, tls: Tls, protocols: Sequence[str] = ("http/1.1",)) -> None:
         """Load everything; `protocols` are offered by ALPN, the best first.
 
         Raises ConfigError that lists everything that cannot be used, with its line.
         """
-        # Of each context: the kinds of key and the certificates, in PEM; and their names.
-        self._shown: dict[ssl.SSLContext, list[tuple[str, str]]] = {}
-        self._names: dict[ssl.SSLContext, frozenset[str]] = {}
         _try_each(tls)
-        made: dict[tuple[int, ...], ssl.SSLContext] = {}
+        self._tls = tls
+        self._protocols = tuple(protocols)
         by_name = _by_name(tls.certificates)
-        for group in [_default(tls.certificates), *by_name.values()]:
-            if group not in made:
-                certificates = tuple(tls.certificates[number] for number in group)
-                made[group] = context = _context(tls, certificates, protocols)
-                self._shown[context] = [(one.key_type, _first_block(one.cert)) for one in certificates]
-                self._names[context] = frozenset(name for one in certificates for name in one.names)
-        self._default = made[_default(tls.certificates)]
+        groups = {_default(tls.certificates), *by_name.values()}
+        made = {group: _context(tls, group, protocols) for group in groups}
         self._by_name = {name: made[group] for name, group in by_name.items()}
-        self._protocols = frozenset(name.encode() for name in protocols)
-        if b"http/1.1" in self._protocols:
-            self._protocols |= {_ALSO_HTTP1}
-        self._default.sslobject_class = _Server
-        self._default.sni_callback = self._on_client_hello
+        self._default = self._begin_with(made[_default(tls.certificates)])
+
+    def _begin_with(self, context: _Context) -> _Context:
+        """Have connections begin with a context, which gives their tickets, whatever is chosen by their name."""
+        self._renew_at = monotonic() + TICKET_LIFE
+        context.sslobject_class = _Server
+        context.sni_callback = self._on_client_hello
+        return context
+
+    def _renew(self) -> None:
+        """Begin with another context of the same certificates, so that the tickets of this one are good no longer."""
+        before = self._default
+        try:
+            context = _context(self._tls, _default(self._tls.certificates), self._protocols)
+        except ConfigError:  # out of descriptors, as it was good before
+            self._renew_at = monotonic() + 1
+            return
+        self._default = self._begin_with(context)
+        self._by_name = {name: context if one is before else one for name, one in self._by_name.items()}
 
     def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         """Return the server's end of a TLS connection whose bytes come and go by two buffers."""
+        if monotonic() >= self._renew_at:
+            self._renew()
         return self._default.wrap_bio(incoming, outgoing, server_side=True)
 
     def hear(self, connection: ssl.SSLObject, data: bytes) -> None:
@@ -135,7 +158,8 @@ class Contexts:
 
         Of several for one name TLS 1.2 names the kind of key in its cipher suite; TLS 1.3 keeps it to itself.
         """
-        shown = self._shown[connection.context]
+        assert isinstance(connection.context, _Context)
+        shown = connection.context.shown
         if len(shown) > 1 and (suite := connection.cipher()) is not None:
             kinds = ("rsa", "rsa-pss") if "-RSA-" in suite[0] else ("ec", "ed25519", "ed448")
             shown = [one for one in shown if "DHE-" in suite[0] and one[0] in kinds]
@@ -143,7 +167,8 @@ class Contexts:
 
     def names_of(self, connection: ssl.SSLObject) -> frozenset[str]:
         """Return the names, in lower case, that the certificates for this connection are for."""
-        return self._names[connection.context]
+        assert isinstance(connection.context, _Context)
+        return connection.context.names
 
     def _on_client_hello(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
         """Return the alert to end the connection with, if there is nothing that both can speak; else choose by name."""
@@ -153,7 +178,7 @@ class Contexts:
             connection.objection = self._objection(hello)
             if connection.objection:
                 return _NO_APPLICATION_PROTOCOL
-        if name is not None and len(self._names) > 1:
+        if name is not None and len(self._tls.certificates) > 1:
             self._choose(connection, name)
         return None
 
@@ -166,14 +191,17 @@ class Contexts:
         # Hot path: what nearly every client offers stands nowhere else in a ClientHello, and without the number of the
         # extension, which only the end of a record divides, there is none (benchmarks/ "a full handshake per request").
         if is_one_record(hello) and (
-            (b"\x08http/1.1" in hello and b"http/1.1" in self._protocols) or b"\x00\x10" not in hello
+            (b"\x08http/1.1" in hello and "http/1.1" in self._protocols) or b"\x00\x10" not in hello
         ):
             return ""
         try:
             offered = offered_protocols(hello)
         except ValueError:  # of SSL 2, or with more around it than we have kept
             return "the ClientHello cannot be read"
-        if not offered or not self._protocols.isdisjoint(offered):
+        ours = {name.encode() for name in self._protocols}
+        if _HTTP1 in ours:
+            ours.add(_ALSO_HTTP1)
+        if not offered or not ours.isdisjoint(offered):
             return ""
         return "the client offers no protocol of ours by ALPN"
 
@@ -204,8 +232,12 @@ def _default(certificates: Sequence[Certificate]) -> tuple[int, ...]:
     return tuple(kinds.values())
 
 
-def _context(tls: Tls, certificates: Sequence[Certificate], protocols: Sequence[str]) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+def _context(tls: Tls, group: Sequence[int], protocols: Sequence[str]) -> _Context:
+    """Return a context for those of the certificates whose numbers are in `group`."""
+    certificates = [tls.certificates[number] for number in group]
+    context = _Context(ssl.PROTOCOL_TLS_SERVER)
+    context.shown = [(one.key_type, _first_block(one.cert)) for one in certificates]
+    context.names = frozenset(name for one in certificates for name in one.names)
     context.minimum_version = _VERSIONS[tls.min_version]
     context.options |= _OPTIONS
     context.num_tickets = _TICKETS

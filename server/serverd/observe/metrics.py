@@ -77,9 +77,9 @@ def _server(report: Report) -> Iterator[Metric]:
     )  # fmt: skip
     yield _gauge(
         "serverd_certificate_expiry_timestamp_seconds",
-        "When a certificate is valid no longer.",
+        "When a certificate, or the first of its chain, is valid no longer.",
         ["tls", "serial", "name"],
-        [([one["tls"], one["serial"], (one["names"] or [""])[0]], one["not_after"]) for one in report["certificates"]],
+        [([one["tls"], one["serial"], (one["names"] or [""])[0]], _end_of(one)) for one in report["certificates"]],
     )
     yield _gauge(
         "serverd_client_authority_expiry_timestamp_seconds",
@@ -87,6 +87,12 @@ def _server(report: Report) -> Iterator[Metric]:
         ["tls", "key", "name"],
         [(list(labels), until) for labels, until in _authorities(report).items()],
     )
+
+
+def _end_of(certificate: dict[str, Any]) -> float:
+    first = certificate["chain_ends"]
+    end: float = certificate["not_after"] if first is None else first["until"]
+    return end
 
 
 def _authorities(report: Report) -> dict[tuple[str, str, str], float]:

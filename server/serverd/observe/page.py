@@ -226,13 +226,20 @@ def _certificates(certificates: Iterable[dict[str, Any]]) -> str:
             _text(one["tls"]),
             _text(", ".join(one["names"]) or "-"),
             f"<code>{_text(one['serial'])}</code>",
-            _text(_moment(one["not_after"])),
+            _text(_moment(one["not_after"])) + _end_of_chain(one.get("chain_ends")),
             _pill(one["age"], "warn") if one["age"] else _pill("valid", "good"),
             _pill("not renewed", "warn") if one.get("kept") else "",
         ]
         for one in certificates
     ]
     return _panel(("table", "names", "serial", "valid until", "", ""), rows, ())
+
+
+def _end_of_chain(first: dict[str, Any] | None) -> str:
+    """Return what is behind the date of a certificate whose chain ends before it."""
+    if first is None:
+        return ""
+    return f"<br><small>{_text(first['name'])} in its chain: {_text(_moment(first['until']))}</small>"
 
 
 def _authorities(authorities: Iterable[dict[str, Any]]) -> str:

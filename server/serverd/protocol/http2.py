@@ -119,15 +119,16 @@ class Http2Core:
 
     # From the peer, and to it.
 
-    def feed(self, data: bytes) -> None:
-        """Take bytes from the peer.
+    def feed(self, data: bytes) -> int:
+        """Take bytes from the peer; return how many at their end are left, which have to be fed again.
 
-        Raises ConnectionFault; GOAWAY is then among what `take` returns, and all streams are reset.
+        Some are where there was so much to do that it may be the turn of others. Raises ConnectionFault; GOAWAY is then
+        among what `take` returns, and all streams are reset.
         """
         if self.closed:
-            return
+            return 0
         try:
-            self._reader.feed(data)
+            return self._reader.feed(data)
         except ConnectionFault as fault:  # not `error`: mypyc gives each name one type in a function
             self.close(fault.code, fault.reason)
             raise

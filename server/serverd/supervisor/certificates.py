@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 
-from serverd.config.expiry import tell_age, tell_authority_age, tell_list_age
+from serverd.config.expiry import tell_age, tell_authority_age, tell_list_age, without_days
 from serverd.config.stamps import stamp
 from serverd.generation import Certificate, File, Generation, Tls, Validity
 
@@ -73,16 +73,16 @@ class CertificateWatch:
         """Yield what is to be said about dates, behind what tells whether it has been said."""
         now = self._wall()
         for tls, certificate in certificates(generation):
-            age = tell_age(certificate.not_before, certificate.not_after, now)
+            age = tell_age(certificate, now)
             if age:
-                key = (certificate.serial, age[:11])  # "expires in", "has expired": once for each
+                key = (certificate.serial, without_days(age))  # once for "expires in", and once for "has expired"
                 yield key, f"{certificate.source}: certificate of tls.{tls.name} ({certificate.serial}) {age}"
         for tls in tables(generation):
             for file, one, age in authorities(tls, now):
                 if age:
                     role = "authority" if file == "client_ca" else "list of"
                     told = f'{role} "{one.name}" in {file} of tls.{tls.name}'
-                    yield (f"{told} {one.until}", age[:11]), f"{tls.source}: {told} {age}"
+                    yield (f"{told} {one.until}", without_days(age)), f"{tls.source}: {told} {age}"
 
 
 def certificates(generation: Generation) -> Iterator[tuple[Tls, Certificate]]:

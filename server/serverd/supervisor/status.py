@@ -47,10 +47,12 @@ def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
                 "serial": certificate.serial,
                 "not_before": certificate.not_before,
                 "not_after": certificate.not_after,
-                "age": tell_age(certificate.not_before, certificate.not_after, wall) or None,
+                "chain_ends": None if first is None else {"name": first.name, "until": first.until},
+                "age": tell_age(certificate, wall) or None,
                 "kept": certificate.kept or None,
             }
             for tls, certificate in (certificates(fleet.committed) if fleet.committed is not None else ())
+            for first in (certificate.first_to_end,)
         ],
         "authorities": [
             {

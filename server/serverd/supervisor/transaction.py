@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from serverd.config.changes import compare
+from serverd.config.expiry import KEPT
 from serverd.errors import OperatorError
 from serverd.generation import Generation
 from serverd.messages import Adopt
@@ -84,7 +85,10 @@ def load(fleet: Fleet, generation: Generation) -> list[Action]:
     actions: list[Action] = []
     if fleet.committed is None:
         actions.append(ConfigureLogging(generation.logging))
-    actions.extend(Log("warning", warning) for warning in generation.warnings)
+    # Of a pair that is kept although another is renewed, why it cannot be used may have been said when it was alone.
+    said = frozenset(f"{line}{KEPT}" for line in fleet.complaint.splitlines() if fleet.is_renewal)
+    fleet.complaint = ""
+    actions.extend(Log("warning", warning) for warning in generation.warnings if warning not in said)
     return [*actions, OpenSockets(fleet.candidate, fleet.candidate_slots)]
 
 
@@ -251,6 +255,7 @@ def rollback(fleet: Fleet, reason: str, detail: str, now: float, *, is_final: bo
 
     With --reload a start that has failed waits for a change, unless no change can mend it (`is_final`).
     """
+    fleet.complaint = reason if fleet.is_renewal else ""
     had_sockets = fleet.step in {Step.PROPOSING, Step.PRELOADING, Step.PREPARING}
     if fleet.committed is None and (is_final or not fleet.watches_files):
         fleet.exit_code = OperatorError.exit_code
