@@ -27,6 +27,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "der": (),
     "messages": (*LAYER_0, "codec"),
     "parent": (),
+    "version": (),
     "config": (*LAYER_0, "messages", "parent", "der"),
     "protocol": LAYER_0,
     "net": LAYER_0,
@@ -56,6 +57,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "net.trial",
         "control",
         "observe",
+        "version",
     ),
 }
 

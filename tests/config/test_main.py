@@ -56,7 +56,7 @@ import os, runpy, signal, sys
 class Disturbance:
     def find_spec(self, name, *_):
         if name in {"serverd.messages", "serverd.config.load", "pydantic"}:
-            sys.stderr.write(name + " ")
+            print(name, file=sys.stderr)
             for number in ("HUP", "INT", "USR1", "USR2", "TTIN", "TTOU"):
                 os.kill(0, signal.Signals["SIG" + number])
 
