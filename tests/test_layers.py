@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.every import every
+
 SOURCE = Path(__file__).parents[1] / "server" / "serverd"
 ARCHITECTURE = Path(__file__).parents[1] / "ARCHITECTURE.md"
 
@@ -178,7 +180,7 @@ def read(path: Path) -> Module:
 
 MODULES = [read(path) for path in sorted(SOURCE.rglob("*.py"))]
 
-each_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+each_module = every("module", [pytest.param(module, id=module.name) for module in MODULES])
 
 
 def within(name: str, owners: tuple[str, ...]) -> bool:
