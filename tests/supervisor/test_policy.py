@@ -92,9 +92,9 @@ def test_every_message_of_a_worker_is_tried() -> None:
 def test_whatever_a_worker_does_in_whatever_state_never_breaks_the_supervisor(
     state: WorkerState, step: Step, phase: Phase
 ) -> None:
+    workers = list(reached(phase, step)[0].fleet.workers)  # of both generations, where there are two
     for deed in DEEDS:
-        scene, _ = reached(phase, step)
-        for worker in list(scene.fleet.workers):  # of both generations, where there are two
+        for worker in workers:
             scene, _ = reached(phase, step)
             scene.fleet.workers[worker].state = state
             scene.happens(deed(worker))
