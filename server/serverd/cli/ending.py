@@ -52,15 +52,21 @@ def finish(command: Callable[[], int], interrupted: str = "interrupted") -> NoRe
 def serve(source: Source, take_over: int | None) -> NoReturn:
     """Serve `source` until told to stop, and end the process."""
     gc.disable()  # importing leaves no garbage, and looking for it takes a tenth of the time
-    from serverd.supervisor.supervisor import Supervisor
-
-    gc.enable()
+    begun = None
     try:
-        code = Supervisor(source, take_over=take_over).run()
+        from serverd.supervisor.beginning import begin_reading
+
+        begun = begin_reading(source)
+        from serverd.supervisor.supervisor import Supervisor
+
+        gc.enable()
+        code = Supervisor(source, take_over=take_over, begun=begun).run()
     except KeyboardInterrupt:  # before the supervisor listens to signals: stopped as asked
         code = 0
     except Exception:
         code = report_bug()
+    if begun is not None:
+        begun.process.kill()  # one that no supervisor has taken over would complain that nobody hears it
     sys.exit(code)
 
 
