@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.every import every
+
 SOURCE = Path(__file__).parents[1] / "server" / "serverd"
 ARCHITECTURE = Path(__file__).parents[1] / "ARCHITECTURE.md"
 
@@ -27,6 +29,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "der": (),
     "messages": (*LAYER_0, "codec"),
     "parent": (),
+    "version": (),
     "config": (*LAYER_0, "messages", "parent", "der"),
     "protocol": LAYER_0,
     "net": LAYER_0,
@@ -56,6 +59,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "net.trial",
         "control",
         "observe",
+        "version",
     ),
 }
 
@@ -176,7 +180,7 @@ def read(path: Path) -> Module:
 
 MODULES = [read(path) for path in sorted(SOURCE.rglob("*.py"))]
 
-each_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+each_module = every("module", [pytest.param(module, id=module.name) for module in MODULES])
 
 
 def within(name: str, owners: tuple[str, ...]) -> bool:

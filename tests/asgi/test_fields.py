@@ -9,6 +9,7 @@ import pytest
 from serverd.asgi import fields as module
 from serverd.asgi.fields import check_fields
 from serverd.errors import ResponseError
+from tests.support.every import every
 
 TCHAR = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
@@ -21,7 +22,7 @@ def test_names_become_lower_case_and_order_is_kept() -> None:
     )
 
 
-@pytest.mark.parametrize("byte", range(256), ids="0x{:02x}".format)
+@every("byte", range(256))
 def test_a_name_takes_token_characters_only(byte: int) -> None:
     for name in (b"x%b" % bytes([byte]), bytes([byte]) + b"x"):
         for _ in range(2):  # the second time from memory
@@ -32,7 +33,7 @@ def test_a_name_takes_token_characters_only(byte: int) -> None:
                     check_fields([(name, b"")])
 
 
-@pytest.mark.parametrize("byte", range(256), ids="0x{:02x}".format)
+@every("byte", range(256))
 def test_a_value_takes_anything_but_cr_lf_and_nul(byte: int) -> None:
     value = b"a%bb" % bytes([byte])
     if byte in b"\r\n\x00":

@@ -25,7 +25,7 @@ from serverd.cli import control
 from serverd.config.control import configured_socket
 from serverd.control.requests import Request
 from serverd.control.server import ControlServer
-from serverd.supervisor import supervisor
+from serverd.supervisor import beginning, supervisor
 from serverd.supervisor.source import Source
 from tests.control.desk import Service
 from tests.control.documents import status
@@ -203,6 +203,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             return 3
 
     monkeypatch.setattr(supervisor, "Supervisor", StandIn)
+    monkeypatch.setattr(beginning, "begin_reading", lambda source: None)
     return made
 
 
@@ -210,7 +211,7 @@ def test_without_a_command_it_serves(started: list[Any], tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     assert run().exit_code == 3
     assert run("-c", "other.toml").exit_code == 3
-    alone = {"take_over": None}
+    alone = {"take_over": None, "begun": None}
     files = [Source.of_file(str(tmp_path / name)) for name in ("server.toml", "other.toml")]
     assert started == [(file, alone) for file in files]
 
@@ -222,7 +223,7 @@ def test_a_command_starts_no_server(started: list[Any], file: str) -> None:
 
 def test_a_new_supervisor_is_told_where_to_take_over_from(started: list[Any]) -> None:
     assert run("-c", "/srv/server.toml", "--take-over", "7").exit_code == 3
-    assert started == [(Source.of_file("/srv/server.toml"), {"take_over": 7})]
+    assert started == [(Source.of_file("/srv/server.toml"), {"take_over": 7, "begun": None})]
 
 
 # Errors of ours, and people

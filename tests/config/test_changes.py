@@ -35,6 +35,7 @@ from serverd.generation import (
     Tls,
     Validity,
 )
+from tests.support.every import every
 
 TCP, UNIX, FD, SYSTEMD = AddressKind.TCP, AddressKind.UNIX, AddressKind.FD, AddressKind.SYSTEMD
 SECRET = "hunter2"
@@ -145,7 +146,7 @@ def variants(value: Any) -> Iterator[Case]:
 CASES = list(variants(OLD))
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}.{case[1]}")
+@every("case", [pytest.param(case, id=f"{case[0]}.{case[1]}") for case in CASES])
 def test_every_field_is_seen_unless_it_is_no_change(case: Case) -> None:
     kind, name, new = case
     for found in (compare(OLD, new), compare(new, OLD)):

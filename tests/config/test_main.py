@@ -48,6 +48,21 @@ def test_no_file_is_wrong_usage() -> None:
     assert b"usage" in done.stderr
 
 
+def test_no_plugin_of_pydantic_that_is_installed_has_a_say(file: str, tmp_path: Path) -> None:
+    (tmp_path / "meddler.py").write_text("raise SystemExit('meddled with')\n")
+    about = tmp_path / "meddler-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: meddler\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[pydantic]\nmeddler = meddler:plugin\n")
+    done = run(file, PORT="8000", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, b"")
+    # How they are kept out is nothing that a configuration can see.
+    Path(file).write_text(PING.replace("pong", "${PYDANTIC_DISABLE_PLUGINS:-unset}"))
+    message = decode(run(file, PORT="8000").stdout)
+    assert isinstance(message, Loaded)
+    assert "unset" in repr(message.generation.mounts)
+
+
 def test_signals_to_the_process_group_are_the_supervisors(file: str) -> None:
     # Sent while what takes long is imported, and to the whole group, as `kill -HUP -- -PGID` does.
     program = """
@@ -56,7 +71,7 @@ import os, runpy, signal, sys
 class Disturbance:
     def find_spec(self, name, *_):
         if name in {"serverd.messages", "serverd.config.load", "pydantic"}:
-            sys.stderr.write(name + " ")
+            print(name, file=sys.stderr)
             for number in ("HUP", "INT", "USR1", "USR2", "TTIN", "TTOU"):
                 os.kill(0, signal.Signals["SIG" + number])
 

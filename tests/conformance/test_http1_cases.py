@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.applications import Recorder, read_body
+from tests.support.every import every
 from tests.support.wire import PARSERS, Wire
 
 OWN = Path(__file__).with_name("http1_cases.jsonl")
@@ -65,9 +66,9 @@ def run_case(raw: bytes, parser: str, size: int) -> tuple[list[int], Wire, Echo]
     return statuses, wire, application
 
 
-@pytest.mark.parametrize("size", [1 << 30, 7, 1], ids=["whole", "by 7 bytes", "byte by byte"])
-@pytest.mark.parametrize("parser", PARSERS)
 @pytest.mark.parametrize("case", load_cases())
+@every("parser", PARSERS)
+@every("size", [1 << 30, 7, 1])
 def test_case(case: dict[str, Any], parser: str, size: int) -> None:
     raw = base64.b64decode(case["raw"])
     if size == 1 and len(raw) > 20_000:

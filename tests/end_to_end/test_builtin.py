@@ -109,24 +109,23 @@ def test_counters_of_two_workers_across_reloads_and_kills_are_what_the_clients_h
 ) -> None:
     server = serve(configuration())
     with Load(server.address(), fresh=1, keep_alive=3) as load:
-        for reload in range(1, 6):
+        for reload in range(1, 4):  # new workers, adopted, new workers: each before a kill, and behind one
             load.wait_for_answers(20)
-            if reload in (2, 4):  # the running workers adopt it, and count on in the same memory
+            if reload == 2:  # the running workers adopt it, and count on in the same memory
                 (tmp_path / "server.toml").write_text(configuration(keep_alive=70 + reload))
             line = server.reload()
-            assert ("adopted by the running workers" in line.message) is (reload in (2, 4))
+            assert ("adopted by the running workers" in line.message) is (reload == 2)
             load.wait_for_answers(20)
-            if reload <= 3:
-                kill(server, server.workers()[-1])
+            kill(server, server.workers()[-1])
         load.wait_for_answers(20)
     found = metrics(server)
     # A request that a kill has cut may have ended and been counted, only nobody got the answer. Nobody got an answer
     # that was not counted.
     assert load.answered <= requests(found) <= load.answered + len(load.failures)
     assert len(load.failures) <= 3 * 4, "more than one request of each client was cut by a kill"
-    assert found["serverd_reloads_total", ("result", "ok")] == 5
+    assert found["serverd_reloads_total", ("result", "ok")] == 3
     assert found["serverd_worker_restarts_total",] == 3
-    assert found["serverd_generation",] == 6
+    assert found["serverd_generation",] == 4
     assert found["serverd_workers", ("state", "ready")] == 2
 
 

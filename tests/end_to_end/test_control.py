@@ -41,11 +41,15 @@ configure()
 
 @pytest.fixture
 def configuration(probe: str, tmp_path: Path) -> str:
-    """Return that of a server with two workers and one application more, whose code the test writes."""
+    """Return that of a server with one worker and an application more, whose code the test writes."""
     app = f'[apps.changing]\napp = "changing:app"\ndirectory = "{tmp_path}"'
     mount = '[[mounts]]\napp = "changing"\npath = "/c"'
     (tmp_path / "changing.py").write_text("from probe import app\n")
-    return f'[server]\nworkers = 2\nstart_timeout = "20s"\n\n{probe}\n{app}\n\n{mount}\n'
+    return f'[server]\nworkers = 1\nstart_timeout = "20s"\n\n{probe}\n{app}\n\n{mount}\n'
+
+
+def two_workers(configuration: str) -> str:
+    return configuration.replace("workers = 1", "workers = 2")
 
 
 def change_code(directory: Path, text: str) -> Path:
@@ -62,6 +66,7 @@ def change_code(directory: Path, text: str) -> Path:
 def test_a_reload_that_fails_says_why_and_the_old_generation_goes_on(
     serve: Serve, configuration: str, tmp_path: Path
 ) -> None:
+    configuration = two_workers(configuration)
     server = serve(configuration)
     before = server.workers()
     with Load(server.address(), "/hello", slow=1) as load, socket.create_server(("127.0.0.1", 0)) as taken:
@@ -96,7 +101,7 @@ def test_reloads_that_are_asked_for_meanwhile_become_one_and_everybody_is_answer
     gate = change_code(tmp_path, HANGING)
     first = Command(server, "reload")
     server.wait_for("reloading: asked for on the control socket")
-    wait_until(lambda: len(server.workers()) == 4)
+    wait_until(lambda: len(server.workers()) == 2)
     later = [Command(server, "reload") for _ in range(3)]
     wait_until(lambda: server.text().count("reload queued: asked for on the control socket") == 3)
     server.send_signal(signal.SIGHUP)
@@ -147,6 +152,7 @@ def test_whoever_stops_waiting_stops_nothing(serve: Serve, configuration: str, t
 
 
 def test_scaling_under_load_fails_no_request(serve: Serve, configuration: str) -> None:
+    configuration = two_workers(configuration)
     server = serve(configuration)
 
     def has_settled(count: int) -> bool:

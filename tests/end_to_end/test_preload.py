@@ -27,13 +27,13 @@ MIB = 1024 * 1024
 TABLE = 100 * MIB
 # Tells in files of its own directory who has imported and started it, and answers with what must differ between forks.
 APP = """\
-import asyncio, json, os, random, ssl, time, uuid
+import asyncio, json, os, random, ssl, sys, time, uuid
 HERE = os.path.dirname(os.path.abspath(__file__))
 def tell(file):
     with open(os.path.join(HERE, file), "a") as told:
         told.write(f"{os.getpid()}\\n")
 tell("imports")
-print("imported, and printed")
+sys.stdout.write("imported, and printed\\n")  # in one piece: print writes the end of the line by itself
 VERSION = 1
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":

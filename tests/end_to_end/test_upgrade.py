@@ -113,7 +113,7 @@ def test_counters_outlive_upgrades(serve: Serve, probe: str, tmp_path: Path) -> 
 
 
 def test_upgrades_follow_one_another(serve: Serve, probe: str, tmp_path: Path) -> None:
-    server = serve(configuration(probe, tmp_path))
+    server = serve(configuration(probe, tmp_path, workers=1))
     pids = [server.pid]
     with Poll(server) as poll, Load(server.address(), "/hello", http2=1) as load:
         for _ in range(3):
@@ -133,7 +133,7 @@ def test_upgrades_follow_one_another(serve: Serve, probe: str, tmp_path: Path) -
 def test_an_upgrade_that_fails_leaves_the_running_supervisor_serving(
     serve: Serve, probe: str, tmp_path: Path, what: str
 ) -> None:
-    server = serve(configuration(probe, tmp_path))
+    server = serve(configuration(probe, tmp_path, workers=1))
     text, before = server.file.read_text(), server.workers()
     if what == "file":
         server.file.write_text(text.replace("[server]", "[server]\nworkres = 2"))
@@ -198,7 +198,7 @@ def write_slow_start(directory: Path) -> Path:
 
 
 def test_a_stop_during_an_upgrade_stops_both(serve: Serve, probe: str, tmp_path: Path) -> None:
-    server = serve(configuration(probe, tmp_path))
+    server = serve(configuration(probe, tmp_path, workers=1))
     write_slow_start(tmp_path)
     server.file.write_text(server.file.read_text() + SLOW_START)
     asking = Command(server, "upgrade")
@@ -220,7 +220,7 @@ def test_a_stop_during_an_upgrade_stops_both(serve: Serve, probe: str, tmp_path:
 
 
 def test_meanwhile_a_second_upgrade_is_refused_and_a_reload_waits(serve: Serve, probe: str, tmp_path: Path) -> None:
-    server = serve(configuration(probe, tmp_path))
+    server = serve(configuration(probe, tmp_path, workers=1))
     gate = write_slow_start(tmp_path)
     server.file.write_text(server.file.read_text() + SLOW_START)
     first = Command(server, "upgrade")
@@ -241,7 +241,7 @@ def test_meanwhile_a_second_upgrade_is_refused_and_a_reload_waits(serve: Serve, 
 def test_the_new_supervisor_goes_on_when_the_old_one_is_killed_meanwhile(
     serve: Serve, probe: str, tmp_path: Path
 ) -> None:
-    server = serve(configuration(probe, tmp_path))
+    server = serve(configuration(probe, tmp_path, workers=1))
     gate = write_slow_start(tmp_path)
     server.file.write_text(server.file.read_text() + SLOW_START)
     server.send_signal(signal.SIGUSR2)

@@ -21,6 +21,7 @@ from serverd.observe.access_fields import FIELDS, Clock, Place
 from serverd.observe.access_formats import make_format
 from serverd.protocol.head import UNSHOWN
 from tests.support.applications import Manual, echo, hello, respond
+from tests.support.every import every
 from tests.support.frames import TEXT, close, frame
 from tests.support.http2 import Http2Wire
 from tests.support.wire import Wire, handshake
@@ -428,15 +429,16 @@ class TestForgery:
         assert len(f"{logged.line()}\n") <= select.PIPE_BUF
 
     @pytest.mark.parametrize("format", ["text", "json", "combined", "{target} {user_agent} {referer} {host} {method}"])
-    @pytest.mark.parametrize("byte", [*range(1, 9), *range(11, 13), *range(14, 32), 34, 92, 127, *range(128, 256)])
+    @every("byte", [*range(1, 9), *range(11, 13), *range(14, 32), 34, 92, 127, *range(128, 256)])
     def test_no_byte_ends_a_line_or_passes_for_a_control(self, logged: Logged, format: str, byte: int) -> None:
         sign = bytes([byte])
         logged.use(format=format)
+        before = len(logged.lines())
         with logged.wire(hello) as wire:
             wire.send(b"GET /%s HTTP/1.1\r\nHost: a\r\nUser-Agent: x%sy\r\n\r\n" % (sign, sign))
             wire.connect()
             wire.send(b"GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: x%sy\r\nReferer: %s\r\n\r\n" % (sign, sign))
-        lines = logged.lines()
+        lines = logged.lines()[before:]
         assert len(lines) == 2
         assert not any(ord(sign) < 32 or 127 <= ord(sign) < 160 for line in lines for sign in line)
         if format == "json":

@@ -6,6 +6,7 @@ import pytest
 
 from serverd.errors import PeerError
 from serverd.protocol.chunked import LINES_AT_ONCE, ChunkedDecoder
+from tests.support.every import every
 from tests.support.wire import pieces_of
 
 SIZE, COUNT = 1000, 10
@@ -139,18 +140,18 @@ class TestMalformedBodies:
     def test_a_wrong_terminator_is_refused_at_its_first_wrong_byte(self, end: bytes) -> None:
         assert decode_every_way(b"5\r\nhello" + end) == 400
 
-    @pytest.mark.parametrize("byte", range(256), ids="0x{:02x}".format)
+    @every("byte", range(256))
     def test_a_chunk_size_takes_hexadecimal_digits_only(self, byte: int) -> None:
         result = decode_every_way(bytes([byte]) + b"\r\n")
         assert result == (None if byte in b"0123456789abcdefABCDEF" else 400)
 
-    @pytest.mark.parametrize("byte", range(256), ids="0x{:02x}".format)
+    @every("byte", range(256))
     def test_an_extension_takes_tokens_only(self, byte: int) -> None:
         token = b"!#$%&'*+-.^_`|~" + b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
         result = decode_every_way(b"1;a" + bytes([byte]) + b"b=c\r\nx\r\n0\r\n\r\n")
         assert result == ((b"x", b"") if byte in token + b";" else 400)
 
-    @pytest.mark.parametrize("byte", range(256), ids="0x{:02x}".format)
+    @every("byte", range(256))
     def test_a_trailer_takes_what_a_field_takes(self, byte: int) -> None:
         result = decode_every_way(b"0\r\nX: a" + bytes([byte]) + b"b\r\n\r\n")
         assert result == (400 if (byte < 0x20 and byte != 9) or byte == 0x7F else (b"", b""))

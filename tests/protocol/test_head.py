@@ -11,6 +11,7 @@ from serverd.protocol.head import frame_request, normalise_host, parse_request_l
 from serverd.protocol.http1_h11 import H11Parser
 from serverd.protocol.http1_httptools import HttptoolsParser
 from serverd.protocol.methods import METHODS
+from tests.support.every import every
 from tests.support.wire import PARSERS, Outcome, decode
 
 TCHAR = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -37,8 +38,8 @@ def status_of(data: bytes, parser: str) -> int | None:
 
 
 @both_parsers
-@pytest.mark.parametrize("byte", EVERY_BYTE)
 @pytest.mark.parametrize("template", [b"%bX", b"X%b", b"X%bY"], ids=["first", "last", "inside"])
+@every("byte", EVERY_BYTE)
 def test_a_field_name_takes_token_characters_only(byte: int, template: bytes, parser: str) -> None:
     name = template % bytes([byte])
     data = head(b"GET / HTTP/1.1", name + b": v")
@@ -52,8 +53,8 @@ def test_a_field_name_takes_token_characters_only(byte: int, template: bytes, pa
 
 
 @both_parsers
-@pytest.mark.parametrize("byte", EVERY_BYTE)
 @pytest.mark.parametrize("template", [b"%bv", b"v%b", b"v%bv"], ids=["first", "last", "inside"])
+@every("byte", EVERY_BYTE)
 def test_a_field_value_takes_all_but_control_bytes(byte: int, template: bytes, parser: str) -> None:
     value = template % bytes([byte])
     data = head(b"GET / HTTP/1.1", b"X:" + value)
@@ -185,8 +186,8 @@ REFUSED_IN_TARGET = frozenset(range(0x21)) | frozenset(range(0x7F, 0x100)) | fro
 
 
 @both_parsers
-@pytest.mark.parametrize("byte", EVERY_BYTE)
 @pytest.mark.parametrize("template", [b"/a%bb", b"/a%b", b"/?a%bb"], ids=["in the path", "last", "in the query"])
+@every("byte", EVERY_BYTE)
 def test_a_target_takes_what_browsers_send_and_nothing_ambiguous(byte: int, template: bytes, parser: str) -> None:
     target = template % bytes([byte])
     data = head(b"GET " + target + b" HTTP/1.1")
@@ -458,7 +459,7 @@ def framing_cases() -> list[object]:
     return cases
 
 
-@pytest.mark.parametrize(("version", "lengths", "codings", "status"), framing_cases())
+@every(("version", "lengths", "codings", "status"), framing_cases())
 def test_framing_is_unambiguous_or_refused(
     version: str, lengths: tuple[bytes, ...], codings: tuple[bytes, ...], status: int | None
 ) -> None:

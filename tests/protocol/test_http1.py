@@ -8,6 +8,7 @@ from serverd.errors import PeerError
 from serverd.protocol.chunked import LINES_AT_ONCE
 from serverd.protocol.http1 import CHUNKS, DONE, HEAD, LENGTH, REFUSED, Http1Decoder
 from serverd.protocol.http1_head import Bounds
+from tests.support.every import every
 from tests.support.wire import PARSERS, Outcome, bounds, decode
 
 both_parsers = pytest.mark.parametrize("parser", PARSERS)
@@ -380,9 +381,9 @@ LINES = {
 class TestRememberedHeads:
     """A field section that comes again means what it meant, and a later request never sees an earlier one's."""
 
-    @pytest.mark.parametrize("second", LINES)
     @pytest.mark.parametrize("first", ["GET", "GET 1.0", "absolute", "options"])
-    @pytest.mark.parametrize("section", SECTIONS)
+    @every("second", LINES)
+    @every("section", SECTIONS)
     def test_a_repeated_section_gives_what_a_fresh_connection_gives(
         self, section: str, first: str, second: str, parser: str
     ) -> None:
@@ -398,8 +399,8 @@ class TestRememberedHeads:
         again = decode(other, parser)
         assert outcome.summary() == ([*fresh.summary()[0], *again.summary()[0]], again.status)
 
-    @pytest.mark.parametrize("section", SECTIONS)
-    @pytest.mark.parametrize("before", SECTIONS)
+    @every("section", SECTIONS)
+    @every("before", SECTIONS)
     def test_another_section_is_read_anew(self, before: str, section: str, parser: str) -> None:
         one, other = LINES["GET"] + SECTIONS[before], LINES["GET"] + SECTIONS[section]
         fresh = decode(one, parser)

@@ -45,7 +45,7 @@ def test_after_the_line_that_tells_of_a_reload_no_connection_reaches_an_old_work
 ) -> None:
     server = serve(configuration(probe, loop, workers=2))
     with Load(server.address(), "/hello", fresh=2, keep_alive=0) as load:  # keeps the queues from being empty
-        for _ in range(5 if LONG else 3):
+        for _ in range(5 if LONG else 2):
             load.wait_for_answers(10)
             old = server.workers()
             assert server.reload().message.startswith("reloaded: ")

@@ -34,6 +34,7 @@ from serverd.supervisor.states import Phase, StateError, Step, WorkerState
 from serverd.supervisor.wording import describe_exit
 from tests.supervisor.scene import HUP, INT, QUIT, TERM, TTIN, TTOU, USR1, USR2, Scene, asked, make_generation, said
 from tests.supervisor.world import World
+from tests.support.every import every
 
 MESSAGES: list[FromWorker] = [
     Starting("server.toml:6: apps.h"),
@@ -91,9 +92,9 @@ def test_every_message_of_a_worker_is_tried() -> None:
 def test_whatever_a_worker_does_in_whatever_state_never_breaks_the_supervisor(
     state: WorkerState, step: Step, phase: Phase
 ) -> None:
+    workers = list(reached(phase, step)[0].fleet.workers)  # of both generations, where there are two
     for deed in DEEDS:
-        scene, _ = reached(phase, step)
-        for worker in list(scene.fleet.workers):  # of both generations, where there are two
+        for worker in workers:
             scene, _ = reached(phase, step)
             scene.fleet.workers[worker].state = state
             scene.happens(deed(worker))
@@ -101,8 +102,8 @@ def test_whatever_a_worker_does_in_whatever_state_never_breaks_the_supervisor(
 
 
 @pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.value)
-@pytest.mark.parametrize("step", Step, ids=lambda step: step.value)
-@pytest.mark.parametrize("event", OTHERS, ids=str)
+@every("step", Step)
+@every("event", OTHERS)
 def test_whatever_is_wanted_at_whatever_step_never_breaks_the_supervisor(
     event: events.Event, step: Step, phase: Phase
 ) -> None:
@@ -121,8 +122,8 @@ def test_whatever_is_wanted_during_the_start_never_breaks_the_supervisor(event: 
         scene.happens(event)
 
 
-@pytest.mark.parametrize("deed", DEEDS)
 @pytest.mark.parametrize("state", ALIVE, ids=lambda state: state.value)
+@every("deed", DEEDS)
 def test_whatever_a_worker_does_during_the_start_never_breaks_the_supervisor(
     deed: Callable[[int], events.Event], state: WorkerState
 ) -> None:

@@ -7,6 +7,7 @@ Nothing is ever retried.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ from tests.support.server import Address
 __all__ = ["SLOW", "Load"]
 
 SLOW = "/slow"
+# Seconds between two requests of a client. The load is to be steady and not total: server and tests share two cores,
+# and each start of a process beside it would take twice as long.
+PAUSE = 0.005 if os.environ.get("SERVERD_LONG") else 0.01
 
 Connected = TypeVar("Connected", Client, Http2Client)
 
@@ -52,6 +56,7 @@ class Load:
         self._target = target
         self._slow_target = slow_target
         self._changed = threading.Condition()
+        self._awaited = 0  # answers; told to nobody before, since a look at each would cost as much as the request
         self._stopped = threading.Event()
         runs = [self._run_fresh] * fresh + [self._run_keep_alive] * keep_alive
         runs += [self._run_slow] * slow + [self._run_http2] * http2
@@ -70,10 +75,8 @@ class Load:
     def wait_for_answers(self, count: int, timeout: float = 20.0) -> None:
         """Wait until `count` more requests have been answered."""
         with self._changed:
-            aim = self.answered + count
+            aim = self._awaited = self.answered + count
             assert self._changed.wait_for(lambda: self.answered >= aim, timeout), f"no {count} answers in {timeout} s"
-
-    # The pauses make the load steady instead of total: the server and the tests share two cores.
 
     def _run_fresh(self) -> None:
         self._ask_anew("fresh connection", self._target)
@@ -82,7 +85,7 @@ class Load:
         self._ask_anew("slow request", self._slow_target)
 
     def _ask_anew(self, who: str, target: str) -> None:
-        while not self._stopped.wait(0.005):
+        while not self._stopped.wait(PAUSE):
             with self._connected(who, Client) as client:
                 self._count(client.request("GET", target, [("Connection", "close")]))
 
@@ -109,7 +112,7 @@ class Load:
             self._fail(who, error, port)
 
     def _ask_until_goaway(self, client: Http2Client) -> None:
-        while not self._stopped.wait(0.005):
+        while not self._stopped.wait(PAUSE):
             answer = client.request(path=self._target)
             assert answer.ended or answer.reset is not None
             self._count(Response(answer.status if answer.ended else 0, "", "HTTP/2", [], answer.body))
@@ -118,7 +121,7 @@ class Load:
                 return
 
     def _keep_asking(self, client: Client) -> None:
-        while not self._stopped.wait(0.005):
+        while not self._stopped.wait(PAUSE):
             response = client.request("GET", self._target)
             self._count(response)
             if response.closes:
@@ -131,7 +134,8 @@ class Load:
             self.bodies[response.body] = self.bodies.get(response.body, 0) + 1
             if response.status != 200:
                 self.failures.append(f"status {response.status}: {response.body[:100]!r}")
-            self._changed.notify_all()
+            if self.answered >= self._awaited:
+                self._changed.notify_all()
 
     def _fail(self, who: str, error: Exception, port: int) -> None:
         with self._changed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -13,20 +12,9 @@ from serverd.generation import Generation
 from serverd.messages import Loaded, LoadFailed
 from serverd.net.bindings import Place
 from serverd.supervisor.actions import Reply
+from serverd.version import VERSION
 
-__all__ = ["VERSION", "identity", "outcome", "plan", "read_version", "reopened"]
-
-
-def read_version() -> str:
-    """Return the version of serverd that is installed, in words when none is."""
-    try:
-        return importlib.metadata.version("asgi-serverd")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
-# Looked up once: it reads files, for which there may be no descriptor later.
-VERSION = read_version()
+__all__ = ["identity", "outcome", "plan", "reopened"]
 
 
 def outcome(reply: Reply) -> dict[str, Any]:

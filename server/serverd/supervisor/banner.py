@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from serverd.generation import App, AppTarget, Generation, Mount
 from serverd.net.bindings import Place
 from serverd.observe.logs import escape
-from serverd.supervisor.answers import VERSION
 from serverd.supervisor.wording import describe_target
+from serverd.version import VERSION
 
 __all__ = ["banner", "is_for_a_terminal"]
 

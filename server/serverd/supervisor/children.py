@@ -237,11 +237,20 @@ class Children:
         except OSError as error:
             on_outcome(LoadFailed(f"the configuration cannot be read: no process for the loader: {_reason(error)}"))
             return None
-        self._loaders[handle] = on_outcome
         handle.deadline = deadline
+        self._attend(handle, on_outcome)
+        return handle
+
+    def take_loader(self, process: Process, output: int, on_outcome: Outcome) -> LoaderHandle:
+        """Look after a loader that somebody else has started; it may have ended already, which its pidfd tells."""
+        handle = LoaderHandle(process, output)
+        self._attend(handle, on_outcome)
+        return handle
+
+    def _attend(self, handle: LoaderHandle, on_outcome: Outcome) -> None:
+        self._loaders[handle] = on_outcome
         self._selector.register(handle.output, selectors.EVENT_READ, partial(self._on_loader_output, handle))
         self._watch_exit(handle.process, partial(self._on_loader_exit, handle))
-        return handle
 
     def deadline(self) -> float | None:
         """Return when `expire` has something to do at the latest."""

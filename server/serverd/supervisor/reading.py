@@ -12,6 +12,7 @@ from collections.abc import Callable
 from serverd.generation import Generation
 from serverd.messages import Loaded, LoadFailed
 from serverd.supervisor import events
+from serverd.supervisor.beginning import Begun
 from serverd.supervisor.changes import ChangeWatch
 from serverd.supervisor.children import Children
 from serverd.supervisor.handle import LoaderHandle
@@ -31,7 +32,10 @@ class Reading:
         selector: selectors.BaseSelector,
         emit: Callable[[events.Event], None],
         watcher: tuple[str, ...],
+        begun: Begun | None,
     ) -> None:
+        """`begun`: the first reading, if somebody has begun it."""
+        self._begun = begun
         self.source = source
         self._children = children
         self._emit = emit
@@ -41,8 +45,12 @@ class Reading:
 
     def start(self, renewed: Generation | None) -> None:
         """Begin to read; brings Loaded or LoadFailed. Of a generation to be `renewed` only the certificates."""
+        begun, self._begun = self._begun, None
         if self._changes is not None:
-            self._changes.note_reading(time.time())
+            self._changes.note_reading(time.time() if begun is None else begun.since)
+        if begun is not None:
+            self._loader = self._children.take_loader(begun.process, begun.output, self._on_loaded)
+            return
         self._loader = self._children.start_loader(self.source, self._on_loaded, renewed=renewed)
 
     def stop(self) -> None:
@@ -56,7 +64,9 @@ class Reading:
         self._children.start_loader(self.source, on_outcome, time.monotonic() + LOAD_PATIENCE)
 
     def close(self) -> None:
-        """End the watcher."""
+        """End the watcher, and a reading that has begun and that nobody has asked for."""
+        if self._begun is not None:
+            self._begun.process.kill()
         if self._changes is not None:
             self._changes.close()
 

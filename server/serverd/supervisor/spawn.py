@@ -208,11 +208,13 @@ def spawn_preloader(command: tuple[str, ...], surroundings: Surroundings) -> tup
     return process, ours
 
 
-def spawn_program(command: tuple[str, ...], arguments: Sequence[str], told: bytes = b"") -> tuple[Process, int]:
+def spawn_program(
+    command: tuple[str, ...], arguments: Sequence[str], told: bytes = b"", environment: Mapping[str, str] | None = None
+) -> tuple[Process, int]:
     """Start a program that tells us something; return it and the descriptor of its stdout.
 
-    `told` is what it finds in its standard input, where no other process can read it. Raises OSError when the machine
-    refuses another process or descriptor.
+    `told` is what it finds in its standard input, where no other process can read it; `environment` is what it has in
+    the place of ours. Raises OSError when the machine refuses another process or descriptor.
     """
     ours, theirs = os.pipe()
     with contextlib.ExitStack() as undo:
@@ -220,7 +222,7 @@ def spawn_program(command: tuple[str, ...], arguments: Sequence[str], told: byte
         os.set_blocking(ours, False)
         try:
             with _holding(told) as stdin:
-                pid = _start([*command, *arguments], stdin=stdin, stdout=theirs)
+                pid = _start([*command, *arguments], stdin=stdin, stdout=theirs, env=environment)
         finally:
             os.close(theirs)
         process = Process(pid)

@@ -27,6 +27,7 @@ from serverd.messages import Adopt, Propose, Reopen, SocketGrant, Sockets, Start
 from serverd.observe import logs
 from serverd.supervisor import actions, events, spawn
 from serverd.supervisor.actions import Notice
+from serverd.supervisor.beginning import Begun
 from serverd.supervisor.certificates import CertificateWatch
 from serverd.supervisor.children import Children
 from serverd.supervisor.desk import Desk
@@ -49,8 +50,10 @@ log = logging.getLogger("serverd.supervisor")
 class Supervisor:
     """One run of serverd, from the first reading of the configuration to the last worker's end."""
 
-    def __init__(self, source: Source, commands: Commands | None = None, take_over: int | None = None) -> None:
-        """Prepare to serve the configuration from `source`; `take_over`: the channel to the supervisor to replace."""
+    def __init__(
+        self, source: Source, commands: Commands | None = None, take_over: int | None = None, begun: Begun | None = None
+    ) -> None:
+        """Prepare to serve `source`, whose reading may have `begun`; `take_over`: the channel to whom we replace."""
         self._source = source
         self._commands = commands or Commands()
         self._take_over = take_over
@@ -62,7 +65,7 @@ class Supervisor:
         self._children = Children(self._selector, self._queue.append, self._commands)
         self._holdings = Holdings(self._selector, lambda *asked: self._queue.append(events.Asked(*asked)))
         watcher = self._commands.watcher
-        self._reading = Reading(source, self._children, self._selector, self._queue.append, watcher)
+        self._reading = Reading(source, self._children, self._selector, self._queue.append, watcher, begun)
         self._desk = Desk(self._fleet, self._holdings, self._children, self._reading)
         self._notifier = Notifier.from_environment()
         self._watchdog_due = time.monotonic() if self._notifier.watchdog_interval else float("inf")

@@ -1,0 +1,56 @@
+"""Many cases in one test: `every` in the place of `pytest.mark.parametrize` where there are hundreds, of a moment each.
+
+What pytest does for a test, collects it in each process and tells of it, takes longer than to try a byte. All cases are
+tried, and those that fail are named, as parametrized ones would be; but they share the fixtures of one test.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+__all__ = ["every"]
+
+SHOWN = 20  # failing cases that are named
+
+
+def every(names: str | tuple[str, ...], cases: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Have a test try all `cases`, values for its arguments `names`, in one go; a `pytest.param` may give it its name.
+
+    At the end it fails as the first that failed did, with the names of all that have.
+    """
+    single = isinstance(names, str)
+    wanted = (names,) if single else names
+    tried = [_case(case, single) for case in cases]
+    assert tried, "nothing is tried"
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(test)
+        def run(*arguments: Any, **others: Any) -> None:
+            failed = []
+            for name, values in tried:
+                try:
+                    test(*arguments, **others, **dict(zip(wanted, values, strict=True)))
+                except Exception as error:
+                    failed.append((name, error))
+            if failed:
+                shown = ", ".join(name for name, _ in failed[:SHOWN]) + (" ..." if len(failed) > SHOWN else "")
+                failed[0][1].add_note(f"this is {failed[0][0]}; {len(failed)} of {len(tried)} fail: {shown}")
+                raise failed[0][1]
+
+        signature = inspect.signature(test)
+        left = [one for name, one in signature.parameters.items() if name not in wanted]
+        run.__signature__ = signature.replace(parameters=left)  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def _case(case: Any, single: bool) -> tuple[str, tuple[Any, ...]]:
+    """Return the name of a case and its values."""
+    if hasattr(case, "values") and hasattr(case, "marks"):  # of `pytest.param`
+        assert not case.marks, "a case has no marks"
+        return case.id or repr(case.values), case.values
+    return repr(case), (case,) if single else tuple(case)

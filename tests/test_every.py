@@ -1,0 +1,51 @@
+"""What stands in for parametrization: it tries every case, names those that fail, and leaves the fixtures to pytest."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from tests.support.every import every
+
+
+def test_all_cases_are_tried_and_those_that_fail_are_named() -> None:
+    tried = []
+
+    @every("value", range(6))
+    def small(value: int) -> None:
+        tried.append(value)
+        assert value not in {2, 5}
+
+    with pytest.raises(AssertionError) as failure:
+        small()
+    assert tried == list(range(6))
+    assert failure.value.__notes__ == ["this is 2; 2 of 6 fail: 2, 5"]
+
+
+def test_cases_have_names_and_several_values() -> None:
+    @every(("left", "right"), [pytest.param(1, 2, id="one and two"), (3, 3)])
+    def differ(left: int, right: int) -> None:
+        assert left == right
+
+    with pytest.raises(AssertionError) as failure:
+        differ()
+    assert failure.value.__notes__ == ["this is one and two; 1 of 2 fail: one and two"]
+
+
+def test_nothing_to_try_is_no_success() -> None:
+    with pytest.raises(AssertionError, match="nothing is tried"):
+        every("value", [])
+
+
+@every("one", "ab")
+@every("two", "cd")
+def both(one: str, two: str, tmp_path: Path) -> None:
+    (tmp_path / (one + two)).touch()
+
+
+def test_fixtures_are_left_to_pytest_and_products_are_tried(tmp_path: Path) -> None:
+    assert list(inspect.signature(both).parameters) == ["tmp_path"]
+    both(tmp_path=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ac", "ad", "bc", "bd"]
