@@ -7,9 +7,10 @@ from itertools import product
 import pytest
 
 from serverd.errors import PeerError
-from serverd.protocol.head import METHODS, frame_request, normalise_host, parse_request_line, parse_target
+from serverd.protocol.head import frame_request, normalise_host, parse_request_line, parse_target
 from serverd.protocol.http1_h11 import H11Parser
 from serverd.protocol.http1_httptools import HttptoolsParser
+from serverd.protocol.methods import METHODS
 from tests.support.wire import PARSERS, Outcome, decode
 
 TCHAR = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")

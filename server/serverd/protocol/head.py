@@ -8,14 +8,14 @@ through none that the grammar below does not. `asgi` reads `RequestHead`, nobody
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from serverd.errors import PeerError
+from serverd.protocol.methods import METHODS
 
 __all__ = [
     "CHUNKED",
-    "METHODS",
     "TOKEN",
     "Fields",
     "Framing",
@@ -31,46 +31,6 @@ __all__ = [
 ]
 
 Fields = list[tuple[bytes, bytes]]
-
-# Every method of the IANA registry that an origin server can carry out, as llhttp knows them. CONNECT is
-# missing on purpose: it asks for a tunnel (RFC 9110 §9.3.6) and gets 501 like every unknown method.
-METHODS: dict[bytes, str] = {
-    name.encode(): name
-    for name in [
-        "GET",
-        "HEAD",
-        "POST",
-        "PUT",
-        "DELETE",
-        "OPTIONS",
-        "TRACE",
-        "PATCH",
-        "ACL",
-        "BIND",
-        "CHECKOUT",
-        "COPY",
-        "LINK",
-        "LOCK",
-        "M-SEARCH",
-        "MERGE",
-        "MKACTIVITY",
-        "MKCALENDAR",
-        "MKCOL",
-        "MOVE",
-        "PROPFIND",
-        "PROPPATCH",
-        "PURGE",
-        "QUERY",
-        "REBIND",
-        "REPORT",
-        "SEARCH",
-        "SUBSCRIBE",
-        "UNBIND",
-        "UNLINK",
-        "UNLOCK",
-        "UNSUBSCRIBE",
-    ]
-}
 
 _TCHAR = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"  # RFC 9110 §5.6.2
 TOKEN = re.compile(rb"[%b]+" % _TCHAR)
@@ -138,6 +98,7 @@ class RequestHead:
         "path",
         "query",
         "raw_path",
+        "route",
         "version",
     )
 
@@ -148,6 +109,8 @@ class RequestHead:
         self.fields = fields  # names in lower case, values without surrounding white space
         self.host, self.length, self.keep_alive, self.expects_continue = framing
         self.notable = False  # a name among the fields is not `names.is_plain`
+        # For one that comes again, by whom it was routed: edition of the routes, endpoint, normalised path.
+        self.route: tuple[object, Any, str] | None = None
 
 
 def check_field_lines(block: bytes, start: int, end: int) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from serverd.errors import PeerError
-from serverd.protocol.head import METHODS, TOKEN, Fields, Framing, RequestHead, Target, parse_target
+from serverd.protocol.head import TOKEN, Fields, Framing, RequestHead, Target, parse_target
 from serverd.protocol.hpack import HeaderListTooLarge
 from serverd.protocol.hpack_decoder import HpackDecoder
 from serverd.protocol.hpack_huffman import decode as decode_huffman
 from serverd.protocol.http2_bounds import Http2Bounds
 from serverd.protocol.http2_fields import Section, check_fields, malformed, read_section
+from serverd.protocol.methods import METHODS
 from serverd.protocol.partial_head import read_pseudo_fields
 
 __all__ = ["Http2HeadReader", "TunnelHead"]
