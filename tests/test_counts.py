@@ -35,6 +35,11 @@ def test_a_request_costs_what_it_cost_before() -> None:
     assert not found, "what a request costs has changed: " + "; ".join(found) + f". {REMEDY}"
 
 
+def test_a_thousand_mounts_cost_no_call_more_than_one() -> None:
+    one, thousand = (known()[kind] for kind in ("HTTP/1 GET", "HTTP/1 GET, 1,000 mounts"))
+    assert (thousand["python"], thousand["c"]) == (one["python"], one["c"])
+
+
 @pytest.mark.parametrize("step", [1, -1])
 @pytest.mark.parametrize("name", ["python", "c"])
 def test_one_call_more_or_less_is_noticed(name: str, step: int) -> None:

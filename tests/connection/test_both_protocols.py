@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
+from serverd.asgi import builtin
+from serverd.asgi.router import Route, Router
+from serverd.asgi.scope import Endpoint
 from serverd.generation import Limits, Listener
 from tests.protocol.http2_peer import HEADERS, frame
 from tests.support.applications import Manual, Recorder, hello
 from tests.support.http2 import Answer, Http2Wire
-from tests.support.wire import Wire
+from tests.support.wire import Wire, router_to
 
 Fields = Iterable[tuple[bytes, bytes]]
 
@@ -162,6 +165,32 @@ def believing(connect: Connect, application: Any, **listener: Any) -> Client:
     client.wire.lose()
     client.wire.connect()
     return client
+
+
+class TestRoutes:
+    def test_a_request_that_comes_again_takes_the_routes_of_its_time(self, connect: Connect) -> None:
+        before, after = Recorder(), Recorder()
+        with connect(before) as client:
+            service = client.wire.service
+            for recorder, adopted in ((before, None), (after, router_to(Endpoint(after, "after")))):
+                if adopted is not None:
+                    service.adopt(adopted, Listener("web", (), 1, Limits()), service.parser)
+                for path in (b"/a/../b", b"/a", b"/a", b"/a/../b"):  # read, and recalled
+                    client.request(path=path)
+                    assert client.status == 200
+                assert [scope["path"] for scope in recorder.scopes] == ["/a/../b", "/a", "/a", "/a/../b"]
+
+    @pytest.mark.parametrize("target", [b"/api/../shop", b"//shop", b"/shop/x"])
+    def test_the_path_below_a_mount_is_the_same_each_time(self, connect: Connect, target: bytes) -> None:
+        recorder = Recorder()
+        ours = Endpoint(builtin.not_found, "serverd")
+        shop = Endpoint(recorder, "shop", root_path="/shop", strip="/shop")
+        with connect(Router([Route((), "/shop", shop)], ours, ours, ours)) as client:
+            for _ in range(3):
+                client.request(path=target)
+            first, *others = [scope["path"] for scope in recorder.scopes]
+            assert first == ("/x" if target.endswith(b"x") else "/")
+            assert others == [first, first]
 
 
 class TestBelief:

@@ -199,6 +199,17 @@ class TestReadingBackpressure:
             wire.send(b"0\r\n\r\n")
             assert len(body.result()) == 1_000_000
 
+    def test_the_end_of_a_body_stops_nothing_but_a_pipelined_request(self, parser: str) -> None:
+        manual = Manual()
+        with Wire(manual, parser) as wire:
+            wire.send(post(200_000) + b"x" * 200_000)
+            assert wire.transport.reading
+            wire.send(GET)
+            assert not wire.transport.reading
+            wire.send(b"y" * 200_000)
+            assert len(wire.transport.waiting) == 200_000
+            assert len(wire.run(manual.call.receive()).result()["body"]) == 200_000
+
     def test_a_large_body_arrives_whole(self, parser: str) -> None:
         recorder = Recorder()
         data = bytes(range(256)) * 4000

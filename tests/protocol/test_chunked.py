@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serverd.errors import PeerError
+from serverd.protocol import chunked
 from serverd.protocol.chunked import LINES_AT_ONCE, ChunkedDecoder
 from tests.support.every import every
 from tests.support.wire import pieces_of
@@ -34,8 +35,10 @@ def decode(
 
 
 def decode_every_way(data: bytes, **limits: int) -> tuple[bytes, bytes] | int | None:
-    """Return the result of `decode`, which is the same whole, cut anywhere, and byte by byte."""
+    """Return the result of `decode`, which is the same whole, cut anywhere, and byte by byte, known before or not."""
+    chunked._sizes.clear()
     whole = decode(data, **limits)
+    assert decode(data, **limits) == whole, "when its chunk lines are known"
     for cut in range(1, len(data)):
         assert decode(data, [cut], **limits) == whole, f"cut at {cut}"
     for step in (1, 2, 3):
@@ -221,6 +224,46 @@ class TestLimits:
 
     def test_lines_without_extensions_are_never_in_excess(self) -> None:
         assert decode(b"0000000000000001\r\nx\r\n" * 20_000 + b"0\r\n\r\n") == (b"x" * 20_000, b"")
+
+
+class TestKnownLines:
+    """A chunk line that came before is not read again, and nothing else is different."""
+
+    @pytest.fixture(autouse=True)
+    def known(self) -> None:
+        assert decode(b"a\r\n0123456789\r\n3e8\r\n" + b"x" * 1000 + b"\r\n0\r\n\r\n") is not None
+        assert {b"a": 10, b"3e8": 1000}.items() <= chunked._sizes.items()
+
+    @pytest.mark.parametrize(
+        "line", [b"+a", b"-a", b" a", b"a ", b"0xa", b"a_a", b"\xd9\xa3", b"a\x00", b"a\r", b"\na", b"a\n", b"g"]
+    )
+    def test_one_that_only_python_takes_for_a_number_is_refused(self, line: bytes) -> None:
+        data = b"a\r\n0123456789\r\n" + line + b"\r\n0123456789\r\n0\r\n\r\n"
+        assert decode(data) == 400
+        assert decode(data) == 400
+
+    @pytest.mark.parametrize("after", [b"\n", b"\r", b"\n\r", b"x\r\n", b"\rx"])
+    def test_data_has_to_end_with_crlf(self, after: bytes) -> None:
+        assert decode(b"a\r\n0123456789" + after + b"a\r\n0123456789\r\n0\r\n\r\n") == 400
+
+    @pytest.mark.parametrize(("limit", "result"), [(3020, (b"0123456789" * 2 + b"x" * 3000, b"")), (3019, 413)])
+    def test_the_limit_is_exact(self, limit: int, result: object) -> None:
+        chunk = b"3e8\r\n" + b"x" * 1000 + b"\r\n"
+        assert decode(b"a\r\n0123456789\r\n" * 2 + chunk * 3 + b"0\r\n\r\n", limit=limit) == result
+
+    def test_it_is_counted_where_extensions_are_in_excess(self) -> None:
+        # 16 KiB of excess: each line with an extension adds 984 bytes, each known chunk of 10 bytes takes 33 off.
+        extended = b"1;" + b"a" * 998 + b"\r\nx\r\n"
+        known = b"a\r\n0123456789\r\n"
+        assert decode((extended + known * 30) * 100 + b"0\r\n\r\n") is not None
+        assert decode((extended + known * 29) * 10_000 + b"0\r\n\r\n") == 400
+
+    def test_peers_cannot_make_more_known_than_so_many(self) -> None:
+        for size in range(1, 3 * chunked._SIZES_KEPT):
+            decode(b"%x\r\n" % size)
+            assert len(chunked._sizes) <= chunked._SIZES_KEPT
+        decode(b"0000001\r\n")
+        assert b"0000001" not in chunked._sizes
 
 
 TINY = b"1\r\nx\r\n"

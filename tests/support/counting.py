@@ -114,10 +114,10 @@ Perform = Callable[[int], None]
 
 
 def _mounted(count: int) -> Router:
-    """Return the routes of a listener with so many mounts; the requests go to the one at the root."""
+    """Return the routes of a listener with so many mounts."""
     ours = Endpoint(builtin.not_found, "serverd")
-    further = [Route((), f"/services/service-{number}", ours) for number in range(1, count)]
-    return Router([Route((), "/", Endpoint(application, "test")), *further], ours, ours, ours)
+    paths = ["/", *(f"/services/service-{number}" for number in range(1, count))]
+    return Router([Route((), path, Endpoint(application, "test")) for path in paths], ours, ours, ours)
 
 
 def _http1(make: Callable[[int], bytes], mounts: int = 1, end: bytes = b"\r\n\r\nok") -> tuple[Wire, Perform]:
@@ -179,6 +179,9 @@ KINDS: dict[str, Callable[[], tuple[Wire, Perform]]] = {
     "HTTP/1 GET, 1,000 mounts": lambda: _http1(lambda _: _head(b"/", []), mounts=1000),
     "HTTP/1 GET, browser fields, repeated, a line in JSON": lambda: _logged("json"),
     "HTTP/1 GET, browser fields, repeated, a line as nginx has it": lambda: _logged("combined"),
+    "HTTP/1 GET, 1,000 mounts in turn": lambda: _http1(
+        lambda n: _head(b"/services/service-%d/x" % (1 + n * 19), []), mounts=1000
+    ),
     "HTTP/1 GET, 16 pipelined": lambda: _http1(lambda _: _head(b"/", []) * 16),
     "HTTP/1 GET, 50 parts": lambda: _http1(lambda _: _head(b"/parts", []), end=b"\r\n0\r\n\r\n"),
     "HTTP/1 POST, 64 KB": lambda: _http1(lambda _: _post(b"Content-Length: 65536", bytes(65536))),

@@ -76,13 +76,11 @@ class Outcome:
     def on_head(self, head: RequestHead) -> None:
         self.requests.append(Request(head, complete=not head.length))
 
-    def on_body(self, data: bytes) -> None:
-        assert data, "an empty part of a body"
+    def on_body(self, data: bytes, end: bool) -> None:
+        assert data or end, "an empty part of a body"
+        assert not self.requests[-1].complete, "more behind the end of a body"
         self.requests[-1].body += data
-
-    def on_end(self) -> None:
-        assert not self.requests[-1].complete, "on_end twice"
-        self.requests[-1].complete = True
+        self.requests[-1].complete = end
 
 
 def bounds(

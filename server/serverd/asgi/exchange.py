@@ -80,7 +80,7 @@ class Exchange(Cycle):
             self._complete()
 
     def deliver_body(self, data: bytes, end: bool) -> bool:
-        """Take a part of the request body; return whether reading should pause."""
+        """Take a part of the request body; return whether reading should pause: not at its end, bounded as it is."""
         self.owes_continue = False  # RFC 9110 §10.1.1: who sends the body waits for no 100
         self.received += len(data)
         self._body_end = self._body_end or end
@@ -93,7 +93,7 @@ class Exchange(Cycle):
             self._body_size += len(data)
         if self._waiters:
             self._wake()
-        return self._body_size >= BODY_HIGH_WATER
+        return not end and self._body_size >= BODY_HIGH_WATER
 
     @property
     def waits_for_body(self) -> bool:

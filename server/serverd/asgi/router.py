@@ -44,7 +44,7 @@ class _Paths:
     __slots__ = ("_below", "_endpoint")
 
     def __init__(self) -> None:
-        self._below: dict[str, _Paths] = {}  # by segment, with the slash before it
+        self._below: dict[str, _Paths] | None = None  # by segment, with the slash before it; None: nothing leads on
         self._endpoint: Endpoint | None = None
 
     def add(self, path: str, endpoint: Endpoint) -> None:
@@ -52,6 +52,8 @@ class _Paths:
         paths = self
         if path != "/":
             for segment in path[1:].split("/"):
+                if paths._below is None:
+                    paths._below = {}
                 paths = paths._below.setdefault(f"/{segment}", _Paths())
         paths._endpoint = endpoint
 
@@ -78,57 +80,47 @@ class _Paths:
 class Router:
     """The mount table of one listener."""
 
-    __slots__ = ("_any", "_exact", "_options", "_unmounted", "_unserved", "_wildcard")
+    __slots__ = ("_anywhere", "_options", "_served", "_unmounted", "_unserved", "_wildcard", "edition")
 
     def __init__(self, routes: Iterable[Route], unmounted: Endpoint, unserved: Endpoint, options: Endpoint) -> None:
         """Build the table.
 
         `unmounted` answers a path without mount, `unserved` a host without any, `options` the path "*".
         """
+        self.edition = object()  # stands for this table where the table itself need not be kept
         self._options = options
-        self._exact: dict[str, _Paths] = {}
-        self._wildcard: dict[str, _Paths] = {}
-        self._any = _Paths()
         self._unmounted = unmounted
-        self._unserved = unserved
-        serves_any = False
+        by_host: dict[str, _Paths] = {}
         for route in routes:
-            serves_any = serves_any or not route.hosts
             for host in route.hosts or ("",):
-                self._paths_of(host).add(route.path, route.endpoint)
-        if serves_any:
-            self._unserved = unmounted
-
-    def _paths_of(self, host: str) -> _Paths:
-        if not host:
-            return self._any
-        table, name = (self._wildcard, host[2:]) if host.startswith("*.") else (self._exact, host)
-        return table.setdefault(name, _Paths())
+                by_host.setdefault(host, _Paths()).add(route.path, route.endpoint)
+        self._unserved = unmounted if "" in by_host else unserved
+        self._anywhere: tuple[_Paths, ...] = (by_host.pop("", _Paths()),)
+        self._wildcard = {host[2:]: paths for host, paths in by_host.items() if host.startswith("*.")}
+        exact = {host: paths for host, paths in by_host.items() if not host.startswith("*.")}
+        # Of each host that is named: the tables that serve it, the most specific first.
+        self._served = {host: (paths, *self._beyond(host)) for host, paths in exact.items()}
 
     def find(self, host: str | None, path: str) -> Endpoint:
         """Return the endpoint for a normalised host and path; it always returns one."""
         if path == "*":
             return self._options
-        served = False
-        if host is not None and (self._exact or self._wildcard):
-            for paths in self._candidates(host):
-                endpoint = paths.find(path)
-                if endpoint is not None:
-                    return endpoint
-                served = True
-        endpoint = self._any.find(path)
-        if endpoint is not None:
-            return endpoint
-        return self._unmounted if served else self._unserved
+        tables = self._anywhere
+        if host is not None and (self._served or self._wildcard):
+            tables = self._served.get(host) or self._beyond(host)
+        for paths in tables:
+            endpoint = paths.find(path)
+            if endpoint is not None:
+                return endpoint
+        return self._unserved if tables is self._anywhere else self._unmounted
 
-    def _candidates(self, host: str) -> Iterable[_Paths]:
-        """Yield the tables that serve `host`, the most specific first."""
-        paths = self._exact.get(host)
-        if paths is not None:
-            yield paths
+    def _beyond(self, host: str) -> tuple[_Paths, ...]:
+        """Return the tables that serve `host` among others, the most specific first."""
+        tables = []
         dot = host.find(".") if self._wildcard else -1
         while dot >= 0:
             paths = self._wildcard.get(host[dot + 1 :])
             if paths is not None:
-                yield paths
+                tables.append(paths)
             dot = host.find(".", dot + 1)
+        return (*tables, *self._anywhere) if tables else self._anywhere

@@ -136,10 +136,7 @@ class _Sink:
     def on_head(self, head: RequestHead) -> None:
         self.head = head
 
-    def on_body(self, data: bytes) -> None:
-        """Nothing: the request has no body."""
-
-    def on_end(self) -> None:
+    def on_body(self, data: bytes, end: bool) -> None:
         """Nothing: the request has no body."""
 
 

@@ -176,29 +176,30 @@ class Http1Connection(Http1Stream):
             self._encoder.keep_alive = False
         exchange.start(service.turn)
 
-    def on_body(self, data: bytes) -> None:
+    def on_body(self, data: bytes, end: bool) -> None:
         """Hand a part of the body on, or throw it away after the response."""
         exchange = self._exchange
-        if exchange is not None:
-            self._is_full = exchange.deliver_body(data, False)
-            if self._is_full:
-                self._pause_reading()
-            if self._wait is WAIT_BODY:
-                self._await(WAIT_BODY, self.service.limits.body_timeout)
+        if exchange is None:
+            self._discard(len(data), end)
             return
-        self._discarded += len(data)
-        if self._discarded > DISCARD_LIMIT and not self.closed:
+        self._is_full = exchange.deliver_body(data, end)
+        if self._is_full:
+            self._pause_reading()
+        if self._wait is WAIT_BODY:
+            if end:
+                self._await_nothing()
+            else:
+                self._await(WAIT_BODY, self.service.limits.body_timeout)
+
+    def _discard(self, size: int, end: bool) -> None:
+        """Take note of so many bytes that nobody reads any more."""
+        self._discarded += size
+        if self.closed:
+            return
+        if self._discarded > DISCARD_LIMIT:
             self._decoder.refuse()
             self._end(linger=True)
-
-    def on_end(self) -> None:
-        """The request is complete."""
-        exchange = self._exchange
-        if exchange is not None:
-            exchange.deliver_body(b"", True)
-            if self._wait is WAIT_BODY:
-                self._await_nothing()
-        elif not self.closed:
+        elif end:
             self._await_nothing()
             self._next_request()
 

@@ -20,6 +20,11 @@ _CHUNK_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
 )
 _PLAIN_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")  # without extensions: what every client sends
+# Plain chunk lines without their CRLF, and the size that each says: few differ, of any client. Bounded, as clients may
+# send any.
+_sizes: dict[bytes, int] = {}
+_SIZES_KEPT = 4096
+_SIZE_DIGITS = 6  # of those that are kept
 _LARGEST_CHUNK = 2**63 - 1  # what a signed 64-bit size can hold; RFC 9112 §7.1 asks to anticipate overflow
 _LONGEST_LINE = 4096  # a chunk line with its extensions, which nobody uses; h11 and Go allow as much
 
@@ -120,13 +125,17 @@ class ChunkedDecoder:
                 if budget <= 0:
                     self.is_held = True
                     break
+                budget += len(pieces)
+                position = self._take_known(data, position, budget - len(pieces), pieces)
+                budget -= len(pieces)
+                if budget <= 0 or position >= size:
+                    continue
                 budget -= 1
-                # Hot path: small chunks would cost twice as much without this and the CRLF above; tests/counts.json
-                # "100 chunks".
+                # Hot path: what every client sends; tests/counts.json "100 chunks".
                 plain = _PLAIN_LINE.match(data, position)
                 if plain is not None:
                     position = plain.end()
-                    self._begin_chunk(int(plain[1], 16), position - plain.start())
+                    self._begin_chunk(_size_of(plain[1]), position - plain.start())
                     continue
             end = self._line_end(data, position)
             if end < 0:
@@ -141,6 +150,33 @@ class ChunkedDecoder:
         self._buffer = data if self.is_held else data[position:]
         self._position = position if self.is_held else 0
         return b"".join(pieces), None
+
+    def _take_known(self, data: bytes, position: int, most: int, pieces: list[bytes]) -> int:
+        """Take whole chunks from `position` on whose lines are known, at most so many; return where they end.
+
+        No check is left out: what is no such chunk, whatever is wrong with it, is left to the caller.
+        """
+        # Hot path: a chunk is four calls this way, ten otherwise; tests/counts.json "100 chunks".
+        if self._excess:
+            return position  # each line has to be counted
+        total = self._body_size
+        limit = self._limit
+        known = _sizes.get
+        for _ in range(most):
+            end = data.find(b"\r\n", position, position + _SIZE_DIGITS + 2)
+            size = known(data[position:end]) if end > 0 else 0
+            if not size:
+                break
+            end += 2
+            following = end + size
+            if not data.startswith(b"\r\n", following) or (limit and total + size > limit):
+                break
+            # Its line takes no more than its share: a line of _SIZE_DIGITS and CRLF is below _LINE_SHARE.
+            pieces.append(data[end:following])
+            total += size
+            position = following + 2
+        self._body_size = total
+        return position
 
     def _line_end(self, data: bytes, position: int) -> int:
         """Return where the line at `position` ends, or -1 when its CRLF has not arrived."""
@@ -198,3 +234,13 @@ class ChunkedDecoder:
         if self._trailer_count < 0:
             raise PeerError(431, "trailer section too large")
         check_field_lines(line, 0, len(line))
+
+
+def _size_of(digits: bytes) -> int:
+    """Return what the digits of a plain chunk line say, and remember it."""
+    size = int(digits, 16)
+    if len(digits) <= _SIZE_DIGITS:
+        if len(_sizes) >= _SIZES_KEPT:
+            _sizes.clear()
+        _sizes[digits] = size
+    return size

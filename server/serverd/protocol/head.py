@@ -8,7 +8,7 @@ through none that the grammar below does not. `asgi` reads `RequestHead`, nobody
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from serverd.errors import PeerError
@@ -105,6 +105,7 @@ class RequestHead:
         "path",
         "query",
         "raw_path",
+        "route",
         "shown",
         "version",
     )
@@ -117,6 +118,8 @@ class RequestHead:
         self.host, self.length, self.keep_alive, self.expects_continue = framing
         self.notable = False  # a name among the fields is not `names.is_plain`
         self.shown = UNSHOWN  # `observe.access_formats` alone looks at it
+        # For one that comes again, by whom it was routed: edition of the routes, endpoint, normalised path.
+        self.route: tuple[object, Any, str] | None = None
 
 
 def check_field_lines(block: bytes, start: int, end: int) -> None:

@@ -3,7 +3,7 @@
 The decoder finds where each head and each body ends and refuses everything that two readers could read
 differently; `http1_head` reads the head between. What it refuses, and with which status, depends neither on
 the parser nor on how the bytes are cut. It pushes into a sink: `on_head`, and for a request with a body
-`on_body` and `on_end`. After a request it stops until `next_request`, so that a pipelined request waits for
+`on_body`. After a request it stops until `next_request`, so that a pipelined request waits for
 the response before it (RFC 9112 §9.3.2). Of a body of many small chunks it decodes a part, and the rest on
 `go_on`, so that no connection keeps the loop from the others. The connection drives it; the other direction is
 `http1_response`.
@@ -29,11 +29,8 @@ class RequestSink(Protocol):
     def on_head(self, head: RequestHead) -> None:
         """A request has begun; one without a body is thereby complete."""
 
-    def on_body(self, data: bytes) -> None:
-        """A part of the body, never empty."""
-
-    def on_end(self) -> None:
-        """The body is complete."""
+    def on_body(self, data: bytes, end: bool) -> None:
+        """A part of the body; only the last, with `end`, may be empty."""
 
 
 class _Nobody:
@@ -42,10 +39,7 @@ class _Nobody:
     def on_head(self, head: RequestHead) -> None:
         """Do nothing."""
 
-    def on_body(self, data: bytes) -> None:
-        """Do nothing."""
-
-    def on_end(self) -> None:
+    def on_body(self, data: bytes, end: bool) -> None:
         """Do nothing."""
 
 
@@ -257,7 +251,7 @@ class Http1Decoder:
             head = self._heads.read(data)
         length = head.length
         if not length:
-            # No on_end for a request without a body: on_head says it.
+            # No end for a request without a body: on_head says it.
             # Hot path: a slice is less than a call; benchmarks/ "16 pipelined GETs".
             if rest[_PIECE:]:
                 self._keep(rest)
@@ -268,8 +262,12 @@ class Http1Decoder:
             return
         self._begin_body(head)
         self._sink.on_head(head)
-        if rest and self.body_unfinished:
-            self.feed(rest)
+        if not rest:
+            return
+        if self.state is LENGTH:
+            self._receive_length(rest)
+        elif self.state is CHUNKS:
+            self._receive_chunked(rest)
 
     def _begin_body(self, head: RequestHead) -> None:
         length = head.length
@@ -313,9 +311,9 @@ class Http1Decoder:
         left = self._body_left
         if len(data) < left:
             self._body_left = left - len(data)
-            self._sink.on_body(data)
+            self._sink.on_body(data, False)
             return
-        self._finish_body(data[:left] if len(data) > left else data, data[left:])
+        self._finish_body(data[:left], data[left:])  # all of bytes is the same object
 
     def _receive_chunked(self, data: bytes) -> None:
         assert self._chunks is not None  # _begin_body made it
@@ -326,12 +324,10 @@ class Http1Decoder:
             self._chunks = None
             self._finish_body(body, rest)
         elif body:
-            self._sink.on_body(body)
+            self._sink.on_body(body, False)
 
     def _finish_body(self, last: bytes, rest: bytes) -> None:
         self.state = DONE
         if rest:
             self._keep(rest)
-        if last:
-            self._sink.on_body(last)
-        self._sink.on_end()
+        self._sink.on_body(last, True)

@@ -7,7 +7,6 @@ was spawned or forked for it.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -50,6 +49,7 @@ from serverd.worker.channel import Channel, close_all
 from serverd.worker.identities import Identities, make_identities
 from serverd.worker.inside import Inside
 from serverd.worker.loop import run_on_loop
+from serverd.worker.memory import relieve_allocator, relieve_collector
 from serverd.worker.observers import Observers
 from serverd.worker.offspring import set_apart
 from serverd.worker.pulse import Pulse
@@ -67,11 +67,6 @@ _STANDARD_ERROR = 2
 
 # Seconds that lines of the access log wait for others, to be written together.
 _ACCESS_LOG_DELAY = 0.01
-
-# Objects that are new and may stand in circles, after which the collector looks at them: that of Python, which an
-# application may have changed, and ours. Python 3.14 begins with 2,000. benchmarks/ "HTTP/2".
-_USUAL_THRESHOLD = gc.get_threshold()[0]
-_CALM_THRESHOLD = 5000
 
 
 def run(channel: Channel, imported: Imported | None = None) -> int:
@@ -186,7 +181,8 @@ class _Worker:
         logs.keep(self._generation.logging, sys.stderr, REQUEST_ID.get)
         await serving.open(self._start.sockets, self._fds)
         self._descriptors = serving.descriptors
-        _relieve_collector()
+        relieve_collector()
+        relieve_allocator()
         pulse = Pulse(loop, serving, serving.in_flight, self._on_beat)
         server = self._generation.server
         self._watchdog = Watchdog(loop, server, serving.in_flight, self._channel, pulse.note_lag)
@@ -309,17 +305,3 @@ class _Worker:
     def _show(self, state: str) -> None:
         """Show the state in the process list."""
         setproctitle(f"serverd: worker {self._start.slot} (generation {self._generation.number}) ({state})")
-
-
-def _relieve_collector() -> None:
-    """Have the garbage collector look at what is new only, and less often.
-
-    With requests in flight by the hundred it came every few of them, for a tenth of the time, and found nothing: an
-    ended request leaves no circle (tests/connection/test_leftovers). Who has said how often stays right.
-    """
-    # The modules of the applications need not be walked again; performance.md, "gc.freeze".
-    gc.collect()
-    gc.freeze()
-    often, *rarely = gc.get_threshold()
-    if often == _USUAL_THRESHOLD:
-        gc.set_threshold(_CALM_THRESHOLD, *rarely)
