@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check format generate count bench clean
+.PHONY: help run test test-long check format generate count bench wheel wheel-pure clean
 
 help:
 	@echo "make run       serve the applications of server.toml on http://127.0.0.1:8000"
@@ -20,6 +20,8 @@ help:
 	@echo "make generate  write config/reference.toml and config/server.schema.json"
 	@echo "make count     write what a request costs in calls to tests/counts.json"
 	@echo "make bench     compare with other servers (benchmarks/README.md)"
+	@echo "make wheel     build dist/*.whl, compiled for this Python; a C compiler is needed"
+	@echo "make wheel-pure build dist/*.whl for every Python: nothing is compiled"
 	@echo "make clean     remove what the other targets made"
 
 # `exec`, so that Ctrl-C and TERM reach the server and not a shell in front of it.
@@ -53,6 +55,14 @@ count: $(STAMP)
 # The peers live in an environment of their own: they must never shape ours.
 bench: $(STAMP)
 	$(PYTHON) benchmarks/run.py $(ARGS)
+
+# For the Python that PYTHON names, and without our environment: pip makes one for what building needs. tools/backend.py
+# says what is missing.
+wheel:
+	SERVERD_COMPILE=1 $(PYTHON) -m pip wheel --disable-pip-version-check --no-deps --wheel-dir dist .
+
+wheel-pure:
+	SERVERD_COMPILE=0 $(PYTHON) -m pip wheel --disable-pip-version-check --no-deps --wheel-dir dist .
 
 clean:
 	rm -rf $(VENV) benchmarks/.venv benchmarks/.scratch build dist server/*.egg-info

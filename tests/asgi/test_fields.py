@@ -74,6 +74,27 @@ def test_what_is_no_bytes_is_refused(field: Any) -> None:
         check_fields([field])
 
 
+@pytest.mark.parametrize("name", [b"content-type", b"x-own"])
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_a_name_that_only_equals_bytes_is_refused(kind: Any, name: bytes) -> None:
+    with pytest.raises(ResponseError, match=f"is {kind.__name__}: expected bytes"):
+        check_fields([(kind(name), b"text/plain")])
+
+
+def test_a_name_of_a_kind_of_bytes_is_sent_as_bytes() -> None:
+    class Name(bytes):
+        pass
+
+    [(name, _)], _ = check_fields([(Name(b"content-type"), b"text/plain")])
+    assert type(name) is bytes
+
+
+@pytest.mark.parametrize("field", [(), (b"x",), (b"x", b"y", b"z"), b"xyz", "x", 1, None], ids=repr)
+def test_what_is_no_pair_is_refused(field: Any) -> None:
+    with pytest.raises(ResponseError, match="is not a pair of name and value"):
+        check_fields([field])
+
+
 def test_remembered_names_are_bounded() -> None:
     for number in range(3000):
         check_fields([(b"x-made-up-%d" % number, b"")])

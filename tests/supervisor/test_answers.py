@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from dataclasses import replace
 
@@ -46,11 +45,3 @@ def test_the_identity_tells_who_serves_where(monkeypatch: pytest.MonkeyPatch) ->
         "uptime": 12.3,
         "listeners": [{"name": "web", "url": "http://127.0.0.1:80"}],
     }
-
-
-def test_from_a_source_checkout_there_is_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> str:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", missing)
-    assert answers.read_version() == "not installed"

@@ -59,8 +59,11 @@ def _check_fields(headers: Iterable[Any]) -> tuple[Fields, int | None]:
     values: list[bytes] = []
     length: int | None = None
     for field in headers:
-        name, value = field
-        if name not in _good_names:
+        try:
+            name, value = field
+        except (TypeError, ValueError):
+            raise ResponseError(f"header {field!r} is not a pair of name and value") from None
+        if type(name) is not bytes or name not in _good_names:
             name = _check_name(name)
             field = (name, value)
         if name == _CONTENT_LENGTH:

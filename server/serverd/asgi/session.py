@@ -161,9 +161,10 @@ class Session(Cycle):
             self._websocket.close(code, "")
             self.on_end()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Note that the application has returned."""
         self._sessions.open.discard(self)
-        super()._forget()
+        super().forget()
 
     def _observe(self) -> None:
         refusal = self._refusal

@@ -7,6 +7,8 @@ import platform
 import ssl
 from collections.abc import Iterator
 
+from serverd.release import release
+
 __all__ = ["describe_versions"]
 
 # Those that read what clients and operators write, and run it; the rest is told by `pip list`.
@@ -21,7 +23,7 @@ def describe_versions() -> str:
 
 
 def _versions() -> Iterator[tuple[str, str]]:
-    yield "serverd", _installed("asgi-serverd")
+    yield "serverd", release()
     yield "Python", f"{platform.python_version()} ({platform.python_implementation()})"
     yield from ((name, _installed(name)) for name in _PARTS)
     # The one that Python was built with or finds, which need not be the machine's.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -12,21 +11,14 @@ from serverd.config import changes
 from serverd.generation import Generation
 from serverd.messages import Loaded, LoadFailed
 from serverd.net.bindings import Place
+from serverd.release import release
 from serverd.supervisor.actions import Reply
 
-__all__ = ["VERSION", "identity", "outcome", "plan", "read_version", "reopened"]
-
-
-def read_version() -> str:
-    """Return the version of serverd that is installed, in words when none is."""
-    try:
-        return importlib.metadata.version("asgi-serverd")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+__all__ = ["VERSION", "identity", "outcome", "plan", "reopened"]
 
 
 # Looked up once: it reads files, for which there may be no descriptor later.
-VERSION = read_version()
+VERSION = release()
 
 
 def outcome(reply: Reply) -> dict[str, Any]:
