@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 from enum import Enum
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 from serverd.asgi.calling import call
 from serverd.asgi.failure import began_with_disconnect
@@ -28,7 +28,7 @@ log = logging.getLogger("serverd.exchange")
 
 # What a message counts for beside its bytes: one that sends small ones and awaits nothing would keep the loop from
 # everybody.
-_MESSAGE_WEIGHT = 4 * 1024
+_MESSAGE_WEIGHT: Final = 4 * 1024
 
 
 class Stage(Enum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from time import perf_counter
-from typing import cast
+from typing import Final, cast
 
 from serverd.asgi.scope import Peer
 from serverd.connection.base import (
@@ -43,8 +43,8 @@ log = logging.getLogger("serverd.connection")
 # clock. uvloop reads 256 KiB at a time, and goes on in the same turn as long as there is as much: of header blocks that
 # is more than a second. 64 KiB of the costliest take 30 ms; each end of a piece may copy the part of a frame.
 TURN = 0.01
-PIECE = 64 * 1024
-_TICK = 1.0  # s; what the core counts in
+PIECE: Final = 64 * 1024
+_TICK: Final = 1.0  # s; what the core counts in
 
 
 class Http2Connection(Http2Sender):

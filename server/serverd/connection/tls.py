@@ -12,27 +12,27 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Iterable, Iterator
-from typing import Any, cast
+from typing import Any, Final, cast
 
 __all__ = ["TlsTransport"]
 
 log = logging.getLogger("serverd.connection")
 
 # The largest plaintext of a record (RFC 8446 §5.1): one call of OpenSSL reads one record, and writes one.
-RECORD = 16 * 1024
+RECORD: Final = 16 * 1024
 # OpenSSL's buffers keep the size that they once had as long as the connection lives: what is larger passes through in
 # pieces, what is sent record by record.
-READ_PIECE = 2 * RECORD
+READ_PIECE: Final = 2 * RECORD
 # Records that leave at once, as many as stay below the 128 KiB that glibc gives back to the system when freed
 # (mallopt(3), M_TRIM_THRESHOLD): with 64 of them each response of 1 MB had the kernel clear 215 pages, which took
 # 150 us. One more would also leave a segment of a few bytes behind two full ones of the loopback interface.
-BATCH = 7
+BATCH: Final = 7
 # Bytes that OpenSSL may answer a peer that does not read with: a KeyUpdate (RFC 8446 §4.6.3) is answered by another
 # of 22 bytes, and nothing else asks for an answer.
-REPLY_LIMIT = 16 * 1024
+REPLY_LIMIT: Final = 16 * 1024
 
 # Whoever is above before a connection has begun, and after it has ended.
-_NOBODY = asyncio.Protocol()
+_NOBODY: Final = asyncio.Protocol()
 
 
 class TlsTransport(asyncio.Transport, asyncio.Protocol):
