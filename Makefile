@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+COMPILED := .venv-compiled
 
 # pytest's arguments: make test ARGS="-k reload -x"
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check format generate count bench clean
+.PHONY: help run test test-long check format generate count bench wheel wheel-pure test-wheel clean
 
 help:
 	@echo "make run       serve the applications of server.toml on http://127.0.0.1:8000"
@@ -20,6 +21,9 @@ help:
 	@echo "make generate  write config/reference.toml and config/server.schema.json"
 	@echo "make count     write what a request costs in calls to tests/counts.json"
 	@echo "make bench     compare with other servers (benchmarks/README.md)"
+	@echo "make wheel     build dist/*.whl, compiled for this Python; a C compiler is needed"
+	@echo "make test-wheel the suite against such a wheel, in an environment of its own"
+	@echo "make wheel-pure build dist/*.whl for every Python: nothing is compiled"
 	@echo "make clean     remove what the other targets made"
 
 # `exec`, so that Ctrl-C and TERM reach the server and not a shell in front of it.
@@ -54,8 +58,25 @@ count: $(STAMP)
 bench: $(STAMP)
 	$(PYTHON) benchmarks/run.py $(ARGS)
 
+# For the Python that PYTHON names, and without our environment: pip makes one for what building needs. tools/backend.py
+# says what is missing.
+wheel:
+	SERVERD_COMPILE=1 $(PYTHON) -m pip wheel --disable-pip-version-check --no-deps --wheel-dir dist .
+
+# Only what is installed is tested: the tests of the checkout do not look for serverd beside themselves.
+test-wheel:
+	rm -rf dist/*-linux_*.whl
+	$(MAKE) wheel
+	$(PYTHON) -m venv --clear --without-pip $(COMPILED)
+	$(PYTHON) -m pip --python $(COMPILED)/bin/python install --quiet --disable-pip-version-check \
+		"$$(echo dist/*-linux_*.whl)[dev,examples]"
+	$(COMPILED)/bin/pytest $(ARGS)
+
+wheel-pure:
+	SERVERD_COMPILE=0 $(PYTHON) -m pip wheel --disable-pip-version-check --no-deps --wheel-dir dist .
+
 clean:
-	rm -rf $(VENV) benchmarks/.venv benchmarks/.scratch build dist server/*.egg-info
+	rm -rf $(VENV) $(COMPILED) benchmarks/.venv benchmarks/.scratch build dist server/*.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,8 +1,7 @@
-"""serverd with its hot modules compiled by mypyc, in a scratch directory: `make bench ARGS=--compiled`.
+"""serverd as a compiled wheel has it, unpacked into a scratch directory: `make bench ARGS=--compiled`.
 
-Nothing else uses what is built here, and no release contains it; it keeps the code within what compiles, and tells what
-that would be worth. `python benchmarks/compiled.py` builds and prints the directory, for PYTHONPATH: the tests of
-protocol, asgi and connection pass with it.
+`python benchmarks/compiled.py` builds the wheel, unless it has been built of this source, and prints the directory, for
+PYTHONPATH. How it is built, and of what, is for tools/backend.py to know.
 """
 
 from __future__ import annotations
@@ -12,63 +11,34 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
-__all__ = ["MODULES", "build"]
+__all__ = ["build"]
 
 ROOT = Path(__file__).parent.parent
-SOURCE = ROOT / "server"
 SCRATCH = Path(__file__).parent / ".scratch" / "compiled"
-
-# What every request goes through: all of it compiles. Left out: `worker` and `supervisor`, which are not on the path;
-# `net`, `config`, `control`, `observe`, for the same reason.
-MODULES = (
-    "protocol/*.py",
-    "asgi/cycle.py",
-    "asgi/exchange.py",
-    "asgi/fields.py",
-    "asgi/observer.py",
-    "asgi/progress.py",
-    "asgi/router.py",
-    "asgi/scope.py",
-    "asgi/session.py",
-    "asgi/turn.py",
-    "asgi/websocket.py",
-    "connection/*.py",
-)
-
-# gcc has a macro of the name that mypyc gives to the attribute `Trust._unix`.
-FLAGS = "-U__unix"
 
 
 def build() -> Path:
-    """Compile, unless this source is compiled already; return the directory that holds the package."""
-    files = sorted(path for pattern in MODULES for path in (SOURCE / "serverd").glob(pattern))
+    """Build the wheel, unless that of this source is there already; return the directory that holds the package."""
     digest = hashlib.sha256(sys.version.encode())
-    for path in sorted(SOURCE.rglob("*.py")):
+    for path in sorted([*ROOT.glob("server/**/*.py"), ROOT / "tools" / "backend.py", ROOT / "pyproject.toml"]):
         digest.update(path.read_bytes())
     target, stamp = SCRATCH / "server", SCRATCH / "digest"
     if stamp.exists() and stamp.read_text() == digest.hexdigest():
         return target
-    compiler = ROOT / ".venv" / "bin" / "mypyc"
-    if not compiler.exists() or shutil.which("gcc") is None:
-        sys.exit("mypyc and gcc are needed to compile: `make check` installs mypyc, `apt-get install gcc` the other")
-    print(f"compiling {len(files)} modules: some minutes", file=sys.stderr)
+    print("building a compiled wheel: some minutes", file=sys.stderr)
     shutil.rmtree(SCRATCH, ignore_errors=True)
-    shutil.copytree(SOURCE, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "*.so", "build"))
-    settings = SCRATCH / "mypy.ini"
-    settings.write_text("[mypy]\nstrict = True\n")
-    names = [str(path.relative_to(SOURCE)) for path in files]
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(SCRATCH), str(ROOT)]
     done = subprocess.run(
-        [compiler, "--config-file", settings, *names],
-        cwd=target,
-        env={**os.environ, "CFLAGS": FLAGS},
-        capture_output=True,
-        text=True,
+        command, env={**os.environ, "SERVERD_COMPILE": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     if done.returncode:
-        sys.exit(f"mypyc has failed:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
-    shutil.rmtree(target / "build")
+        sys.exit(f"the wheel cannot be built:\n{done.stdout[-3000:]}")
+    [wheel] = SCRATCH.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(target)
     stamp.write_text(digest.hexdigest())
     return target
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -401,6 +403,44 @@ class TestFailures:
         assert record.getMessage() == "app test failed on GET /path"
         assert record.exc_info is not None
         assert record.exc_info[1] is error
+
+    @pytest.mark.parametrize(
+        "result", [lambda: None, lambda: 5, lambda: (each for each in ())], ids=["None", "5", "generator"]
+    )
+    def test_an_application_that_returns_nothing_to_await_is_told_so(
+        self, result: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def application(scope: Any, receive: Any, send: Any) -> Any:
+            return result()
+
+        with Wire(application) as wire:
+            assert wire.send(GET).startswith(b"HTTP/1.1 500 ")
+        assert re.search(r"TypeError: object \w+ can't be used in 'await' expression", caplog.text)
+
+    def test_the_traceback_shows_the_call_and_every_line_of_the_application(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def inner() -> None:
+            raise RuntimeError("broken")
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            inner()
+
+        with Wire(application) as wire:
+            wire.send(GET)
+        for line in ("await cycle.endpoint.application(", "inner()", 'raise RuntimeError("broken")'):
+            assert f"\n    {line}" in caplog.text
+
+    def test_whoever_looks_at_the_tasks_sees_that_of_the_application(self) -> None:
+        manual = Manual()
+        with Wire(manual) as wire:
+            wire.send(GET)
+            (task,) = asyncio.all_tasks(wire.loop)
+            coroutine: Any = task.get_coro()
+            assert inspect.iscoroutine(coroutine)
+            assert coroutine.cr_await.__name__ == "__call__"
+            manual.call.finish()
+            wire.settle()
 
     def test_an_abort_under_http_1_0_is_a_reset(self) -> None:
         with Wire(Script(start(), body(b"half", True))) as wire:

@@ -75,6 +75,12 @@ def test_what_is_no_bytes_is_refused(field: Any) -> None:
         check_fields([field])
 
 
+@pytest.mark.parametrize("field", [(), (b"x",), (b"x", b"y", b"z"), b"xyz", "x", 1, None], ids=repr)
+def test_what_is_no_pair_is_refused(field: Any) -> None:
+    with pytest.raises(ResponseError, match="is not a pair of name and value"):
+        check_fields([field])
+
+
 @pytest.mark.parametrize("make", [bytearray, memoryview, type("Text", (bytes,), {})])
 def test_whatever_holds_bytes_is_taken_for_them_the_first_time_and_every_other(make: Any) -> None:
     name, value = bytearray(b"x-name"), bytearray(b"value")

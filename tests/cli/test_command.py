@@ -20,7 +20,7 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
 def test_the_version_names_serverd_and_its_parts() -> None:
     done = run("--version")
     assert done.returncode == 0
-    assert re.match(r"serverd +\d+\.\d+\.\d+\nPython +3\.\d+\.\d+ \(CPython\)\n", done.stdout)
+    assert re.match(r"serverd +\d+\.\d+\.\d+( \(compiled\))?\nPython +3\.\d+\.\d+ \(CPython\)\n", done.stdout)
     shown = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert list(shown)[2:] == ["httptools", "h11", "uvloop", "pydantic", "tomli", "click", "OpenSSL"]
     assert all(re.match(r"\d+\.\d+", version) for version in shown.values())

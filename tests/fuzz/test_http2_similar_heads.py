@@ -71,7 +71,8 @@ def outcome(reader: Http2HeadReader, block: bytes, end: bool) -> object:
     except PeerError as error:
         known = error.head
         return error.status, error.reason, known and (known.method, known.raw_path, known.query, known.version)
-    return [(type(head), name, getattr(head, name)) for name in type(head).__mro__[-2].__slots__]
+    names = [name for name in dir(head) if not name.startswith("_")]
+    return [(type(head), name, said) for name in names if not callable(said := getattr(head, name))]
 
 
 @given(conversations)

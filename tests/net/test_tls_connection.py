@@ -30,6 +30,7 @@ from serverd.connection import tls, tls_extension
 from serverd.connection.handshake import Handshake
 from serverd.connection.negotiation import Negotiation
 from serverd.connection.subject import distinguished_name, subject_name
+from serverd.der import Element
 from serverd.generation import Certificate, Limits, Listener, Tls
 from serverd.net.tls import LONGEST_HELLO, Contexts
 from tests.asgi.test_observer import Notes
@@ -805,13 +806,13 @@ class TestTheClientsCertificate:
     def test_one_that_cannot_be_read_is_no_reason_for_a_traceback(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        def fail(certificate: bytes) -> str:
+        def fail(data: bytes, tag: int) -> Element:
             raise ValueError("lacks a part")
 
-        monkeypatch.setattr(tls_extension, "subject_name", fail)
         caplog.set_level(logging.DEBUG)
         contexts = Contexts(Tls("main", (PAIR,), client_auth="required", client_ca=AUTHORITY.pem))
         context = AUTHORITY.client_context(AUTHORITY.issue("alice", client=True), tmp_path)
+        monkeypatch.setattr(der, "only_element", fail)
         with TlsWire(hello, identity=contexts, context=context) as wire:
             wire.shake()
             assert wire.transport.closed

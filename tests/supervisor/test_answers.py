@@ -36,7 +36,7 @@ def test_a_plan_tells_what_changes_and_that_code_has() -> None:
 
 
 def test_the_identity_tells_who_serves_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "VERSION", "1.2.3")
+    monkeypatch.setattr(answers, "RELEASE", "1.2.3")
     assert answers.identity("/etc/server.toml", 12.345, [Place("web", "http://127.0.0.1:80")]) == {
         "ok": True,
         "version": "1.2.3",

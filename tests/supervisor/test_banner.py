@@ -16,6 +16,7 @@ import pytest
 from serverd.generation import AppTarget, Mount, RedirectTarget, RespondTarget
 from serverd.net.bindings import Place
 from serverd.supervisor.banner import MOST_MOUNTS, banner, clickable
+from serverd.version import RELEASE
 from tests.supervisor.scene import make_generation
 
 SHOP = Mount("/shop", (), ("web",), AppTarget("shop", "/shop"), source="server.toml:9")
@@ -47,7 +48,7 @@ def test_it_lists_addresses_mounts_and_applications() -> None:
     generation = replace(generation, listeners=(*generation.listeners, replace(generation.listeners[0], name="other")))
     places = [Place("web", "http://0.0.0.0:8000"), Place("other", "unix:/run/\x1bx")]
     title, *lines = banner(generation, places).splitlines()
-    assert re.fullmatch(r"serverd \S+ serves /etc/server.toml", title)
+    assert title == f"serverd {RELEASE} serves /etc/server.toml"
     assert lines == [
         "",
         "  web    http://localhost:8000/",

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextvars import Context, ContextVar
+from contextvars import Context
 from enum import Enum
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
+from serverd.asgi.calling import call
 from serverd.asgi.failure import began_with_disconnect
 from serverd.asgi.scope import Endpoint
 from serverd.asgi.stream import ByteStream
@@ -22,16 +23,13 @@ from serverd.asgi.types import Message, Scope
 from serverd.errors import ClientDisconnected, ResponseError
 from serverd.protocol.head import Fields, RequestHead
 
-__all__ = ["REQUEST_ID", "Cycle", "Stage"]
+__all__ = ["Cycle", "Stage"]
 
 log = logging.getLogger("serverd.exchange")
 
-# The id of the request that an application is called for, in its task and what that starts; for its log lines.
-REQUEST_ID = ContextVar("request_id", default="")
-
 # What a message counts for beside its bytes: one that sends small ones and awaits nothing would keep the loop from
 # everybody.
-_MESSAGE_WEIGHT = 4 * 1024
+_MESSAGE_WEIGHT: Final = 4 * 1024
 
 
 class Stage(Enum):
@@ -109,7 +107,7 @@ class Cycle:
         """Run the application in a task and a context of its own."""
         self._active.add(self)
         turn.beginning += 1
-        self.task = turn.loop.create_task(self._run(turn), context=Context())
+        self.task = turn.loop.create_task(call(self, turn), context=Context())
 
     def deliver_body(self, data: bytes, end: bool) -> bool:
         """Take what the peer sends; return whether reading should pause."""
@@ -167,25 +165,22 @@ class Cycle:
         self.end_incomplete(504)
         self.cancel()
 
-    async def _run(self, turn: Turn) -> None:
-        turn.beginning -= 1
-        REQUEST_ID.set(self.request_id)
-        try:
-            await self.endpoint.application(self.scope, self.receive, self.send)
-        except BaseException as error:
-            # Also SystemExit and a cancellation of its own making: a request never ends a process.
-            if self._cut or (self._is_gone and began_with_disconnect(error)):
-                log.debug("app %s ended early on %s: %r", self.endpoint.name, self.description, error)
-            else:
-                trace = {"trace_id": self.trace_id} if self.trace_id else None
-                log.exception("app %s failed on %s", self.endpoint.name, self.description, extra=trace)
-            self.end_incomplete(500)
-        else:
-            self.on_return()
-        finally:
-            self._forget()
+    # The end of the call (`calling`).
 
-    def _forget(self) -> None:
+    def on_failure(self, error: BaseException) -> None:
+        """Log what the application has failed with, and end what it has not."""
+        if self._cut or (self._is_gone and began_with_disconnect(error)):
+            log.debug("app %s ended early on %s: %r", self.endpoint.name, self.description, error)
+        else:
+            trace = {"trace_id": self.trace_id} if self.trace_id else None
+            log.error("app %s failed on %s", self.endpoint.name, self.description, exc_info=error, extra=trace)
+        self.end_incomplete(500)
+
+    def on_return(self) -> None:
+        """End what the application has left open although it has returned."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
         """Note that the application has returned."""
         self._active.discard(self)
         if not self._is_observed:
@@ -204,10 +199,6 @@ class Cycle:
 
     def end_incomplete(self, status: int) -> None:
         """End what the application has not: with a response of `status` while nothing is on the wire."""
-        raise NotImplementedError
-
-    def on_return(self) -> None:
-        """End what the application has left open although it has returned."""
         raise NotImplementedError
 
     def _complain(self) -> None:

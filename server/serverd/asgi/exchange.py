@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Awaitable
 from time import perf_counter
+from typing import Final
 
 from serverd.asgi.cycle import Cycle
 from serverd.asgi.failure import error_body, send_error
@@ -29,10 +30,10 @@ __all__ = ["Exchange"]
 log = logging.getLogger("serverd.exchange")
 
 # Request body kept for an application that does not read: one read of the event loop, as uvicorn and hypercorn do.
-BODY_HIGH_WATER = 64 * 1024
+BODY_HIGH_WATER: Final = 64 * 1024
 
 
-_NO_FIELDS: Fields = []  # of a response that has not begun; never added to
+_NO_FIELDS: Final[Fields] = []  # of a response that has not begun; never added to
 
 
 class Exchange(Cycle):

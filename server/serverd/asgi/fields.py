@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from serverd.errors import ResponseError
 from serverd.protocol.head import TOKEN, Fields
@@ -16,9 +16,9 @@ from serverd.protocol.head import TOKEN, Fields
 __all__ = ["check_body", "check_fields", "check_trailers", "left_after", "missing_from"]
 
 _search_illegal = re.compile(rb"[\r\n\x00]").search
-_CONTENT_LENGTH = b"content-length"
+_CONTENT_LENGTH: Final = b"content-length"
 # Framing, routing and what decides how the body is to be read.
-_NO_TRAILERS = frozenset(
+_NO_TRAILERS: Final = frozenset(
     (
         _CONTENT_LENGTH,
         b"connection",
@@ -33,11 +33,11 @@ _NO_TRAILERS = frozenset(
 # Names that have passed the check, so that the usual ones cost one look-up; bounded, an application may
 # make up names from what a client sent.
 _good_names = {b"content-length", b"content-type", b"cache-control", b"date", b"etag", b"location", b"server", b"vary"}
-_NAMES_KEPT = 1024
+_NAMES_KEPT: Final = 1024
 
 # The fields that were checked last, which was found good, and the Content-Length among them.
 _known: tuple[Fields, int | None] = ([], None)
-_KNOWN_SIZE = 4096
+_KNOWN_SIZE: Final = 4096
 
 
 def check_fields(headers: Iterable[Any]) -> tuple[Fields, int | None]:
@@ -60,7 +60,10 @@ def _check_fields(headers: Iterable[Any]) -> tuple[Fields, int | None]:
     values: list[bytes] = []
     length: int | None = None
     for field in headers:
-        name, value = field
+        try:
+            name, value = field
+        except (TypeError, ValueError):
+            raise ResponseError(f"header {field!r} is not a pair of name and value") from None
         if type(name) is not bytes or name not in _good_names:
             name = _check_name(_as_bytes(name, f"header name {name!r}"))
             field = (name, value)

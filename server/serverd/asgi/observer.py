@@ -6,7 +6,7 @@ status - stands on the `Cycle`, written as it happens; an observer reads it and 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from serverd.asgi.cycle import Cycle
@@ -50,4 +50,4 @@ class _Unobserved:
         """Do nothing."""
 
 
-UNOBSERVED: MountObserver = _Unobserved()
+UNOBSERVED: Final[MountObserver] = _Unobserved()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from serverd.asgi.cycle import Stage
 
 __all__ = ["BODILESS", "BODY", "COMPLETE", "FILE", "HEAD", "START", "TRAILERS", "State"]
@@ -19,8 +21,13 @@ class State(Stage):
 
 
 # Hot path: members looked up once; Python 3.11 takes 0.3 us for each `State.NAME` (benchmarks/ "plain GET").
-START, HEAD, BODY, FILE, TRAILERS, COMPLETE = State
+START: Final[State] = State.START
+HEAD: Final[State] = State.HEAD
+BODY: Final[State] = State.BODY
+FILE: Final[State] = State.FILE
+TRAILERS: Final[State] = State.TRAILERS
+COMPLETE: Final[State] = State.COMPLETE
 
 # No body follows these, whatever the application sends; a 205 says so with Content-Length 0 (RFC 9110
 # §6.4.1, §15.3.6).
-BODILESS = frozenset((204, 205, 304))
+BODILESS: Final = frozenset((204, 205, 304))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
 
 from serverd.asgi.observer import UNOBSERVED, Observer
 from serverd.asgi.types import Application, Scope, State
@@ -18,17 +19,17 @@ from serverd.protocol.head import Fields, RequestHead
 __all__ = ["Endpoint", "Peer", "apply_origin", "http_scope", "make_websocket_scope"]
 
 # ASGI HTTP & WebSocket specification 2.5 (send after disconnect raises OSError since 2.4).
-_SPEC_VERSION = "2.5"
+_SPEC_VERSION: Final = "2.5"
 
 
 # What each says of itself is nothing, for good: it is shared between requests, and applications.
-_NOTHING: Mapping[str, object] = MappingProxyType({})
-_EXTENSIONS: dict[str, object] = {
+_NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
+_EXTENSIONS: Final[dict[str, object]] = {
     "http.response.trailers": _NOTHING,
     "http.response.early_hint": _NOTHING,
     "http.response.pathsend": _NOTHING,
 }
-_WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
+_WEBSOCKET_SCHEMES: Final = {"http": "ws", "https": "wss"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 from serverd.asgi.cycle import Cycle, Stage
 from serverd.asgi.exchange import Exchange
@@ -31,7 +31,7 @@ from serverd.protocol.websocket_handshake import Handshake
 __all__ = ["Session", "Sessions"]
 
 # Fields of the answer that are not the application's to write, as the session itself is what they are about.
-_OWNED = frozenset((b"upgrade", b"connection", b"content-length", b"transfer-encoding"))
+_OWNED: Final = frozenset((b"upgrade", b"connection", b"content-length", b"transfer-encoding"))
 
 
 @dataclass(slots=True)
@@ -53,7 +53,10 @@ class State(Stage):
 
 
 # Hot path: members looked up once; benchmarks/ "WebSocket echo, 64 B".
-CONNECTING, REFUSED, OPEN, CLOSED = State
+CONNECTING: Final[State] = State.CONNECTING
+REFUSED: Final[State] = State.REFUSED
+OPEN: Final[State] = State.OPEN
+CLOSED: Final[State] = State.CLOSED
 
 
 class Session(Cycle):
@@ -161,9 +164,10 @@ class Session(Cycle):
             self._websocket.close(code, "")
             self.on_end()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Note that the application has returned."""
         self._sessions.open.discard(self)
-        super()._forget()
+        super().forget()
 
     def _observe(self) -> None:
         refusal = self._refusal

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from serverd.asgi.stream import ByteStream
 from serverd.errors import SessionError
@@ -32,14 +32,14 @@ __all__ = ["Reader", "WebSocket"]
 log = logging.getLogger("serverd.session")
 
 # How long the peer has for its Close after ours; the close_timeout of the websockets library.
-CLOSE_TIMEOUT = 10.0
+CLOSE_TIMEOUT: Final = 10.0
 # How long an application that does not ask for the next message may go on with those before the end.
-ENDING_TIMEOUT = 1.0
+ENDING_TIMEOUT: Final = 1.0
 # Above this a payload leaves beside its header instead of being copied behind it.
-JOIN_LIMIT = 16 * 1024
+JOIN_LIMIT: Final = 16 * 1024
 # Bytes of messages kept for an application that does not read, beyond which no further one is decoded: one read of
 # the event loop.
-QUEUE_SIZE = 256 * 1024
+QUEUE_SIZE: Final = 256 * 1024
 
 
 class State(Enum):
@@ -52,7 +52,10 @@ class State(Enum):
 
 
 # Hot path: members looked up once; benchmarks/ "WebSocket echo, 64 B".
-OPEN, ENDING, CLOSING, CLOSED = State
+OPEN: Final[State] = State.OPEN
+ENDING: Final[State] = State.ENDING
+CLOSING: Final[State] = State.CLOSING
+CLOSED: Final[State] = State.CLOSED
 
 
 class Reader(Protocol):

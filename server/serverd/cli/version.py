@@ -7,7 +7,7 @@ import platform
 import ssl
 from collections.abc import Iterator
 
-from serverd.version import VERSION
+from serverd.version import RELEASE
 
 __all__ = ["describe_versions"]
 
@@ -23,7 +23,7 @@ def describe_versions() -> str:
 
 
 def _versions() -> Iterator[tuple[str, str]]:
-    yield "serverd", VERSION
+    yield "serverd", RELEASE
     yield "Python", f"{platform.python_version()} ({platform.python_implementation()})"
     yield from ((name, _installed(name)) for name in _PARTS)
     # The one that Python was built with or finds, which need not be the machine's.

@@ -8,12 +8,13 @@ each event when it is there, in however many pieces it is sent.
 from __future__ import annotations
 
 from time import perf_counter
+from typing import Final
 
 __all__ = ["FEW", "GAP", "Burst"]
 
 # Pieces of a burst follow each other within so many seconds; the first few are none of it.
 GAP = 0.001
-FEW = 4
+FEW: Final = 4
 
 
 class Burst:

@@ -11,11 +11,12 @@ import select
 import sys
 import termios
 from enum import Enum
+from typing import Final
 
 __all__ = ["Departure", "look_for_departure", "unacknowledged"]
 
 # What poll(2) tells of a peer that has gone although nothing is read from it; Linux tells of a half-close, too.
-_HALF_CLOSE = getattr(select, "POLLRDHUP", 0)
+_HALF_CLOSE: Final = getattr(select, "POLLRDHUP", 0)
 
 
 class Departure(Enum):

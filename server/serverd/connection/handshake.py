@@ -13,7 +13,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import Final, cast
 
 from serverd.asgi.scope import Peer
 from serverd.connection.base import DRAIN_IDLE_TIMEOUT, LINGER_TIMEOUT, NEVER
@@ -34,15 +34,15 @@ __all__ = ["Handshake"]
 log = logging.getLogger("serverd.connection")
 
 # What a client is told that speaks HTTP where TLS is expected, as Go's net/http does: it cannot read an alert.
-_THIS_PORT = "this port speaks HTTPS"
-_IN_THE_CLEAR = (
+_THIS_PORT: Final = "this port speaks HTTPS"
+_IN_THE_CLEAR: Final = (
     "HTTP/1.0 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\n"
     f"Bad Request: {_THIS_PORT}\n"
 ).encode()
 
 
 # What OpenSSL calls it when `ssl` cannot even ask `net.tls` what to do about a name.
-_NAMELESS = {"CALLBACK_FAILED": "the client asks for a name that is not ASCII"}
+_NAMELESS: Final = {"CALLBACK_FAILED": "the client asks for a name that is not ASCII"}
 
 
 class Handshake(asyncio.Protocol):

@@ -8,6 +8,7 @@ endpoint, starts the exchange, and when the response is complete goes on with wh
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 from serverd.asgi.cycle import Cycle
 from serverd.asgi.scope import Peer
@@ -42,7 +43,7 @@ log = logging.getLogger("serverd.connection")
 
 # An unread request body up to this size is read and thrown away to keep the connection; Go's net/http
 # does the same with 256 KiB. Beyond it closing is cheaper than reading.
-DISCARD_LIMIT = 256 * 1024
+DISCARD_LIMIT: Final = 256 * 1024
 
 
 class Http1Connection(Http1Stream):

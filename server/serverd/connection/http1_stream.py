@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from time import perf_counter
+from typing import Final
 
 from serverd.asgi.scope import Peer
 from serverd.connection.base import Connection
@@ -20,7 +21,7 @@ from serverd.protocol.http1_response import ResponseEncoder, encode_informationa
 __all__ = ["Http1Stream"]
 
 # Above this a body leaves beside its head instead of being copied behind it.
-JOIN_LIMIT = 16 * 1024
+JOIN_LIMIT: Final = 16 * 1024
 
 # Seconds in which one answer to pipelined requests leaves without waiting for those that follow, and takes along those
 # that came since the one before. Sixty connections with as much to do have a turn each in a part of it.

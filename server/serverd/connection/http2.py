@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from time import perf_counter
-from typing import cast
+from typing import Final, cast
 
 from serverd.asgi.scope import Peer
 from serverd.connection.base import (
@@ -44,8 +44,8 @@ log = logging.getLogger("serverd.connection")
 # same turn as long as there is as much: of header blocks that is more than a second. Each end of a piece may copy the
 # part of a frame.
 TURN = 0.01
-PIECE = 64 * 1024
-_TICK = 1.0  # s; what the core counts in
+PIECE: Final = 64 * 1024
+_TICK: Final = 1.0  # s; what the core counts in
 
 
 class Http2Connection(Http2Sender):

@@ -6,6 +6,8 @@ open sends, and not in a burst, at once. `http2` builds on this and says what is
 
 from __future__ import annotations
 
+from typing import Final
+
 from serverd.asgi.scope import Peer
 from serverd.connection.base import Connection
 from serverd.connection.burst import Burst
@@ -17,7 +19,7 @@ __all__ = ["Http2Sender"]
 # Bytes of frames that wait for a peer that does not read, above which it is not read either, and applications wait: as
 # many as the transport takes before it says so (WRITE_HIGH_WATER in `base`). DATA that each stream keeps for itself is
 # not among them, so that a download that fills the transport again and again does not keep others from their turn.
-UNSENT_LIMIT = 64 * 1024
+UNSENT_LIMIT: Final = 64 * 1024
 
 
 class Http2Sender(Connection):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Protocol
+from typing import Final, Protocol
 
 from serverd.asgi.cycle import Cycle
 from serverd.asgi.scope import Peer
@@ -26,7 +26,7 @@ from serverd.protocol.partial_head import NOTHING_READ_HTTP2
 __all__ = ["RequestStream"]
 
 # Of a file that is read at a time; as much as may wait for a stream (`http2_output`).
-FILE_PIECE = 64 * 1024
+FILE_PIECE: Final = 64 * 1024
 
 
 class Carrier(Protocol):

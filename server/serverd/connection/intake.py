@@ -6,6 +6,7 @@ A connection calls it when a head has arrived. Whether there is room for the req
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from serverd.asgi import builtin
 from serverd.asgi.cycle import Cycle
@@ -25,8 +26,8 @@ from serverd.protocol.websocket_handshake import offers_websocket, read_handshak
 
 __all__ = ["begin"]
 
-_OVERLOADED = Endpoint(builtin.overloaded, "serverd", is_ours=True)
-_NO_TRACE = Endpoint(builtin.no_trace, "serverd", is_ours=True)
+_OVERLOADED: Final = Endpoint(builtin.overloaded, "serverd", is_ours=True)
+_NO_TRACE: Final = Endpoint(builtin.no_trace, "serverd", is_ours=True)
 
 
 def begin(stream: Stream, head: RequestHead, peer: Peer, origins: OriginReader, service: Service) -> Cycle:

@@ -11,7 +11,7 @@ import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from serverd.asgi.cycle import Cycle
 from serverd.asgi.observer import UNOBSERVED, RefusalObserver
@@ -27,10 +27,10 @@ from serverd.protocol.trust import Trust
 
 __all__ = ["Identity", "OpenConnection", "Service"]
 
-NOBODY = Trust(())
+NOBODY: Final = Trust(())
 
 # A crowd has dispersed when one part in so many of limits.connections is free.
-CROWD_SHARE = 16
+CROWD_SHARE: Final = 16
 
 
 class OpenConnection(Protocol):

@@ -8,18 +8,19 @@ nothing: whether a certificate is valid is OpenSSL's to say, before. Called by `
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from serverd import der
 from serverd.der import Element
 
 __all__ = ["distinguished_name", "last_moment", "subject_name"]
 
-_VERSION = 0xA0  # [0] of TBSCertificate (RFC 5280 §4.1)
-_VALIDITY = 3  # behind serial number, signature and issuer
-_SUBJECT = 4  # behind serial number, signature, issuer and validity
-_SET = 0x31
+_VERSION: Final = 0xA0  # [0] of TBSCertificate (RFC 5280 §4.1)
+_VALIDITY: Final = 3  # behind serial number, signature and issuer
+_SUBJECT: Final = 4  # behind serial number, signature, issuer and validity
+_SET: Final = 0x31
 
-_NAMES = {
+_NAMES: Final = {
     # RFC 4514 §3.
     "2.5.4.3": "CN",
     "2.5.4.7": "L",
@@ -51,7 +52,7 @@ _NAMES = {
 }
 
 # X.680 §8.6 and what each holds; T61String is Latin-1, as OpenSSL and everybody else has it.
-_TEXTS = {
+_TEXTS: Final = {
     0x0C: "utf-8",  # UTF8String
     0x12: "ascii",  # NumericString
     0x13: "ascii",  # PrintableString
@@ -61,7 +62,7 @@ _TEXTS = {
     0x1C: "utf-32-be",  # UniversalString
     0x1E: "utf-16-be",  # BMPString
 }
-_SPECIAL = re.compile(r'["+,;<>\\]|^[ #]| $')  # RFC 4514 §2.4
+_SPECIAL: Final = re.compile(r'["+,;<>\\]|^[ #]| $')  # RFC 4514 §2.4
 
 
 def subject_name(certificate: bytes) -> str:

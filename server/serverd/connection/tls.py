@@ -13,7 +13,7 @@ import contextlib
 import logging
 import ssl
 from time import perf_counter
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from serverd.connection.tls_writer import RECORD, TlsWriter
 
@@ -23,20 +23,20 @@ log = logging.getLogger("serverd.connection")
 
 # OpenSSL's buffers keep the size that they once had as long as the connection lives: what is larger passes through in
 # pieces, what is sent record by record.
-READ_PIECE = 2 * RECORD
+READ_PIECE: Final = 2 * RECORD
 # What becomes of that where a piece takes longer than a turn: of KeyUpdates, which OpenSSL reads one after the other
 # without coming back, 32 KiB take 35 ms.
-SMALLEST_PIECE = READ_PIECE // 16
+SMALLEST_PIECE: Final = READ_PIECE // 16
 # Seconds of work on what a peer sends after which others have their turn, as in HTTP/2, and records after which it is
 # looked at the clock: a read of 256 KiB may hold ten thousand of a byte each, which take a third of a second.
-TURN = 0.01
-RECORDS_AT_ONCE = 64
+TURN: Final = 0.01
+RECORDS_AT_ONCE: Final = 64
 # Bytes that OpenSSL may answer a peer that does not read with: a KeyUpdate (RFC 8446 §4.6.3) is answered by another
 # of 22 bytes, and nothing else asks for an answer.
-REPLY_LIMIT = 16 * 1024
+REPLY_LIMIT: Final = 16 * 1024
 
 # Whoever is above before a connection has begun, and after it has ended.
-_NOBODY = asyncio.Protocol()
+_NOBODY: Final = asyncio.Protocol()
 
 
 class TlsTransport(TlsWriter, asyncio.Protocol):

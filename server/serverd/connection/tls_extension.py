@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import ssl
 from time import time
+from typing import Final
 
 from serverd.connection.subject import last_moment, subject_name
 
 __all__ = ["tls_extension"]
 
 # The numbers of the protocol versions (RFC 8446 §4.2.1).
-_VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
+_VERSIONS: Final = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 
 # Chains of clients, in DER, by their first certificate: of a session that is resumed OpenSSL has kept no other. Nobody
 # else than its owner can have sent one, because the handshake has asked for the key. So many and so long (bytes) ones
 # are kept, the last ones: 4 MiB.
 _MOST_CHAINS = 256
-_LONGEST_CHAIN = 16 * 1024
+_LONGEST_CHAIN: Final = 16 * 1024
 _CHAINS: dict[bytes, list[bytes]] = {}
 
 # The numbers of the cipher suites that have been seen in a context, by OpenSSL's names for them.
-_NUMBERS: dict[str, int] = {}
+_NUMBERS: Final[dict[str, int]] = {}
 
 
 def tls_extension(connection: ssl.SSLObject, server_cert: str | None) -> dict[str, object]:

@@ -9,18 +9,18 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["RECORD", "TlsWriter"]
 
 log = logging.getLogger("serverd.connection")
 
 # The largest plaintext of a record (RFC 8446 §5.1): one call of OpenSSL reads one record, and writes one.
-RECORD = 16 * 1024
+RECORD: Final = 16 * 1024
 # Records that leave at once, as many as stay below the 128 KiB that glibc gives back to the system when freed
 # (mallopt(3), M_TRIM_THRESHOLD): with 64 of them each response of 1 MB had the kernel clear 215 pages, which took
 # 150 us. One more would also leave a segment of a few bytes behind two full ones of the loopback interface.
-BATCH = 7
+BATCH: Final = 7
 
 
 class TlsWriter(asyncio.Transport):

@@ -8,35 +8,36 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from typing import Final
 
 from serverd.errors import PeerError
 from serverd.protocol.head import TOKEN, check_field_lines
 
 __all__ = ["LINES_AT_ONCE", "ChunkedDecoder"]
 
-_TOKEN = TOKEN.pattern
-_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
-_CHUNK_LINE = re.compile(
+_TOKEN: Final = TOKEN.pattern
+_QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
+_CHUNK_LINE: Final = re.compile(
     rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
 )
-_PLAIN_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")  # without extensions: what every client sends
+_PLAIN_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")  # without extensions: what every client sends
 # Plain chunk lines without their CRLF, and the size that each says: few differ, of any client. Bounded, as clients may
 # send any.
 _sizes: dict[bytes, int] = {}
-_SIZES_KEPT = 4096
-_SIZE_DIGITS = 6  # of those that are kept
-_LARGEST_CHUNK = 2**63 - 1  # what a signed 64-bit size can hold; RFC 9112 §7.1 asks to anticipate overflow
-_LONGEST_LINE = 4096  # a chunk line with its extensions, which nobody uses; h11 and Go allow as much
+_SIZES_KEPT: Final = 4096
+_SIZE_DIGITS: Final = 6  # of those that are kept
+_LARGEST_CHUNK: Final = 2**63 - 1  # what a signed 64-bit size can hold; RFC 9112 §7.1 asks to anticipate overflow
+_LONGEST_LINE: Final = 4096  # a chunk line with its extensions, which nobody uses; h11 and Go allow as much
 
 # Chunk lines decoded before others get their turn: they cost 1 to 2 us each, and one read may hold forty thousand.
-LINES_AT_ONCE = 512
-_LINE_WEIGHT = 32  # bytes of extensions that cost as much as a line without any
+LINES_AT_ONCE: Final = 512
+_LINE_WEIGHT: Final = 32  # bytes of extensions that cost as much as a line without any
 
 # Chunk lines in one body beyond _LINE_SHARE bytes each and _DATA_SHARE for each byte of data: what extensions may add
 # (RFC 9112 §7.1.1 asks for such a limit). The figures are those of Go's net/http since CVE-2023-39326.
-_EXCESS_LIMIT = 16 * 1024
-_LINE_SHARE = 16
-_DATA_SHARE = 2
+_EXCESS_LIMIT: Final = 16 * 1024
+_LINE_SHARE: Final = 16
+_DATA_SHARE: Final = 2
 
 
 class _State(Enum):
@@ -49,7 +50,10 @@ class _State(Enum):
 
 
 # Hot path: members looked up once, as in `http1`; a small chunk passes two of them (tests/counts.json "100 chunks").
-_SIZE, _DATA, _DATA_END, _TRAILERS = _State
+_SIZE: Final[_State] = _State.SIZE
+_DATA: Final[_State] = _State.DATA
+_DATA_END: Final[_State] = _State.DATA_END
+_TRAILERS: Final[_State] = _State.TRAILERS
 
 
 class ChunkedDecoder:

@@ -5,10 +5,14 @@ zlib has only the other polynomial. A header is short and checked once per conne
 
 from __future__ import annotations
 
+from typing import Final
+
 __all__ = ["crc32c"]
 
-_POLYNOMIAL = 0x82F63B78  # Castagnoli's 0x1EDC6F41 with its bits reversed, as the bits of a byte go first to last
-_ONES = 0xFFFFFFFF
+_POLYNOMIAL: Final = (
+    0x82F63B78  # Castagnoli's 0x1EDC6F41 with its bits reversed, as the bits of a byte go first to last
+)
+_ONES: Final = 0xFFFFFFFF
 
 
 def _remainder(byte: int) -> int:
@@ -17,7 +21,7 @@ def _remainder(byte: int) -> int:
     return byte
 
 
-_TABLE = tuple(_remainder(byte) for byte in range(256))
+_TABLE: Final = tuple(_remainder(byte) for byte in range(256))
 
 
 def crc32c(data: bytes) -> int:

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from serverd.errors import PeerError
 from serverd.protocol.forwarded_field import parse_element, split_elements
@@ -41,7 +41,7 @@ __all__ = ["ALIASES", "Client", "Origin", "OriginReader", "replace_host", "resol
 Client = tuple[str, int] | None  # ASGI's: host and port, 0 where it is not known; None: a unix socket
 
 # The fields beside X-Forwarded-* that proxies set and applications believe, in lower case.
-ALIASES = (
+ALIASES: Final = (
     # The client's address: what python-ipware looks through by default, and the fields of the large proxies.
     b"cf-connecting-ip",
     b"cf-connecting-ipv6",
@@ -81,15 +81,15 @@ ALIASES = (
     b"x-url-scheme",
 )
 # Scheme of a request by what a proxy calls it; WebSocket's own are those of the handshake (RFC 6455 §3).
-_SCHEMES = {b"http": "http", b"ws": "http", b"https": "https", b"wss": "https"}
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_PORT = re.compile(rb"[1-9][0-9]{0,4}")
-_LARGEST_PORT = 65535
+_SCHEMES: Final = {b"http": "http", b"ws": "http", b"https": "https", b"wss": "https"}
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_PORT: Final = re.compile(rb"[1-9][0-9]{0,4}")
+_LARGEST_PORT: Final = 65535
 # An absolute path of plain segments: no "//", no dot segments, no escapes that would be decoded into them.
-_PREFIX = re.compile(rb"(?:/(?!\.{1,2}(?:/|$))[0-9A-Za-z._~!$&'()*+;=:@-]+)*/?")
+_PREFIX: Final = re.compile(rb"(?:/(?!\.{1,2}(?:/|$))[0-9A-Za-z._~!$&'()*+;=:@-]+)*/?")
 # Fields of a head whose origin is remembered; what more says is read anew, so that idle connections keep little.
-_REMEMBERED_FIELDS = 32
-_LONGEST_PREFIX = 256  # bytes; a prefix is something that an operator types
+_REMEMBERED_FIELDS: Final = 32
+_LONGEST_PREFIX: Final = 256  # bytes; a prefix is something that an operator types
 
 
 def _spellings(name: bytes) -> Iterator[bytes]:
@@ -103,10 +103,10 @@ def _spellings(name: bytes) -> Iterator[bytes]:
             yield first + sign + spelling
 
 
-_REMOVED = frozenset(spelling for name in ALIASES for spelling in _spellings(name))
-_FAMILY = frozenset(_spellings(b"x-forwarded-"))  # how every name of X-Forwarded-* begins
-_FAMILY_SIZE = len(b"x-forwarded-")
-_READ = frozenset(spelling for name in BELIEVABLE for spelling in _spellings(name))
+_REMOVED: Final = frozenset(spelling for name in ALIASES for spelling in _spellings(name))
+_FAMILY: Final = frozenset(_spellings(b"x-forwarded-"))  # how every name of X-Forwarded-* begins
+_FAMILY_SIZE: Final = len(b"x-forwarded-")
+_READ: Final = frozenset(spelling for name in BELIEVABLE for spelling in _spellings(name))
 
 
 class Origin(NamedTuple):

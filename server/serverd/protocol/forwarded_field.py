@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Final
 
 from serverd.protocol.head import TOKEN
 
@@ -11,10 +12,10 @@ __all__ = ["parse_element", "split_elements"]
 
 # forwarded-pair (RFC 7239 §4). Beyond the grammar, what proxies write: an address with a colon or brackets without
 # quotes, and white space around ";".
-_PAIR = re.compile(
+_PAIR: Final = re.compile(
     rb"[ \t]*(%b)=(?:([0-9A-Za-z!#$%%&'*+\-.^_`|~:\[\]]+)|\"((?:[^\"\\]|\\.)*)\")[ \t]*" % TOKEN.pattern, re.DOTALL
 )
-_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+_ESCAPED: Final = re.compile(rb"\\(.)", re.DOTALL)
 
 
 def split_elements(value: bytes) -> Iterator[bytes]:

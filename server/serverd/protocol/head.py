@@ -8,7 +8,7 @@ through none that the grammar below does not. `asgi` reads `RequestHead`, nobody
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from serverd.errors import PeerError
@@ -34,39 +34,39 @@ __all__ = [
 
 Fields = list[tuple[bytes, bytes]]
 
-_TCHAR = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"  # RFC 9110 §5.6.2
-TOKEN = re.compile(rb"[%b]+" % _TCHAR)
+_TCHAR: Final = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"  # RFC 9110 §5.6.2
+TOKEN: Final = re.compile(rb"[%b]+" % _TCHAR)
 
 # A field line is CRLF-terminated, starts with a token and a colon, and holds no control byte but HTAB:
 # that excludes obs-fold, white space before the colon, bare CR, bare LF and NUL (RFC 9112 §5, §2.2).
-_FIELD_LINE = rb"[%b]+:[^\x00-\x08\x0a-\x1f\x7f]*\r\n" % _TCHAR
-_FIELD_LINES = re.compile(rb"(?:%b)*" % _FIELD_LINE)
+_FIELD_LINE: Final = rb"[%b]+:[^\x00-\x08\x0a-\x1f\x7f]*\r\n" % _TCHAR
+_FIELD_LINES: Final = re.compile(rb"(?:%b)*" % _FIELD_LINE)
 
 # A request line of which the end has not arrived: anything else can be refused at once.
-_LINE_BEGINNING = re.compile(rb"[%b]+(?: [\x21-\x7e]*(?: [\x21-\x7e]*)?)?\r?" % _TCHAR)
+_LINE_BEGINNING: Final = re.compile(rb"[%b]+(?: [\x21-\x7e]*(?: [\x21-\x7e]*)?)?\r?" % _TCHAR)
 
 # origin-form and absolute-form (RFC 9112 §3.2). Beyond the URI grammar the bytes that browsers send
 # unescaped are let through ("|", "{", ...); those that other parsers treat as delimiters are not.
-_USUAL_LINE = re.compile(
+_USUAL_LINE: Final = re.compile(
     rb"([A-Z-]+) (/[^\x00-\x20\x7f-\xff\"#<>\\?%]*)(?:\?([^\x00-\x20\x7f-\xff\"#<>]*))? HTTP/(1\.[01])"
 )
-_PROTOCOL = re.compile(rb"HTTP/[0-9]\.[0-9]")
-_VERSIONS = {b"1.0": "1.0", b"1.1": "1.1"}
-_ORIGIN_FORM = re.compile(rb"(/[^\x00-\x20\x7f-\xff\"#<>\\?]*)(?:\?([^\x00-\x20\x7f-\xff\"#<>]*))?")
-_ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
-_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00")
+_PROTOCOL: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_VERSIONS: Final = {b"1.0": "1.0", b"1.1": "1.1"}
+_ORIGIN_FORM: Final = re.compile(rb"(/[^\x00-\x20\x7f-\xff\"#<>\\?]*)(?:\?([^\x00-\x20\x7f-\xff\"#<>]*))?")
+_ABSOLUTE_FORM: Final = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00")
 
 # uri-host [ ":" port ] (RFC 9112 §3.2), the registered name without sub-delims and percent escapes: no
 # name in use has them, and they are where Host parsers disagree.
-_HOST = re.compile(rb"((?:[0-9a-z_~-]+(?:\.[0-9a-z_~-]+)*\.?)|\[[0-9a-f:.]+\])(?::([0-9]{0,5}))?")
-_LARGEST_PORT = 65535
+_HOST: Final = re.compile(rb"((?:[0-9a-z_~-]+(?:\.[0-9a-z_~-]+)*\.?)|\[[0-9a-f:.]+\])(?::([0-9]{0,5}))?")
+_LARGEST_PORT: Final = 65535
 
 # Fields that decide framing and persistence, and those of them that may stand once only.
-_FRAMING_NAMES = (b"host", b"content-length", b"transfer-encoding", b"connection", b"expect")
-_SINGLE_NAMES = frozenset((b"host", b"content-length", b"expect"))
+_FRAMING_NAMES: Final = (b"host", b"content-length", b"transfer-encoding", b"connection", b"expect")
+_SINGLE_NAMES: Final = frozenset((b"host", b"content-length", b"expect"))
 
 # 18 digits stay below 2**63 and above any body that can be sent in a lifetime (RFC 9110 §8.6).
-_LENGTH_DIGITS = 18
+_LENGTH_DIGITS: Final = 18
 
 
 # A request target, taken apart: the authority of an absolute-form target, the path percent-decoded once,
@@ -83,7 +83,7 @@ class Framing(NamedTuple):
     expects_continue: bool
 
 
-CHUNKED = -1
+CHUNKED: Final = -1
 
 # Who has made texts of a head, for which client and host, and the texts: kept by a log for as long as the head, which
 # connections recall. In the beginning: nobody.
@@ -210,10 +210,10 @@ def _parse_other_form(method: bytes, target: bytes) -> Target:
 
 
 # RFC 9112 §3.2: an empty Host is one without a name, and nothing but that.
-_NO_HOST = re.compile(rb"()()").fullmatch(b"")
+_NO_HOST: Final = re.compile(rb"()()").fullmatch(b"")
 _hosts: dict[bytes, str] = {}
-_HOSTS_KEPT = 1024  # normalised names are remembered up to this many; a peer cannot make it more
-_HOST_SIZE = 300  # nor longer: a name has at most 253 bytes (RFC 1035 §2.3.4), and a port
+_HOSTS_KEPT: Final = 1024  # normalised names are remembered up to this many; a peer cannot make it more
+_HOST_SIZE: Final = 300  # nor longer: a name has at most 253 bytes (RFC 1035 §2.3.4), and a port
 
 
 def normalise_host(value: bytes) -> str:

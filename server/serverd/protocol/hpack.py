@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from serverd.errors import PeerError
 from serverd.protocol.head import Fields
 
@@ -19,9 +21,9 @@ __all__ = [
 ]
 
 # RFC 9113 §6.5.2: what both ends begin with.
-DEFAULT_TABLE_SIZE = 4096
+DEFAULT_TABLE_SIZE: Final = 4096
 # RFC 7541 §4.1: what an entry is taken to cost beside its bytes; SETTINGS_MAX_HEADER_LIST_SIZE counts alike.
-ENTRY_OVERHEAD = 32
+ENTRY_OVERHEAD: Final = 32
 
 
 class HpackError(PeerError):
@@ -61,7 +63,7 @@ def encode_integer(value: int, prefix: int, first: int) -> bytes:
 
 
 # RFC 7541 Appendix A; index 0 is not used.
-STATIC_TABLE: tuple[tuple[bytes, bytes], ...] = (
+STATIC_TABLE: Final[tuple[tuple[bytes, bytes], ...]] = (
     (b"", b""),
     (b":authority", b""),
     (b":method", b"GET"),

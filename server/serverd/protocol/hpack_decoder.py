@@ -7,6 +7,8 @@ is a bomb, and its block is given up. Go's http2 draws the same two lines.
 
 from __future__ import annotations
 
+from typing import Final
+
 from serverd.protocol.head import Fields
 from serverd.protocol.hpack import (
     DEFAULT_TABLE_SIZE,
@@ -20,21 +22,21 @@ from serverd.protocol.hpack_huffman import decode as decode_huffman
 
 __all__ = ["HpackDecoder"]
 
-_STATIC_SIZES = [len(name) + len(value) + ENTRY_OVERHEAD for name, value in STATIC_TABLE]
-_STATIC_COUNT = len(STATIC_TABLE)  # 61, and the index 0 that is not used
+_STATIC_SIZES: Final = [len(name) + len(value) + ENTRY_OVERHEAD for name, value in STATIC_TABLE]
+_STATIC_COUNT: Final = len(STATIC_TABLE)  # 61, and the index 0 that is not used
 
 # RFC 7541 §5.1 asks for a limit: 28 bits beside the prefix are more than any size or index here, and leave four octets.
-_LARGEST_SHIFT = 21
+_LARGEST_SHIFT: Final = 21
 
 # RFC 7541 §4.2: the least size since the last block, and the one that holds. A block of nothing else would cost as much
 # for each octet as for a field, of which a list may have only so many.
-_MOST_SIZE_UPDATES = 2
+_MOST_SIZE_UPDATES: Final = 2
 
-_BOMB_FACTOR = 2
+_BOMB_FACTOR: Final = 2
 # Fields that are told of a list that is too large: as many as there are pseudo-fields in RFC 9113 §8.3.1 and RFC 8441.
-_FIRST = 5
+_FIRST: Final = 5
 
-_PATHS = (4, 5)  # the entries of the static table whose name is :path
+_PATHS: Final = (4, 5)  # the entries of the static table whose name is :path
 
 
 def _decode_integer(block: bytes, position: int, prefix: int) -> tuple[int, int]:

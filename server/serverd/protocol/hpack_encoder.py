@@ -12,6 +12,7 @@ A field that is in a table costs one look-up and one octet. Which fields get the
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from serverd.protocol.head import Fields
 from serverd.protocol.hpack import DEFAULT_TABLE_SIZE, ENTRY_OVERHEAD, STATIC_TABLE, encode_integer
@@ -21,16 +22,18 @@ __all__ = ["HpackEncoder"]
 
 _Field = tuple[bytes, bytes]
 
-_STATIC_COUNT = len(STATIC_TABLE) - 1
-_STATIC_FIELDS = {field: encode_integer(index, 7, 0x80) for index, field in enumerate(STATIC_TABLE) if index}
-_STATIC_NAMES: dict[bytes, int] = {}
+_STATIC_COUNT: Final = len(STATIC_TABLE) - 1
+_STATIC_FIELDS: Final = {field: encode_integer(index, 7, 0x80) for index, field in enumerate(STATIC_TABLE) if index}
+_STATIC_NAMES: Final[dict[bytes, int]] = {}
 for _index, (_name, _) in enumerate(STATIC_TABLE):
     _STATIC_NAMES.setdefault(_name, _index)
 del _STATIC_NAMES[b""]
 
-_WITH_INDEXING, _WITHOUT_INDEXING, _NEVER_INDEXED = (0x40, 6), (0x00, 4), (0x10, 4)
+_WITH_INDEXING: Final = (0x40, 6)
+_WITHOUT_INDEXING: Final = (0x00, 4)
+_NEVER_INDEXED: Final = (0x10, 4)
 
-_SECRET_NAMES = frozenset(
+_SECRET_NAMES: Final = frozenset(
     (
         b"authentication-info",
         b"authorization",
@@ -41,7 +44,7 @@ _SECRET_NAMES = frozenset(
         b"www-authenticate",
     )
 )
-_CHANGING_NAMES = frozenset(
+_CHANGING_NAMES: Final = frozenset(
     (
         b"age",
         b"content-length",
@@ -57,10 +60,10 @@ _CHANGING_NAMES = frozenset(
 _INDEXED = [encode_integer(index, 7, 0x80) for index in range(_STATIC_COUNT + 1 + DEFAULT_TABLE_SIZE // ENTRY_OVERHEAD)]
 
 # Fields that came once are remembered for a while, to know them the second time: some responses' worth.
-_SEEN_KEPT = 64
+_SEEN_KEPT: Final = 64
 
 # Names and lengths up to this are read off a table.
-_LENGTHS = [encode_integer(size, 7, 0x00) for size in range(256)]
+_LENGTHS: Final = [encode_integer(size, 7, 0x00) for size in range(256)]
 
 
 def _encode_string(text: bytes) -> bytes:
@@ -85,7 +88,7 @@ def _literal_prefix(name: bytes, kind: tuple[int, int]) -> bytes:
 
 # Names come back, also where values do not. Bounded: an application may make up names from what a client sent.
 _prefixes: dict[bytes, bytes] = {}
-_PREFIXES_KEPT = 1024
+_PREFIXES_KEPT: Final = 1024
 
 
 class HpackEncoder:

@@ -7,12 +7,14 @@ would cost each worker 65,536 entries and most are for octets that are in no hea
 
 from __future__ import annotations
 
+from typing import Final
+
 from serverd.protocol.hpack import HpackError
 
 __all__ = ["decode", "encode"]
 
 # Appendix B: the length in bits of the code of each octet.
-_LENGTHS = bytes.fromhex(
+_LENGTHS: Final = bytes.fromhex(
     "0d171c1c1c1c1c1c1c181e1c1c1e1c1c1c1c1c1c1c1c1e1c1c1c1c1c1c1c1c1c"
     "060a0a0c0d06080b0a0a080b080606060505050606060606060607080f060c0a"
     "0d06070707070707070707070707070707070707070707070807080d130d0e06"
@@ -22,8 +24,8 @@ _LENGTHS = bytes.fromhex(
     "1a1a1413161716191a1a1a1b1b1a181913151a1b1b1a1b1815151a1a1c1b1b1b"
     "14181415161515171616191918181a171a1b1a1a1b1b1b1b1b1c1b1b1b1b1b1a"
 )
-_EOS_LENGTH = 30  # the end of string, 30 ones, which never stands in a string
-_OCTETS = [bytes((octet,)) for octet in range(256)]
+_EOS_LENGTH: Final = 30  # the end of string, 30 ones, which never stands in a string
+_OCTETS: Final = [bytes((octet,)) for octet in range(256)]
 
 
 def _assign_codes() -> dict[int, str]:
@@ -38,7 +40,7 @@ def _assign_codes() -> dict[int, str]:
     return codes
 
 
-_CODES = _assign_codes()
+_CODES: Final = _assign_codes()
 
 
 def encode(data: bytes) -> bytes:
@@ -52,7 +54,7 @@ def encode(data: bytes) -> bytes:
 # A state, and what was completed on the way to it; None: the end of string was.
 _Step = tuple[int, bytes | None]
 
-_ROOT = 0
+_ROOT: Final = 0
 
 
 def _grow_tree() -> tuple[list[list[_Step]], list[int]]:

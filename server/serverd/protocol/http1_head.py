@@ -6,7 +6,7 @@ through that the grammar does not. `http1` finds the block and calls this, once 
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from serverd.errors import PeerError
 from serverd.protocol.head import (
@@ -53,10 +53,10 @@ class Bounds(NamedTuple):
     ambiguous_names: str = "drop"  # field names with "_" or ".": drop | pass | refuse
 
 
-_UNKNOWN_METHOD = 501
+_UNKNOWN_METHOD: Final = 501
 
 # A larger head is parsed anew: ten thousand idle connections should not keep much.
-_REMEMBERED_SIZE = 4096
+_REMEMBERED_SIZE: Final = 4096
 
 
 class HeadReader:

@@ -6,6 +6,8 @@ each other for every byte in every place, so the grammar is not matched a second
 
 from __future__ import annotations
 
+from typing import Final
+
 import httptools
 
 from serverd.errors import PeerError
@@ -15,13 +17,13 @@ from serverd.protocol.names import is_plain
 __all__ = ["HttptoolsParser"]
 
 
-_NO_FIELDS: Fields = []  # never added to: `split` begins with a list of its own
+_NO_FIELDS: Final[Fields] = []  # never added to: `split` begins with a list of its own
 
 # Plain names as clients have written them, and in lower case. A client that makes up names fills it; then looking
 # at each anew costs the others 0.3 us.
 _plain: dict[bytes, bytes] = {}
-_PLAIN_KEPT = 1024
-_PLAIN_SIZE = 64  # bytes; the longest of the IANA registry has 43
+_PLAIN_KEPT: Final = 1024
+_PLAIN_SIZE: Final = 64  # bytes; the longest of the IANA registry has 43
 _get_plain = _plain.get
 
 

@@ -9,29 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from http import HTTPStatus
+from typing import Final
 
 from serverd.protocol.head import Fields
 
 __all__ = ["DefaultFields", "ResponseEncoder", "encode_informational", "refusal", "status_line"]
 
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
-_STATUS_LINES = {
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+_STATUS_LINES: Final = {
     status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode("ascii") for status in range(100, 600)
 }
 
 # Fields that are the server's to write (RFC 9110 §7.6.1, RFC 9112 §6.1): what an application says here
 # would contradict the framing. A "close" in its Connection field is heard.
-_CONNECTION = b"connection"
-_OWNED = frozenset((_CONNECTION, b"transfer-encoding", b"keep-alive", b"proxy-connection"))
+_CONNECTION: Final = b"connection"
+_OWNED: Final = frozenset((_CONNECTION, b"transfer-encoding", b"keep-alive", b"proxy-connection"))
 # No body, and no word about one (RFC 9110 §8.6, §15.2.2, §15.4.5).
-_UNFRAMED = frozenset((101, 204, 304))
-_NOTED = _OWNED | {b"content-length", b"date", b"server", b"upgrade"}
+_UNFRAMED: Final = frozenset((101, 204, 304))
+_NOTED: Final = _OWNED | {b"content-length", b"date", b"server", b"upgrade"}
 # RFC 9110 §7.8: an Upgrade field is for the next hop only, as its Connection field has to say.
-_UPGRADE = b"connection: upgrade\r\n\r\n"
-_UPGRADE_1_0 = b"connection: upgrade, keep-alive\r\n\r\n"
-_CLOSE_UPGRADE = b"connection: upgrade, close\r\n\r\n"
+_UPGRADE: Final = b"connection: upgrade\r\n\r\n"
+_UPGRADE_1_0: Final = b"connection: upgrade, keep-alive\r\n\r\n"
+_CLOSE_UPGRADE: Final = b"connection: upgrade, close\r\n\r\n"
 # What the answer to a refused request says beside its status: when to come again, and what to speak then.
-_REMEDIES: dict[int, Fields] = {
+_REMEDIES: Final[dict[int, Fields]] = {
     426: [(b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")],  # RFC 6455 §4.4, RFC 9110 §15.5.22
     503: [(b"retry-after", b"1")],  # RFC 9110 §10.2.3
 }

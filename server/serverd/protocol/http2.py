@@ -16,6 +16,8 @@ others have, in `http2_bounds`.
 
 from __future__ import annotations
 
+from typing import Final
+
 from serverd.protocol.head import Fields
 from serverd.protocol.hpack import HpackBomb, HpackError
 from serverd.protocol.hpack_encoder import HpackEncoder
@@ -36,7 +38,7 @@ __all__ = ["ConnectionFault", "ErrorCode", "Http2Bounds", "Http2Core", "Http2Str
 
 # A state in which it may follow is one in which anything may be sent. Hot path: an index that is a plain number;
 # benchmarks/ "HTTP/2".
-_SEND_END = int(SEND_END)
+_SEND_END: Final = int(SEND_END)
 
 
 class Http2Core:

@@ -6,6 +6,8 @@ both: then the second GOAWAY says which stream was the last.
 
 from __future__ import annotations
 
+from typing import Final
+
 from serverd.protocol.http2_frames import LARGEST_ID, ErrorCode, FrameType, encode_frame, encode_goaway
 from serverd.protocol.http2_output import Output
 from serverd.protocol.http2_registry import StreamRegistry
@@ -13,8 +15,8 @@ from serverd.protocol.http2_registry import StreamRegistry
 __all__ = ["Drain"]
 
 # Seconds that the peer has to answer the PING, beside the one that has begun. Go waits one, without a PING.
-_PATIENCE = 2
-_PING = b"draining"
+_PATIENCE: Final = 2
+_PING: Final = b"draining"
 
 
 class Drain:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from serverd.errors import PeerError
 from serverd.protocol.head import CHUNKED, TOKEN, Fields, Framing, frame_request, normalise_host
@@ -18,17 +18,21 @@ __all__ = ["CONNECTION_NAMES", "Section", "check_fields", "malformed", "read_sec
 
 # RFC 9113 §8.2.2: what belongs to an HTTP/1.1 connection.
 CONNECTION_NAMES = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
-_HOST, _COOKIE, _TE, _LENGTH, _EXPECT = b"host", b"cookie", b"te", b"content-length", b"expect"
+_HOST: Final = b"host"
+_COOKIE: Final = b"cookie"
+_TE: Final = b"te"
+_LENGTH: Final = b"content-length"
+_EXPECT: Final = b"expect"
 
 # RFC 9113 §8.2.1, as strict as HTTP/1 is here: no control byte but HTAB. LF stands between the values looked at.
-_VALUES = re.compile(rb"[\t\n\x20-\x7e\x80-\xff]*")
-_PADDED = (b" \n", b"\n ", b"\t\n", b"\n\t")
+_VALUES: Final = re.compile(rb"[\t\n\x20-\x7e\x80-\xff]*")
+_PADDED: Final = (b" \n", b"\n ", b"\t\n", b"\n\t")
 
 # Names that need no look: tokens in lower case, plain, and none that is treated on its own. Bounded: clients may send
 # any name.
 _usual_names: set[bytes] = {b"accept", b"accept-encoding", b"accept-language", b"content-type", b"user-agent"}
-_NAMES_KEPT = 1024
-_NAME_SIZE = 64
+_NAMES_KEPT: Final = 1024
+_NAME_SIZE: Final = 64
 
 
 class Section(NamedTuple):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
+from typing import Final
 
 from serverd.errors import PeerError
 
@@ -38,15 +39,15 @@ __all__ = [
     "encode_window_update",
 ]
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113 §3.4
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113 §3.4
 
 # RFC 9113 §4.1: a length of 24 bits with the type behind it, flags, and a reserved bit with the stream identifier.
-FRAME_HEADER = Struct(">LBL")
+FRAME_HEADER: Final = Struct(">LBL")
 
-DEFAULT_FRAME_SIZE = 2**14  # RFC 9113 §4.2: what everybody has to take
-LARGEST_FRAME_SIZE = 2**24 - 1
-LARGEST_WINDOW = 2**31 - 1  # RFC 9113 §6.9.1
-LARGEST_ID = 2**31 - 1
+DEFAULT_FRAME_SIZE: Final = 2**14  # RFC 9113 §4.2: what everybody has to take
+LARGEST_FRAME_SIZE: Final = 2**24 - 1
+LARGEST_WINDOW: Final = 2**31 - 1  # RFC 9113 §6.9.1
+LARGEST_ID: Final = 2**31 - 1
 
 
 class FrameType(IntEnum):
@@ -65,11 +66,11 @@ class FrameType(IntEnum):
 
 
 # Flags, by the frame types that have them.
-END_STREAM = 0x1  # DATA, HEADERS
-ACK = 0x1  # SETTINGS, PING
-END_HEADERS = 0x4  # HEADERS, CONTINUATION
-PADDED = 0x8  # DATA, HEADERS
-PRIORITY = 0x20  # HEADERS
+END_STREAM: Final = 0x1  # DATA, HEADERS
+ACK: Final = 0x1  # SETTINGS, PING
+END_HEADERS: Final = 0x4  # HEADERS, CONTINUATION
+PADDED: Final = 0x8  # DATA, HEADERS
+PRIORITY: Final = 0x20  # HEADERS
 
 
 class ErrorCode(IntEnum):

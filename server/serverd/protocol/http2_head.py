@@ -7,7 +7,7 @@ large - is a PeerError whose status the client is told.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from serverd.errors import PeerError
 from serverd.protocol.head import TOKEN, Fields, Framing, RequestHead, Target, parse_target
@@ -21,22 +21,26 @@ from serverd.protocol.partial_head import read_pseudo_fields
 
 __all__ = ["Http2HeadReader", "TunnelHead"]
 
-_METHOD, _SCHEME, _PATH, _AUTHORITY, _PROTOCOL = b":method", b":scheme", b":path", b":authority", b":protocol"
-_PSEUDO_NAMES = frozenset((_METHOD, _SCHEME, _PATH, _AUTHORITY, _PROTOCOL))
+_METHOD: Final = b":method"
+_SCHEME: Final = b":scheme"
+_PATH: Final = b":path"
+_AUTHORITY: Final = b":authority"
+_PROTOCOL: Final = b":protocol"
+_PSEUDO_NAMES: Final = frozenset((_METHOD, _SCHEME, _PATH, _AUTHORITY, _PROTOCOL))
 
 # Blocks that are known again, per connection: so many, of so many bytes. Most clients send a few again and again.
-_BLOCKS_KEPT = 16
-_BLOCK_SIZE = 512
+_BLOCKS_KEPT: Final = 16
+_BLOCK_SIZE: Final = 512
 # Fields of more bytes are looked at anew: ten thousand idle connections should not keep much (`http1_head`).
-_SECTION_SIZE = 4096
+_SECTION_SIZE: Final = 4096
 
 # What a request line has beside method and path, as if it were one of HTTP/1.1.
-_AROUND_PATH = len(" HTTP/1.1") + 1
+_AROUND_PATH: Final = len(" HTTP/1.1") + 1
 
 # Good paths as strings of HPACK of one octet of length: how long they are in the clear, and the target. Pages are asked
 # for by more than one client. Bounded, as clients may send any: a full table has less than 1 MB.
 _targets: dict[bytes, tuple[int, Target]] = {}
-_TARGETS_KEPT = 1024
+_TARGETS_KEPT: Final = 1024
 
 
 class TunnelHead(RequestHead):

@@ -5,7 +5,7 @@ The other direction is `http2_output`. A window is opened again only by `consume
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from serverd.errors import PeerError
 from serverd.protocol.http2_bounds import Http2Bounds
@@ -20,7 +20,7 @@ __all__ = ["BodySink", "Intake"]
 
 # Parts of a body that an application gets before it has read one: what comes then is joined. A window of 64 KiB could
 # be 65,536 parts of a byte each, and take fifty times the memory.
-_PIECES = 64
+_PIECES: Final = 64
 
 
 class BodySink(Protocol):

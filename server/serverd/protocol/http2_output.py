@@ -8,6 +8,7 @@ not starve a small answer. A body that fits into the windows while nobody waits 
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from serverd.protocol.head import Fields
 from serverd.protocol.hpack_encoder import HpackEncoder
@@ -30,20 +31,20 @@ __all__ = ["Output"]
 
 # Bytes that are handed out at a time, and that a stream may have waiting: one socket buffer's worth, asyncio's default
 # for a transport (`connection.base`). A blocked stream goes on when half of them have left.
-TAKE_SIZE = 64 * 1024
-HIGH_WATER = 64 * 1024
-LOW_WATER = HIGH_WATER // 2
+TAKE_SIZE: Final = 64 * 1024
+HIGH_WATER: Final = 64 * 1024
+LOW_WATER: Final = HIGH_WATER // 2
 
 # A peer has no use for DATA frames of fewer bytes, behind which more waits: its windows are an attack (CVE-2019-9511).
-DRIBBLE_SIZE = 64
+DRIBBLE_SIZE: Final = 64
 
 # Above this frames leave one beside the other instead of being copied together.
-JOIN_SIZE = 16 * 1024
+JOIN_SIZE: Final = 16 * 1024
 
 _pack_header = FRAME_HEADER.pack
-_HEADER_SIZE = FRAME_HEADER.size
-_HEADERS = int(FrameType.HEADERS)
-_DEFAULT_WINDOW = 65_535  # RFC 9113 §6.9.2
+_HEADER_SIZE: Final = FRAME_HEADER.size
+_HEADERS: Final = int(FrameType.HEADERS)
+_DEFAULT_WINDOW: Final = 65_535  # RFC 9113 §6.9.2
 
 
 class Output:

@@ -7,7 +7,7 @@ means, sees good values only.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from serverd.protocol.http2_bounds import Http2Bounds
 from serverd.protocol.http2_frames import (
@@ -26,22 +26,22 @@ from serverd.protocol.http2_frames import (
 
 __all__ = ["FrameReader", "FrameSink"]
 
-_HEADER_SIZE = FRAME_HEADER.size
-_TYPE_OFFSET = 3  # in the header (RFC 9113 §4.1)
+_HEADER_SIZE: Final = FRAME_HEADER.size
+_TYPE_OFFSET: Final = 3  # in the header (RFC 9113 §4.1)
 _unpack_header = FRAME_HEADER.unpack_from
-_HEADERS = int(FrameType.HEADERS)
-_SETTINGS = int(FrameType.SETTINGS)
-_CONTINUATION = int(FrameType.CONTINUATION)
+_HEADERS: Final = int(FrameType.HEADERS)
+_SETTINGS: Final = int(FrameType.SETTINGS)
+_CONTINUATION: Final = int(FrameType.CONTINUATION)
 
 # The flags of HEADERS that are all of a request, with nothing beside the block.
-_WHOLE_REQUEST = END_HEADERS | END_STREAM
+_WHOLE_REQUEST: Final = END_HEADERS | END_STREAM
 
 # Octets after which `feed` lets its caller look at the clock, those of bodies aside, which take no time to speak of: a
 # header block takes up to half a microsecond for each, and so does a small frame.
 _AT_ONCE = 4 * 1024
 
 # A block that takes more bytes than twice the list it may be (`hpack_decoder`) is not collected any further.
-_BLOCK_FACTOR = 2
+_BLOCK_FACTOR: Final = 2
 
 
 class FrameSink(Protocol):
@@ -302,7 +302,7 @@ def _without_padding(payload: bytes) -> bytes:
     return payload[1 : len(payload) - size]
 
 
-_RECEIVERS = (  # by type
+_RECEIVERS: Final = (  # by type
     FrameReader._receive_data,
     FrameReader._receive_headers,
     FrameReader._receive_priority,
@@ -314,4 +314,4 @@ _RECEIVERS = (  # by type
     FrameReader._receive_window_update,
     FrameReader._receive_continuation,
 )
-_KNOWN = len(_RECEIVERS)
+_KNOWN: Final = len(_RECEIVERS)

@@ -6,6 +6,8 @@ stream here, one of the connection is raised.
 
 from __future__ import annotations
 
+from typing import Final
+
 from serverd.errors import PeerError
 from serverd.protocol.hpack import HeaderListTooLarge, HpackError
 from serverd.protocol.hpack_decoder import HpackDecoder
@@ -42,7 +44,7 @@ from serverd.protocol.http2_stream import Http2Stream
 
 __all__ = ["Http2Receiver"]
 
-_SETTINGS_ACK = encode_frame(FrameType.SETTINGS, ACK, 0, b"")
+_SETTINGS_ACK: Final = encode_frame(FrameType.SETTINGS, ACK, 0, b"")
 
 
 class Http2Receiver:

@@ -6,7 +6,7 @@ client that opens and resets would have any number of them at work (CVE-2023-444
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from serverd.errors import PeerError
 from serverd.protocol.head import RequestHead
@@ -20,13 +20,13 @@ __all__ = ["StreamRegistry", "StreamSink"]
 
 # What is on the way to us when the response ends may still come, for as long as after the end of a connection of HTTP/1
 # (`connection.base`, LINGER_TIMEOUT): two seconds, beside the one that has begun.
-LINGER = 3
+LINGER: Final = 3
 
 # Hot path: an index that is a plain number; benchmarks/ "HTTP/2".
-_SEND_END = int(SEND_END)
+_SEND_END: Final = int(SEND_END)
 
 # Gaps between identifiers that are remembered. nghttp leaves one, for streams that only hold priorities; others none.
-_GAPS_KEPT = 16
+_GAPS_KEPT: Final = 16
 
 
 class StreamSink(BodySink, Protocol):

@@ -5,6 +5,8 @@ As `http1_response`, it frames and nothing more: `asgi.exchange` has checked tha
 
 from __future__ import annotations
 
+from typing import Final
+
 from serverd.protocol.head import Fields
 from serverd.protocol.hpack_encoder import HpackEncoder
 from serverd.protocol.http1_response import DefaultFields
@@ -13,13 +15,15 @@ from serverd.protocol.http2_fields import CONNECTION_NAMES
 __all__ = ["ResponseHeads", "without_connection_fields"]
 
 # A larger block is not kept: ten thousand idle connections should not keep much (`http2_head`).
-_BLOCK_SIZE = 512
+_BLOCK_SIZE: Final = 512
 
-_STATUS_FIELDS = {status: (b":status", b"%d" % status) for status in range(100, 600)}
+_STATUS_FIELDS: Final = {status: (b":status", b"%d" % status) for status in range(100, 600)}
 
-_DATE, _SERVER, _LENGTH = b"date", b"server", b"content-length"
+_DATE: Final = b"date"
+_SERVER: Final = b"server"
+_LENGTH: Final = b"content-length"
 # RFC 9113 §8.2.2: what belongs to an HTTP/1.1 connection is not sent, whatever an application says.
-_NOTED = CONNECTION_NAMES | {_DATE, _SERVER, _LENGTH}
+_NOTED: Final = CONNECTION_NAMES | {_DATE, _SERVER, _LENGTH}
 
 
 class ResponseHeads:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
+from typing import Final
 
 from serverd.protocol.hpack import DEFAULT_TABLE_SIZE
 from serverd.protocol.http2_bounds import Http2Bounds
@@ -17,7 +18,7 @@ from serverd.protocol.http2_frames import (
 
 __all__ = ["DEFAULT_WINDOW", "Setting", "check_settings", "server_settings"]
 
-DEFAULT_WINDOW = 65_535  # RFC 9113 §6.9.2, of a stream and of the connection
+DEFAULT_WINDOW: Final = 65_535  # RFC 9113 §6.9.2, of a stream and of the connection
 
 
 class Setting(IntEnum):
@@ -61,7 +62,7 @@ def _is_frame_size(value: int) -> bool:
 
 
 # What a value must be, and the error otherwise; other settings may have any.
-_RULES: dict[int, tuple[Callable[[int], bool], ErrorCode]] = {
+_RULES: Final[dict[int, tuple[Callable[[int], bool], ErrorCode]]] = {
     Setting.ENABLE_PUSH: (_is_flag, ErrorCode.PROTOCOL_ERROR),
     Setting.INITIAL_WINDOW_SIZE: (_is_window, ErrorCode.FLOW_CONTROL_ERROR),
     Setting.MAX_FRAME_SIZE: (_is_frame_size, ErrorCode.PROTOCOL_ERROR),

@@ -16,6 +16,7 @@ What is not in `after` is a fault: `FAULTS` says which, and what is in neither i
 from __future__ import annotations
 
 from enum import Enum, IntEnum
+from typing import Final
 
 from serverd.protocol.http2_frames import ConnectionFault, ErrorCode, StreamFault
 
@@ -67,7 +68,13 @@ class StreamState(Enum):
 
 
 # Hot path: members looked up once; Python 3.11 takes 0.3 us for each `StreamState.NAME` (benchmarks/ "HTTP/2").
-IDLE, OPEN, REMOTE_ENDED, LOCAL_ENDED, ENDED, PEER_RESET, RESET = StreamState
+IDLE: Final[StreamState] = StreamState.IDLE
+OPEN: Final[StreamState] = StreamState.OPEN
+REMOTE_ENDED: Final[StreamState] = StreamState.REMOTE_ENDED
+LOCAL_ENDED: Final[StreamState] = StreamState.LOCAL_ENDED
+ENDED: Final[StreamState] = StreamState.ENDED
+PEER_RESET: Final[StreamState] = StreamState.PEER_RESET
+RESET: Final[StreamState] = StreamState.RESET
 (
     RECEIVE_HEADERS,
     RECEIVE_DATA,
@@ -87,17 +94,17 @@ ENDED.after = (None, None, None, ENDED, ENDED, None, None)
 PEER_RESET.after = (None, None, None, PEER_RESET, PEER_RESET, None, RESET)
 RESET.after = (RESET, RESET, RESET, RESET, RESET, None, None)
 
-_FRAMES = {
+_FRAMES: Final = {
     RECEIVE_HEADERS: "HEADERS",
     RECEIVE_DATA: "DATA",
     RECEIVE_RESET: "RST_STREAM",
     RECEIVE_WINDOW_UPDATE: "WINDOW_UPDATE",
 }
-_IDLE_FAULT = "on a stream that was never opened"
-_ENDED_FAULT = "on a stream that the peer has ended"
-_RESET_FAULT = "on a stream that the peer has reset"
+_IDLE_FAULT: Final = "on a stream that was never opened"
+_ENDED_FAULT: Final = "on a stream that the peer has ended"
+_RESET_FAULT: Final = "on a stream that the peer has reset"
 
-FAULTS: dict[tuple[StreamState, Event], tuple[type[ConnectionFault | StreamFault], ErrorCode, str]] = {
+FAULTS: Final[dict[tuple[StreamState, Event], tuple[type[ConnectionFault | StreamFault], ErrorCode, str]]] = {
     (IDLE, RECEIVE_DATA): (ConnectionFault, ErrorCode.PROTOCOL_ERROR, _IDLE_FAULT),
     (IDLE, RECEIVE_RESET): (ConnectionFault, ErrorCode.PROTOCOL_ERROR, _IDLE_FAULT),
     (IDLE, RECEIVE_WINDOW_UPDATE): (ConnectionFault, ErrorCode.PROTOCOL_ERROR, _IDLE_FAULT),

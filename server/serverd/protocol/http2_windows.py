@@ -10,14 +10,16 @@ doubled, as long as `Growth` has something left, which all streams of a connecti
 
 from __future__ import annotations
 
+from typing import Final
+
 from serverd.protocol.http2_frames import ConnectionFault, ErrorCode, StreamFault
 
 __all__ = ["ConnectionWindow", "Growth", "ReceiveWindow"]
 
 # The window of a stream is given back by halves, as in nghttp2: by less would be more frames, by more would make the
 # peer wait. That of the connection, which nobody waits for, in parts of this many bytes.
-_SHARE = 2
-_SLACK = 256 * 1024
+_SHARE: Final = 2
+_SLACK: Final = 256 * 1024
 
 
 class ConnectionWindow:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Final
 
 from serverd.protocol.head import TOKEN, UNSHOWN, Fields
 
 __all__ = ["NOTHING_READ", "NOTHING_READ_HTTP2", "PartialHead", "read_pseudo_fields", "read_request_line"]
 
 # Bytes of a request line that are looked at: as many as limits.request_line allows by default.
-_LONGEST = 8 * 1024
+_LONGEST: Final = 8 * 1024
 # Method and target, and the version if it has come as well. Of what is no token nobody knows what it is, and a target
 # ends where a line or a terminal would take something else for its end; logs escape the rest.
 _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([^\x00-\x20\x7f]+)(?: HTTP/([0-9]\.[0-9])(?=\r?\n|\r?$))?")
-_TARGET = re.compile(rb"[^\x00-\x20\x7f]+")
+_TARGET: Final = re.compile(rb"[^\x00-\x20\x7f]+")
 
 
 class PartialHead:
@@ -38,10 +39,10 @@ class PartialHead:
         self.shown = UNSHOWN
 
 
-NOTHING_READ = PartialHead("-", "1.1", b"-")
+NOTHING_READ: Final = PartialHead("-", "1.1", b"-")
 """Of a connection over which nothing has come that is a request line."""
 
-NOTHING_READ_HTTP2 = PartialHead("-", "2", b"-")
+NOTHING_READ_HTTP2: Final = PartialHead("-", "2", b"-")
 """Of a stream of which nobody knows what it asks for: it may be a HEAD (RFC 9110 §9.3.2)."""
 
 

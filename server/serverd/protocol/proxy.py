@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from serverd.errors import PeerError
 from serverd.protocol.proxy_fields import ProxiedTls, ProxyFields, read_fields
@@ -20,30 +20,30 @@ __all__ = ["HEADER_SIZE", "Proxied", "ProxiedTls", "ProxyFields", "ProxyHeader",
 
 Address = tuple[str, int]
 
-_LINE_SIZE = 107  # bytes of a version 1 header with its CRLF, at most (§2.1)
-_V1 = b"PROXY "
-_V2 = b"\r\n\r\n\0\r\nQUIT\n"
-_V2_HEAD = 16  # bytes before the address block (§2.2)
+_LINE_SIZE: Final = 107  # bytes of a version 1 header with its CRLF, at most (§2.1)
+_V1: Final = b"PROXY "
+_V2: Final = b"\r\n\r\n\0\r\nQUIT\n"
+_V2_HEAD: Final = 16  # bytes before the address block (§2.2)
 
 # Bytes of a version 2 header, at most. The specification promises that a header fits the smallest segment, 536 bytes,
 # but fields with certificates do not; nginx takes as much (NGX_PROXY_PROTOCOL_MAX_HEADER).
-HEADER_SIZE = 4096
+HEADER_SIZE: Final = 4096
 
 # Two addresses and two ports of one family; nothing but UNKNOWN may be followed by anything else.
-_PORTS = rb"(0|[1-9][0-9]{0,4}) (0|[1-9][0-9]{0,4})"
-_TCP4 = rb"TCP4 ([0-9.]+) ([0-9.]+) %b" % _PORTS
-_TCP6 = rb"TCP6 ([0-9A-Fa-f:.]+) ([0-9A-Fa-f:.]+) %b" % _PORTS
-_LINE = re.compile(rb"PROXY (?:UNKNOWN(?: [^\r\n]*)?|%b|%b)" % (_TCP4, _TCP6))
-_LARGEST_PORT = 65535
+_PORTS: Final = rb"(0|[1-9][0-9]{0,4}) (0|[1-9][0-9]{0,4})"
+_TCP4: Final = rb"TCP4 ([0-9.]+) ([0-9.]+) %b" % _PORTS
+_TCP6: Final = rb"TCP6 ([0-9A-Fa-f:.]+) ([0-9A-Fa-f:.]+) %b" % _PORTS
+_LINE: Final = re.compile(rb"PROXY (?:UNKNOWN(?: [^\r\n]*)?|%b|%b)" % (_TCP4, _TCP6))
+_LARGEST_PORT: Final = 65535
 
-_VERSION = 0x20
-_LOCAL = 0x20
-_PROXY = 0x21
-_TRANSPORTS = frozenset((0, 1, 2))  # unspecified, stream, datagram
-_DATAGRAM_OR_STREAM = frozenset((1, 2))
+_VERSION: Final = 0x20
+_LOCAL: Final = 0x20
+_PROXY: Final = 0x21
+_TRANSPORTS: Final = frozenset((0, 1, 2))  # unspecified, stream, datagram
+_DATAGRAM_OR_STREAM: Final = frozenset((1, 2))
 _UNSPECIFIED, _INET, _INET6, _UNIX = range(4)
-_ADDRESS_SIZES = {_UNSPECIFIED: 0, _INET: 4, _INET6: 16, _UNIX: 108}  # bytes of one address by family
-_PORT_SIZE = 2
+_ADDRESS_SIZES: Final = {_UNSPECIFIED: 0, _INET: 4, _INET6: 16, _UNIX: 108}  # bytes of one address by family
+_PORT_SIZE: Final = 2
 
 
 class Speaker(Enum):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from serverd.errors import PeerError
 from serverd.protocol.crc32c import crc32c
@@ -29,15 +29,15 @@ class _Type(IntEnum):
     SSL_CIPHER = 0x23
 
 
-_READ = frozenset(_Type)
-_HEAD = 3  # bytes of type and length
-_SSL_HEAD = 5  # bytes of client flags and verify result
-_CRC_SIZE = 4
-_UNIQUE_ID_SIZE = 128  # §2.2.5
+_READ: Final = frozenset(_Type)
+_HEAD: Final = 3  # bytes of type and length
+_SSL_HEAD: Final = 5  # bytes of client flags and verify result
+_CRC_SIZE: Final = 4
+_UNIQUE_ID_SIZE: Final = 128  # §2.2.5
 
 # The client flags of SSL (§2.2.6).
-_CLIENT_SSL = 0x01
-_CLIENT_CERT = 0x02 | 0x04  # shown over this connection, or earlier in this session
+_CLIENT_SSL: Final = 0x01
+_CLIENT_CERT: Final = 0x02 | 0x04  # shown over this connection, or earlier in this session
 
 
 class ProxiedTls(NamedTuple):

@@ -6,17 +6,18 @@ Reads and checks; whether the peer is believed is `connection.intake`'s to know.
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from serverd.protocol.head import Fields
 
 __all__ = ["IDENTIFIERS", "Identifiers", "read_identifiers"]
 
-IDENTIFIERS = (b"x-request-id", b"traceparent")
+IDENTIFIERS: Final = (b"x-request-id", b"traceparent")
 """The fields that are looked at, in lower case."""
 
 # What goes into logs and headers as it is: no white space, quotes or backslashes. nginx's own ids are 32 characters,
 # UUIDs 36, AWS's X-Amzn-Trace-Id about 80.
-_REQUEST_ID = re.compile(rb"[0-9A-Za-z._:;=/+@-]{1,128}")
+_REQUEST_ID: Final = re.compile(rb"[0-9A-Za-z._:;=/+@-]{1,128}")
 # version, trace-id, parent-id, flags; what a later version appends is not looked at (§3.2.4).
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 

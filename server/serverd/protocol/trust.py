@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 __all__ = ["BELIEVABLE", "BELIEVED", "UNIX", "Node", "Trust"]
 
 # The entry of `trusted_proxies` that stands for every peer on a unix socket.
-UNIX = "unix"
+UNIX: Final = "unix"
 
 # The fields that `forwarded` can read, in lower case.
-BELIEVABLE = (
+BELIEVABLE: Final = (
     b"forwarded",
     b"x-forwarded-for",
     b"x-forwarded-proto",
@@ -28,23 +28,23 @@ BELIEVABLE = (
 # The fields that are read unless the operator says otherwise: the two that nearly every proxy writes itself. Most let
 # the others through as the client sent them, so that believing those would let any client choose host and prefix;
 # uvicorn and werkzeug's ProxyFix start with the same two.
-BELIEVED = (b"x-forwarded-for", b"x-forwarded-proto")
+BELIEVED: Final = (b"x-forwarded-for", b"x-forwarded-proto")
 
 # RFC 7239 has these in one field; a proxy that writes both kinds is believed in one of them.
 _SAID_BY_FORWARDED = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port"))
 
 # A node as it stands in X-Forwarded-For and, unquoted, in Forwarded (RFC 7239 §6): IPv4 or a bracketed IPv6 address
 # with or without a port, which may be obfuscated, or a bare IPv6 address, which the RFC lacks and proxies write.
-_NODE = re.compile(
+_NODE: Final = re.compile(
     rb"(?:([0-9.]{7,15})|\[([0-9A-Fa-f:.]{2,45})\])(?::(?:([0-9]{1,5})|_[0-9A-Za-z._-]+))?|([0-9A-Fa-f:.]{2,45})"
 )
-_UNIX_NODE = b"unix:"  # what nginx writes for a client on a unix socket
-_LARGEST_PORT = 65535
+_UNIX_NODE: Final = b"unix:"  # what nginx writes for a client on a unix socket
+_LARGEST_PORT: Final = 65535
 
-_KEPT = 1024  # nodes and hosts are remembered up to this many each; a peer cannot make it more
-_LONGEST_NODE = 64  # bytes; a bracketed IPv6 address has 47, a port 6
+_KEPT: Final = 1024  # nodes and hosts are remembered up to this many each; a peer cannot make it more
+_LONGEST_NODE: Final = 64  # bytes; a bracketed IPv6 address has 47, a port 6
 
-_MAPPED = IPv6Network("::ffff:0:0/96")  # RFC 4291 §2.5.5.2
+_MAPPED: Final = IPv6Network("::ffff:0:0/96")  # RFC 4291 §2.5.5.2
 
 
 class Node(NamedTuple):

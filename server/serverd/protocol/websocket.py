@@ -10,7 +10,7 @@ without bound. Compression is `websocket_deflate`, the opening handshake `websoc
 from __future__ import annotations
 
 import codecs
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from serverd.errors import SessionError
 from serverd.protocol.masking import unmask
@@ -38,17 +38,17 @@ from serverd.protocol.websocket_frames import (
 
 __all__ = ["FRAMES_AT_ONCE", "INFLATED_AT_ONCE", "MessageBounds", "MessageDecoder", "MessageSink"]
 
-_WHOLE_TEXT = FIN | TEXT
-_WHOLE = (_WHOLE_TEXT, FIN | BINARY)
+_WHOLE_TEXT: Final = FIN | TEXT
+_WHOLE: Final = (_WHOLE_TEXT, FIN | BINARY)
 
-_TOO_BIG = "message larger than limits.websocket.message_size"
+_TOO_BIG: Final = "message larger than limits.websocket.message_size"
 
 # Frames decoded before others get their turn: they cost 1 to 2 us each, and one read may hold forty thousand.
-FRAMES_AT_ONCE = 256
+FRAMES_AT_ONCE: Final = 256
 
 # Compressed bytes that are inflated at a time, which become a thousand times as many at most; and how many in one turn.
-_SLICE = 4096
-INFLATED_AT_ONCE = 1024 * 1024
+_SLICE: Final = 4096
+INFLATED_AT_ONCE: Final = 1024 * 1024
 
 _new_utf8_decoder = codecs.getincrementaldecoder("utf-8")
 

@@ -6,31 +6,31 @@
 from __future__ import annotations
 
 import zlib
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from serverd.errors import SessionError
 
 __all__ = ["COMPRESSED_SIZE", "DeflateTerms", "Deflater", "Inflater", "agree"]
 
-EXTENSION = "permessage-deflate"
+EXTENSION: Final = "permessage-deflate"
 
 # Shorter messages are sent as they are: they fill one packet anyway. The threshold of the ws library for Node.
-COMPRESSED_SIZE = 1024
+COMPRESSED_SIZE: Final = 1024
 # Memory against ratio: 16 + 16 KiB to deflate, 4 + 7 KiB to inflate, for as long as the session lasts. zlib's own
 # 15 and 8 take ten times as much; the websockets library has these two values, too.
-_WINDOW_BITS = 12
-_MEMORY_LEVEL = 5
+_WINDOW_BITS: Final = 12
+_MEMORY_LEVEL: Final = 5
 # nginx's gzip_comp_level: higher ones take two to three times as long for a few per cent.
-_LEVEL = 1
+_LEVEL: Final = 1
 # zlib cannot deflate without header into a window of 256 bytes.
-_LEAST_BITS = 9
+_LEAST_BITS: Final = 9
 
 # Final blocks in a message, each of which begins another stream and has the rest copied: compressors make one at most.
-_STREAMS = 16
+_STREAMS: Final = 16
 
-_EMPTY_BLOCK = b"\x00\x00\xff\xff"  # RFC 7692 §7.2.1: taken off the end of each message
+_EMPTY_BLOCK: Final = b"\x00\x00\xff\xff"  # RFC 7692 §7.2.1: taken off the end of each message
 
-_PROTOCOL_ERROR = 1002  # RFC 6455 §7.4.1; Chromium and the websockets library answer so, too
+_PROTOCOL_ERROR: Final = 1002  # RFC 6455 §7.4.1; Chromium and the websockets library answer so, too
 
 
 class DeflateTerms(NamedTuple):
@@ -80,13 +80,13 @@ def agree(parameters: Parameters) -> tuple[DeflateTerms, bytes] | None:
     return terms, terms.describe(client_asks)
 
 
-_PARAMETERS = {
+_PARAMETERS: Final = {
     "server_no_context_takeover",
     "client_no_context_takeover",
     "server_max_window_bits",
     "client_max_window_bits",
 }
-_BITS = {str(bits): bits for bits in range(8, 16)}  # RFC 7692 §7.1.2: decimal, without leading zeros
+_BITS: Final = {str(bits): bits for bits in range(8, 16)}  # RFC 7692 §7.1.2: decimal, without leading zeros
 
 
 def _window_bits(value: str | None) -> int | None:

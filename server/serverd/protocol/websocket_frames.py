@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import pack
+from typing import Final
 
 from serverd.errors import SessionError
 
@@ -39,24 +40,28 @@ __all__ = [
 ]
 
 # Opcodes (RFC 6455 §5.2).
-CONTINUATION, TEXT, BINARY = 0x0, 0x1, 0x2
-CLOSE, PING, PONG = 0x8, 0x9, 0xA
+CONTINUATION: Final = 0x0
+TEXT: Final = 0x1
+BINARY: Final = 0x2
+CLOSE: Final = 0x8
+PING: Final = 0x9
+PONG: Final = 0xA
 
 # The first byte of a frame.
-FIN = 0x80
-COMPRESSED = 0x40  # RSV1 (RFC 7692 §6)
-RESERVED = 0x30  # RSV2, RSV3
-OPCODE = 0x0F
-CONTROL = 0x08  # set in the opcodes of control frames
+FIN: Final = 0x80
+COMPRESSED: Final = 0x40  # RSV1 (RFC 7692 §6)
+RESERVED: Final = 0x30  # RSV2, RSV3
+OPCODE: Final = 0x0F
+CONTROL: Final = 0x08  # set in the opcodes of control frames
 
 # The second byte.
-MASKED = 0x80
+MASKED: Final = 0x80
 SIZE_16, SIZE_64 = 126, 127  # the payload length follows in so many bits
 
-CONTROL_SIZE = 125  # RFC 6455 §5.5
-CLOSE_REASON_SIZE = CONTROL_SIZE - 2  # behind the code
+CONTROL_SIZE: Final = 125  # RFC 6455 §5.5
+CLOSE_REASON_SIZE: Final = CONTROL_SIZE - 2  # behind the code
 
-NOT_UTF8 = "text is not UTF-8"
+NOT_UTF8: Final = "text is not UTF-8"
 
 
 class CloseCode(IntEnum):
@@ -74,7 +79,7 @@ class CloseCode(IntEnum):
 
 
 # 1004 is undefined, 1005, 1006 and 1015 are never sent; 1012 to 1014 were registered after the RFC.
-_REGISTERED = frozenset((1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014))
+_REGISTERED: Final = frozenset((1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014))
 
 
 def is_sendable(code: int) -> bool:

@@ -9,7 +9,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from serverd.errors import PeerError
 from serverd.protocol.head import TOKEN, Fields, RequestHead
@@ -18,12 +18,12 @@ from serverd.protocol.websocket_deflate import EXTENSION, DeflateTerms, Paramete
 
 __all__ = ["Handshake", "offers_websocket", "read_handshake"]
 
-VERSION = b"13"  # RFC 6455 §4.1; the others were drafts
-_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
-_KEY_SIZE = 16  # bytes, before base64
-_TOKEN = TOKEN.pattern.decode()
+VERSION: Final = b"13"  # RFC 6455 §4.1; the others were drafts
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
+_KEY_SIZE: Final = 16  # bytes, before base64
+_TOKEN: Final = TOKEN.pattern.decode()
 # RFC 6455 §9.1; a value may be quoted if it is a token without the quotes.
-_PARAMETER = re.compile(rf"({_TOKEN})(?:[ \t]*=[ \t]*(?:({_TOKEN})|\"({_TOKEN})\"))?")
+_PARAMETER: Final = re.compile(rf"({_TOKEN})(?:[ \t]*=[ \t]*(?:({_TOKEN})|\"({_TOKEN})\"))?")
 
 
 class Handshake(NamedTuple):

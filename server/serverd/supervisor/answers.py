@@ -12,7 +12,7 @@ from serverd.generation import Generation
 from serverd.messages import Loaded, LoadFailed
 from serverd.net.bindings import Place
 from serverd.supervisor.actions import Reply
-from serverd.version import VERSION
+from serverd.version import RELEASE
 
 __all__ = ["identity", "outcome", "plan", "reopened"]
 
@@ -48,7 +48,7 @@ def identity(source: str, uptime: float, places: Iterable[Place]) -> dict[str, A
     """Return who serves what and where, for `uptime` seconds."""
     return {
         "ok": True,
-        "version": VERSION,
+        "version": RELEASE,
         "pid": os.getpid(),
         "source": source,
         "uptime": round(uptime, 1),

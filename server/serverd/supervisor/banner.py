@@ -13,7 +13,7 @@ from serverd.generation import App, AppTarget, Generation, Mount
 from serverd.net.bindings import Place
 from serverd.observe.logs import escape
 from serverd.supervisor.wording import describe_target
-from serverd.version import VERSION
+from serverd.version import RELEASE
 
 __all__ = ["banner", "is_for_a_terminal"]
 
@@ -34,7 +34,7 @@ def banner(generation: Generation, places: Sequence[Place]) -> str:
     urls = [(name, clickable(place.url)) for name, place in zip(names, places, strict=True)]
     apps = {app.name: app for app in generation.apps}
     mounts = [_row(mount, generation, apps) for mount in generation.mounts[:MOST_MOUNTS]]
-    lines = [f"serverd {VERSION} serves {generation.source}", "", *_aligned(urls), "", *_aligned(mounts)]
+    lines = [f"serverd {RELEASE} serves {generation.source}", "", *_aligned(urls), "", *_aligned(mounts)]
     if len(generation.mounts) > MOST_MOUNTS:
         lines.append(f"  and {len(generation.mounts) - MOST_MOUNTS} mounts more (serverd routes)")
     return "".join(f"{escape(line)}\n" for line in [*lines, ""])

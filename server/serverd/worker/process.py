@@ -17,7 +17,7 @@ from functools import partial
 
 from setproctitle import setproctitle
 
-from serverd.asgi.cycle import REQUEST_ID
+from serverd.asgi.calling import REQUEST_ID
 from serverd.errors import AppError, ConfigError
 from serverd.generation import Generation
 from serverd.messages import (
