@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from serverd.asgi.refusal import Refusal
 from serverd.asgi.scope import Endpoint
 from serverd.generation import ACCESS_FIELDS, Limits, Listener
 from serverd.generation import AccessLog as Settings
@@ -20,6 +21,7 @@ from serverd.observe.access import BATCH, AccessLog, AccessObserver
 from serverd.observe.access_fields import FIELDS, Clock, Place
 from serverd.observe.access_formats import make_format
 from serverd.protocol.head import UNSHOWN
+from serverd.protocol.partial_head import NOTHING_READ
 from tests.support.applications import Manual, echo, hello, respond
 from tests.support.every import every
 from tests.support.frames import TEXT, close, frame
@@ -492,3 +494,15 @@ class TestBatches:
             wire.send(GET)
             logged.log.write_down()
         assert (logged.path.read_text(), other.read_text()) == ("old 200\nnew 200\n", "new 200\n")
+
+
+def test_what_is_told_of_nothing_is_told_of_each_connection_anew(logged: Logged) -> None:
+    """Requests of which nothing could be read have one head, whoever sent them, and over whatever."""
+    logged.use(format="json")
+    for version in (0x0304, 0x0303, None):
+        place = Place("web", "", "serverd", 0, speaks_tls=version is not None)
+        refusal = Refusal(400, NOTHING_READ, None)
+        if version is not None:
+            refusal.scope = {"extensions": {"tls": {"tls_version": version}}}
+        AccessObserver(logged.log, place).on_refusal(refusal)
+    assert [json.loads(line).get("tls") for line in logged.lines()] == ["TLSv1.3", "TLSv1.2", None]

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from serverd.protocol.head import TOKEN, UNSHOWN, Fields
+from serverd.protocol.head import TOKEN, UNSHOWN, Fields, Shown
 
 __all__ = ["NOTHING_READ", "NOTHING_READ_HTTP2", "PartialHead", "read_pseudo_fields", "read_request_line"]
 
@@ -25,7 +25,7 @@ _TARGET: Final = re.compile(rb"[^\x00-\x20\x7f]+")
 class PartialHead:
     """A head of which the request line is known at most."""
 
-    __slots__ = ("method", "path", "query", "raw_path", "shown", "version")
+    __slots__ = ("method", "path", "query", "raw_path", "version")
 
     fields: Fields = []  # noqa: RUF012 - of all: none, and nobody adds any
     host = None
@@ -36,7 +36,15 @@ class PartialHead:
         self.version = version
         self.raw_path, _, self.query = target.partition(b"?")
         self.path = self.raw_path.decode("utf-8", "replace")
-        self.shown = UNSHOWN
+
+    @property
+    def shown(self) -> Shown:
+        """Nothing, ever: no such head comes again, and the two below are everybody's."""
+        return UNSHOWN
+
+    @shown.setter
+    def shown(self, texts: Shown) -> None:
+        """Keep nothing."""
 
 
 NOTHING_READ: Final = PartialHead("-", "1.1", b"-")
