@@ -151,3 +151,42 @@ def test_what_follows_a_held_response_leaves_behind_it(clock: Clock) -> None:
     written = bytes(crowd.transports[0].written)
     assert written.index(b"HTTP/1.1 200") < written.index(b"HTTP/1.1 400")
     assert written.count(b"HTTP/1.1") == 2
+
+
+def test_one_that_cannot_be_sent_keeps_no_other(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    class Breaking(Crowd):
+        async def before(self, path: str) -> None:
+            if path == "c":
+                self.transports[0].write = fail  # type: ignore[method-assign]
+
+    def fail(data: bytes) -> None:
+        raise MemoryError("no room")
+
+    crowd = Breaking()
+    assert crowd.ask("abc") == ["b", "c"]
+    assert crowd.seen["c"] == ["b", "c"]  # and that application has heard nothing of it
+    assert "no room" in caplog.text
+
+
+def test_nobody_is_kept_by_a_request_that_is_cut_before_its_application_begins(clock: Clock) -> None:
+    crowd = Crowd()
+    with Wire(crowd) as wire:
+        crowd.send(wire, "a")
+        for exchange in list(wire.service.exchanges):
+            exchange.cancel()
+        wire.settle()
+        assert not wire.service.exchanges
+        assert not wire.service.turn.beginning
+
+
+def test_who_says_meanwhile_that_it_sends_nothing_more_has_its_response(clock: Clock) -> None:
+    """An event loop may read between the turn in which a response is held and the one in which it leaves."""
+
+    class Ending(Crowd):
+        async def before(self, path: str) -> None:
+            if path == "b":
+                self.transports[0].deliver_eof()
+
+    crowd = Ending()
+    assert crowd.ask("ab") == ["a", "b"]
+    assert crowd.transports[0].closed

@@ -11,7 +11,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from enum import Enum
+from inspect import CORO_CREATED, getcoroutinestate
 from time import perf_counter
+from types import CoroutineType
 from typing import Any, Final
 
 from serverd.asgi.calling import call
@@ -157,7 +159,12 @@ class Cycle:
         """Cut the application off at the end of a drain; return the task that ends with it."""
         assert self.task is not None  # it has been started
         self._cut = True
-        self.task.cancel()
+        coroutine = self.task.get_coro()
+        if isinstance(coroutine, CoroutineType) and getcoroutinestate(coroutine) == CORO_CREATED:
+            # Behind its first step: of a task that is cancelled before it nothing runs, not even what notes its end.
+            self.task.get_loop().call_soon(self.task.cancel)
+        else:
+            self.task.cancel()
         return self.task
 
     def expire(self) -> None:

@@ -11,10 +11,13 @@ held, too. No more than one such: the next that is held finds that the time has 
 from __future__ import annotations
 
 import asyncio
+import logging
 from time import perf_counter
 from typing import Protocol
 
 __all__ = ["HOLD", "Sender", "Turn"]
+
+log = logging.getLogger("serverd.connection")
 
 # Seconds that responses are held in the course of things: enough for a hundred small applications, or ten large ones.
 HOLD = 0.002
@@ -60,4 +63,8 @@ class Turn:
         held = self._held
         self._held = []
         for sender in held:
-            sender.send_held()
+            try:
+                sender.send_held()
+            except Exception:
+                # It must not take along what others hold, nor be told to the application that happens to send.
+                log.exception("no response of those held: this is a bug of serverd")

@@ -123,6 +123,7 @@ class Http1Connection(Http1Stream):
             self._refuse(error)
             return True
         if self._exchange is None:
+            self.send_held()  # the transport closes now
             return False
         # It may be a full close, which TCP cannot tell apart: the application is told, and may still answer.
         self._exchange.deliver_disconnect()
