@@ -636,6 +636,24 @@ class TestEnds:
                 assert wire.answer().endswith(b"\r\n\r\nok")
             assert wire.closed
 
+    @pytest.mark.parametrize("together", [True, False])
+    def test_what_comes_behind_their_goodbye_is_not_kept(self, together: bool) -> None:
+        manual = Manual()
+        with TlsWire(manual) as wire:
+            wire.shake().ask(GET)
+            with pytest.raises(ssl.SSLWantReadError):
+                wire.client.unwrap()
+            goodbye, junk = wire.there.read(), bytes(100_000)
+            for piece in [goodbye + junk] if together else [goodbye, junk[:10_000], junk]:
+                wire.transport.deliver(piece)
+            wire.settle()
+            connection = wire.transport._connection
+            assert isinstance(connection, tls.TlsTransport)
+            assert wire.transport.reading
+            assert not connection._waits()
+            wire.run(manual.call.respond())
+            assert wire.transport.eof or wire.transport.closed
+
     def test_a_broken_record_ends_it_with_an_alert(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)
         with TlsWire(hello) as wire:

@@ -135,7 +135,7 @@ class TlsTransport(TlsWriter, asyncio.Protocol):
     # Called by the event loop, as the protocol of the socket.
 
     def data_received(self, data: bytes) -> None:
-        if self._closing:
+        if self._closing or self._eof:  # RFC 8446 §6.1: what comes behind a close_notify is ignored
             return
         if self._paused or self._is_held or self._rest is not None or len(data) > self._piece:
             # The loop may deliver what it had read before it was told to pause, and does it once.
@@ -227,6 +227,9 @@ class TlsTransport(TlsWriter, asyncio.Protocol):
 
     def _deliver_eof(self) -> None:
         self._eof = True
+        # OpenSSL reads nothing behind a close_notify: it would be kept as long as the last response takes.
+        self._rest = None
+        self._incoming.read()
         if not self._protocol.eof_received():
             self.close()
 
