@@ -34,6 +34,27 @@ def test_cases_have_names_and_several_values() -> None:
     assert failure.value.__notes__ == ["this is one and two; 1 of 2 fail: one and two"]
 
 
+def test_a_case_in_which_nothing_is_raised_is_named_too() -> None:
+    @every("text", ["x", "1", "y"])
+    def refused(text: str) -> None:
+        with pytest.raises(ValueError, match="invalid literal"):
+            int(text)
+
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE") as failure:
+        refused()
+    assert failure.value.__notes__ == ["this is '1'; 1 of 3 fail: '1'"]
+
+
+def test_a_case_that_skips_is_no_success() -> None:
+    @every("value", range(3))
+    def skipping(value: int) -> None:
+        if value == 1:
+            pytest.skip("not here")
+
+    with pytest.raises(AssertionError, match="1 skips"):
+        skipping()
+
+
 def test_nothing_to_try_is_no_success() -> None:
     with pytest.raises(AssertionError, match="nothing is tried"):
         every("value", [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -87,3 +88,14 @@ runpy.run_module("serverd.config", run_name="__main__", alter_sys=True)
         [b"pydantic", b"serverd.config.load", b"serverd.messages"],
     )
     assert isinstance(decode(done.stdout), Loaded)
+
+
+def test_a_loader_whose_supervisor_has_died_says_nothing(tmp_path: Path) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    command = [sys.executable, "-P", "-m", "serverd.config", str(tmp_path / "none.toml")]
+    try:
+        done = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, check=False, timeout=30)
+    finally:
+        os.close(theirs)
+    assert (done.returncode, done.stderr) == (3, b"")

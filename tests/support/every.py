@@ -1,7 +1,8 @@
 """Many cases in one test: `every` in the place of `pytest.mark.parametrize` where there are hundreds, of a moment each.
 
 What pytest does for a test, collects it in each process and tells of it, takes longer than to try a byte. All cases are
-tried, and those that fail are named, as parametrized ones would be; but they share the fixtures of one test.
+tried, and those that fail are named, as parametrized ones would be; but they share the fixtures of one test, none may
+skip, and what `pytest.fail` ends, as `pytest.raises` and a time limit do, ends the rest, too.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
+
+import pytest
 
 __all__ = ["every"]
 
@@ -29,10 +32,15 @@ def every(names: str | tuple[str, ...], cases: Iterable[Any]) -> Callable[[Calla
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(test)
         def run(*arguments: Any, **others: Any) -> None:
-            failed = []
+            failed: list[tuple[str, BaseException]] = []
             for name, values in tried:
                 try:
                     test(*arguments, **others, **dict(zip(wanted, values, strict=True)))
+                except pytest.skip.Exception as error:
+                    raise AssertionError(f"{name} skips: the cases after it would not be tried") from error
+                except pytest.fail.Exception as error:  # no Exception: `pytest.raises`, or the time is up
+                    failed.append((name, error))
+                    break
                 except Exception as error:
                     failed.append((name, error))
             if failed:

@@ -9,6 +9,7 @@ are 0 for a generation, 3 for a report, 2 for wrong usage.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -42,8 +43,10 @@ def main(arguments: list[str]) -> int:
         code = 0
     except ConfigError as error:
         message, code = LoadFailed(str(error)), error.exit_code
-    sys.stdout.buffer.write(encode(message))
-    sys.stdout.buffer.flush()
+    # A supervisor that died before we could ask to die with it is nobody to complain to.
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.buffer.write(encode(message))
+        sys.stdout.buffer.flush()
     return code
 
 
