@@ -64,7 +64,8 @@ MODULES = (
 EXTENSIONS: list[Extension] = []
 
 # gcc has a macro of the name that mypyc gives to the attribute `Trust._unix`.
-FLAGS = ["-U__unix"]
+# And nobody needs to know where a wheel was built: debug data says so, unless it is told otherwise.
+FLAGS = ["-U__unix", f"-ffile-prefix-map={ROOT}=."]
 
 Settings = dict[str, str | list[str] | None] | None
 

@@ -455,6 +455,30 @@ class TestTraffic:
                 received += task.result()["body"]
             assert received == body
 
+    def test_the_socket_is_not_read_while_some_of_the_last_read_waits(self) -> None:
+        """Else each part that a slow application takes would let in a whole read, and a large body all of itself."""
+        manual = Manual()
+        with TlsWire(manual) as wire:
+            wire.shake()
+            body = os.urandom(400_000)
+            wire.client.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body))
+            for half in (body[:200_000], body[200_000:]):
+                while half:
+                    half = half[wire.client.write(half[:16_384]) :]
+                wire.transport.deliver(wire.there.read())
+                wire.settle()
+                assert not wire.transport.reading
+            waiting, received, parts = len(wire.transport.waiting), b"", 0
+            assert waiting > len(body) // 3
+            while len(wire.transport.waiting) == waiting:
+                received += wire.run(manual.call.receive()).result()["body"]
+                parts += 1
+            assert parts > 1
+            while len(received) < len(body):
+                received += wire.run(manual.call.receive()).result()["body"]
+            assert received == body
+            assert wire.transport.reading
+
     def test_many_small_records_give_others_their_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(tls, "TURN", 1e-9)
         body = os.urandom(1000)

@@ -52,6 +52,7 @@ class TlsTransport(TlsWriter, asyncio.Protocol):
         "_paused",
         "_piece",
         "_protocol",
+        "_reads",
         "_replied",
         "_rest",
         "_spent",
@@ -71,6 +72,7 @@ class TlsTransport(TlsWriter, asyncio.Protocol):
         self._incoming = incoming
         self._protocol = _NOBODY
         self._paused = False  # whoever is above wants nothing more to be read
+        self._reads = True  # the socket is read
         self._eof = False  # the peer has said that it sends nothing more
         self._ended = False  # the socket has said so, and not everything before it is decrypted
         self._blocked = False  # the peer reads too slowly
@@ -103,6 +105,7 @@ class TlsTransport(TlsWriter, asyncio.Protocol):
             began = now
             if self._spent >= TURN and self._waits():
                 self._hold()
+        self._watch()
         if self._ended and not (self._waits() or self._closing):
             self._ended = False
             if not self._eof:
@@ -117,16 +120,23 @@ class TlsTransport(TlsWriter, asyncio.Protocol):
     def _hold(self) -> None:
         """Let others have their turn before more is decrypted."""
         self._is_held = True
-        if not self._paused:
-            self._transport.pause_reading()
         self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         self._is_held = False
         self._spent = 0.0
-        if not (self._paused or self._transport.is_closing()):
-            self._transport.resume_reading()
-            self.catch_up()
+        self.catch_up()
+
+    def _watch(self) -> None:
+        """Read the socket while nothing waits: what is read meanwhile would pile up behind it."""
+        wants = self._closing or not (self._is_held or self._waits())
+        wants = wants and not self._paused
+        if wants is not self._reads and not self._transport.is_closing():
+            self._reads = wants
+            if wants:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
 
     def _waits(self) -> bool:
         """Return whether something has come and is not decrypted, because reading is paused."""
@@ -236,19 +246,15 @@ class TlsTransport(TlsWriter, asyncio.Protocol):
     # Called by the connection, as its transport.
 
     def pause_reading(self) -> None:
-        if not self._paused:
-            self._paused = True
-            if not self._is_held:
-                self._transport.pause_reading()
+        self._paused = True
+        self._watch()
 
     def resume_reading(self) -> None:
         if self._paused:
             self._paused = False
-            if self._is_held:
-                return
-            self._transport.resume_reading()
             if self._waits():
                 self._loop.call_soon(self.catch_up)  # not from within: whoever calls is not prepared for more
+        self._watch()
 
     def is_reading(self) -> bool:
         return not (self._paused or self._closing)
@@ -262,6 +268,7 @@ class TlsTransport(TlsWriter, asyncio.Protocol):
             self._closing = True
             self._send_close_notify()
             self._transport.write_eof()
+            self._watch()
 
     def close(self) -> None:
         """End after everything has left."""
