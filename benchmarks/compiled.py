@@ -20,10 +20,16 @@ ROOT = Path(__file__).parent.parent
 SCRATCH = Path(__file__).parent / ".scratch" / "compiled"
 
 
+def _inputs() -> list[Path]:
+    """Return every file that a wheel is made of."""
+    package = [path for path in (ROOT / "server" / "serverd").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    return [*package, ROOT / "tools" / "backend.py", ROOT / "setup.py", ROOT / "pyproject.toml"]
+
+
 def build() -> Path:
     """Build the wheel, unless that of this source is there already; return the directory that holds the package."""
     digest = hashlib.sha256(sys.version.encode())
-    for path in sorted([*ROOT.glob("server/**/*.py"), ROOT / "tools" / "backend.py", ROOT / "pyproject.toml"]):
+    for path in sorted(_inputs()):
         digest.update(path.read_bytes())
     target, stamp = SCRATCH / "server", SCRATCH / "digest"
     if stamp.exists() and stamp.read_text() == digest.hexdigest():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import selectors
+import subprocess
 import sys
 from pathlib import Path
 
@@ -133,3 +135,13 @@ def test_where_only_sigchld_tells_of_its_end_the_supervisor_begins_it(
     before = spawn.children()
     assert begin_reading(source(tmp_path)) is None
     assert spawn.children() == before
+
+
+def test_with_few_descriptors_a_start_says_what_is_wrong(tmp_path: Path) -> None:
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))
+
+    command = [sys.executable, "-m", "serverd", "-c", str(tmp_path / "none.toml")]
+    done = subprocess.run(command, preexec_fn=few, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 3, done.stderr
+    assert "bug of serverd" not in done.stderr

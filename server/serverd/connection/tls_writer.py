@@ -17,9 +17,9 @@ log = logging.getLogger("serverd.connection")
 
 # The largest plaintext of a record (RFC 8446 §5.1): one call of OpenSSL reads one record, and writes one.
 RECORD: Final = 16 * 1024
-# Records that leave at once, as many as stay below the 128 KiB that glibc gives back to the system when freed
-# (mallopt(3), M_TRIM_THRESHOLD): with 64 of them each response of 1 MB had the kernel clear 215 pages, which took
-# 150 us. One more would also leave a segment of a few bytes behind two full ones of the loopback interface.
+# Records that leave at once: with 64 of them a response of 1 MB takes 5 % more, because what was encrypted has left the
+# cache. They stay below the 128 KiB of which glibc gives pages back to the system (mallopt(3), M_TRIM_THRESHOLD), where
+# nobody has made it keep them (`worker/memory`). One more would leave a segment of a few bytes behind two full ones.
 BATCH: Final = 7
 
 

@@ -7,6 +7,7 @@ The loader takes longer to begin than what is left of the supervisor, and on ano
 from __future__ import annotations
 
 import os
+import resource
 import time
 from dataclasses import dataclass
 
@@ -22,6 +23,9 @@ OURS = (
     *("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"),
 )
 
+# Descriptors below which the supervisor needs all for itself, to say what is wrong: this reading takes two before it.
+_FEW_DESCRIPTORS = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Begun:
@@ -34,6 +38,8 @@ class Begun:
 
 def begin_reading(source: Source) -> Begun | None:
     """Start to read `source`; return None when that fails: the supervisor will see it, too, and says why."""
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < _FEW_DESCRIPTORS:
+        return None
     since = time.time()
     environment = {name: value for name, value in os.environ.items() if name not in OURS}
     try:
