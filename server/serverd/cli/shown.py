@@ -13,12 +13,10 @@ from dataclasses import dataclass
 
 from serverd.config.certificates import covers
 from serverd.generation import Certificate, Listener
+from serverd.net.encounter import curious, shake_hands
 from serverd.net.tls import Contexts
 
 __all__ = ["Passed", "Shown", "shown_certificates"]
-
-# Flights of a handshake, with room to spare.
-_TURNS = 10
 
 _LATEST, _TLS_1_2 = ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2
 # Clients, and what a certificate is for that nobody before them is shown: version, suites, who.
@@ -61,7 +59,7 @@ def shown_certificates(listener: Listener, host: str) -> tuple[list[Shown], list
     certificates = listener.tls.certificates
     found: dict[int, str] = {}
     for version, suites, whom in _CLIENTS:
-        der = _shake_hands(contexts, host, _client(version, suites))
+        der = _seen(contexts, host, curious(version, version, suites))
         # Of several that are the same one the first is as good as any.
         number = next((n for n, one in enumerate(certificates) if der is not None and _first(one) == der), None)
         if number is not None:
@@ -114,28 +112,9 @@ def _first(certificate: Certificate) -> bytes:
     return ssl.PEM_cert_to_DER_cert(certificate.cert[: certificate.cert.index(end) + len(end)])
 
 
-def _client(version: ssl.TLSVersion, suites: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # it is to be seen, not believed
-    context.minimum_version = context.maximum_version = version
-    if suites:
-        context.set_ciphers(suites)
-    return context
-
-
-def _shake_hands(contexts: Contexts, host: str, context: ssl.SSLContext) -> bytes | None:
+def _seen(contexts: Contexts, host: str, context: ssl.SSLContext) -> bytes | None:
     """Return the certificate, in DER, that a client gets to see."""
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    try:
-        client = context.wrap_bio(to_client, to_server, server_hostname=host or None)
-    except ValueError:  # no name that TLS can carry: as if none were asked for
-        client = context.wrap_bio(to_client, to_server)
-    server = contexts.wrap(to_server, to_client)
-    for _ in range(_TURNS):
-        for side in (client, server):
-            with contextlib.suppress(ssl.SSLError):  # it waits for the other side, or refuses it
-                side.do_handshake()
-        with contextlib.suppress(ValueError):  # not yet
-            return client.getpeercert(binary_form=True)
+    client, _ = shake_hands(contexts, context, host)
+    with contextlib.suppress(ValueError):  # it never got so far
+        return client.getpeercert(binary_form=True)
     return None

@@ -6,18 +6,15 @@ in memory that takes every suite there is either agrees on one or does not. `cli
 
 from __future__ import annotations
 
-import contextlib
 import ssl
 from collections.abc import Iterator
 from dataclasses import replace
 
 from serverd.generation import Certificate, Tls
+from serverd.net.encounter import curious, shake_hands
 from serverd.net.tls import Contexts
 
 __all__ = ["unserved"]
-
-# Flights of a handshake, with room to spare.
-_TURNS = 10
 
 
 def unserved(tls: Tls) -> Iterator[Certificate]:
@@ -34,25 +31,5 @@ def unserved(tls: Tls) -> Iterator[Certificate]:
 
 def _is_served(tls: Tls, certificate: Certificate) -> bool:
     contexts = Contexts(replace(tls, certificates=(certificate,), client_auth="none"))
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client, server = _anything().wrap_bio(to_client, to_server), contexts.wrap(to_server, to_client)
-    for _ in range(_TURNS):
-        with contextlib.suppress(ssl.SSLError):  # it waits for the server, or has been told by it
-            client.do_handshake()
-            return True
-        try:
-            server.do_handshake()
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLError as error:
-            return error.reason != "NO_SHARED_CIPHER"
-    return True  # for all that is known
-
-
-def _anything() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.set_ciphers("ALL:COMPLEMENTOFALL:@SECLEVEL=0")
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    return context
+    client = curious(ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2, "ALL:COMPLEMENTOFALL:@SECLEVEL=0")
+    return shake_hands(contexts, client)[1] != "NO_SHARED_CIPHER"
