@@ -18,7 +18,7 @@ from loads import Measurement
 from scenarios import SCENARIOS, Scenario
 from servers import SERVERS
 
-__all__ = ["OURS", "Results", "publish", "show"]
+__all__ = ["OURS", "Results", "beside", "publish", "show"]
 
 HERE = Path(__file__).parent
 OURS = "serverd"
@@ -26,6 +26,11 @@ BUSY = 0.9  # of its core; a load that takes more may be what limits the rate
 BEGIN, END = "<!-- results: written by make bench -->\n", "<!-- end of results -->\n"
 
 LESS = ("cpu", "p99", "memory")  # the better the less there is
+
+
+def beside(scenario: Scenario) -> str:
+    """Return the key of what is measured right before a variant, to compare it with."""
+    return f"{scenario.key}, beside {scenario.beside}"
 
 
 class Results:
@@ -82,9 +87,9 @@ class Results:
         measured = {row["scenario"] for row in self.rows}
         return [scenario for scenario in SCENARIOS if scenario.key in measured]
 
-    def ratio(self, scenario: Scenario, server: str, figure: str, ours: str = OURS, beside: str = "") -> float | None:
-        """Return how many times better `ours` is than the server (in the scenario `beside`), by this figure."""
-        mine, others = self.of(scenario.key, ours), self.of(beside or scenario.key, server)
+    def ratio(self, scenario: Scenario, server: str, figure: str, ours: str = OURS, key: str = "") -> float | None:
+        """Return how many times better `ours` is than the server (in what `key` names), by this figure."""
+        mine, others = self.of(scenario.key, ours), self.of(key or scenario.key, server)
         ratios = []
         for number in mine.keys() & others.keys():
             one, other = mine[number].get(figure), others[number].get(figure)
@@ -175,8 +180,8 @@ def _beside_itself(results: Results) -> str:
     ]
     lines.append("|---|---|---|")
     for scenario in results.scenarios():
-        if scenario.beside and results.of(scenario.beside, OURS):
-            rate, cpu = (results.ratio(scenario, OURS, of, beside=scenario.beside) for of in ("value", "cpu"))
+        if scenario.beside:
+            rate, cpu = (results.ratio(scenario, OURS, of, key=beside(scenario)) for of in ("value", "cpu"))
             if rate is not None and cpu is not None:
                 lines.append(f"| {scenario.name} | {scenario.beside} | {rate:.2f} ({cpu:.2f}) |")
     return "\n".join([*lines, ""]) if len(lines) > 4 else ""

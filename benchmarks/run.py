@@ -20,7 +20,7 @@ import compiled
 from environment import KEY_KINDS, VENV, describe, make_certificate, prepare
 from loads import Measurement
 from place import Failure, Place
-from report import OURS, Results, publish, show
+from report import OURS, Results, beside, publish, show
 from scenarios import SCENARIOS, Scenario
 from servers import NAMES, SERVERS, Server
 
@@ -46,14 +46,14 @@ def main() -> None:
     os.sched_setaffinity(0, {cores[-1]})  # and with this process every load
     with tempfile.TemporaryDirectory(prefix="serverd-bench-") as scratch:
         make_certificate(Path(scratch), options.key)
-        for number, scenario, server in turns(options.rounds, scenarios, servers):
-            if results.has(number, scenario.key, server.name):
+        for number, key, scenario, server in turns(options.rounds, scenarios, servers):
+            if results.has(number, key, server.name):
                 continue
             environment = {"PYTHONPATH": f"{built}:{HERE}"} if built and server.is_extra else {}
             place = Place(server, scenario.setting, scenario.app, options.bin, Path(scratch), (cores[0],), environment)
             outcome = measure(place, scenario, options)
-            results.add(number, scenario.key, server.name, outcome)
-            print(f"round {number + 1}: {scenario.key}: {server.name}: {results.last()}", file=sys.stderr)
+            results.add(number, key, server.name, outcome)
+            print(f"round {number + 1}: {key}: {server.name}: {results.last()}", file=sys.stderr)
             results.save(options.into)
     print(show(results))
     if options.publish:
@@ -65,7 +65,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare serverd with its peers.")
     parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--seconds", type=float, default=1, help="of each measurement (wrk and h2load: whole ones)")
-    parser.add_argument("--warm-up", type=float, default=0, help="seconds of load before each measurement")
+    parser.add_argument("--warm-up", type=float, default=1, help="seconds of load before each measurement")
     servers = f"{', '.join(NAMES)}; {OURS} is measured in any case"
     parser.add_argument("--servers", nargs="+", default=NAMES, choices=NAMES, metavar="NAME", help=servers)
     parser.add_argument("--scenarios", nargs="+", default=KEYS, choices=KEYS, metavar="NAME", help=", ".join(KEYS))
@@ -115,14 +115,21 @@ def check_tools(scenarios: list[Scenario]) -> None:
         )
 
 
-def turns(rounds: int, scenarios: list[Scenario], servers: list[Server]) -> Iterator[tuple[int, Scenario, Server]]:
-    """Yield what is measured when: the servers in turns, in every round another one first."""
+def turns(rounds: int, scenarios: list[Scenario], servers: list[Server]) -> Iterator[tuple[int, str, Scenario, Server]]:
+    """Yield what is measured when, and its key: the servers in turns, in every round another one first.
+
+    A variant, with which ours is compared to itself, follows the scenario that it is a variant of at once: what is
+    told of them is a few percent, and a machine's mood changes more within a minute.
+    """
+    by_key = {scenario.key: scenario for scenario in SCENARIOS}
     for number in range(rounds):
         for scenario in scenarios:
             able = [server for server in servers if scenario.setting in server.settings]
             first = number % len(able) if able else 0
             for server in [*able[first:], *able[:first]]:
-                yield number, scenario, server
+                if scenario.beside and server.name == OURS:
+                    yield number, beside(scenario), by_key[scenario.beside], server
+                yield number, scenario.key, scenario, server
 
 
 def measure(place: Place, scenario: Scenario, options: argparse.Namespace) -> Measurement | str:

@@ -24,8 +24,8 @@ print(show(results))
 """
 
 
-def row(server: str, rate: float, number: int = 0) -> dict[str, Any]:
-    return {"round": number, "scenario": "get", "server": server, "value": rate, "cpu": 1e6 / rate, "errors": 0}
+def row(server: str, rate: float, number: int = 0, scenario: str = "get") -> dict[str, Any]:
+    return {"round": number, "scenario": scenario, "server": server, "value": rate, "cpu": 1e6 / rate, "errors": 0}
 
 
 def shown(directory: Path, *runs: tuple[str, list[dict[str, Any]]]) -> str:
@@ -56,6 +56,44 @@ def test_a_server_that_was_measured_later_is_shown_beside_the_others(tmp_path: P
 def test_a_run_that_went_on_with_the_same_command_shows_it_once(tmp_path: Path) -> None:
     text = shown(tmp_path, ("make bench", [row("serverd", 200)]), ("make bench", [row("uvicorn", 100)]))
     assert text.count("make bench") == 1
+
+
+def test_a_variant_is_compared_with_what_was_measured_right_before_it(tmp_path: Path) -> None:
+    rows = [row("serverd", 200, scenario="browser"), row("serverd", 100, scenario="mounts-50, beside browser")]
+    text = shown(tmp_path, ("make bench", [*rows, row("serverd", 90, scenario="mounts-50")]))
+    assert "| 50 mounts | browser | 0.90 (0.90) |" in text
+
+
+def test_what_a_variant_is_compared_with_is_measured_right_before_it() -> None:
+    turns = """
+from run import turns
+from scenarios import SCENARIOS
+from servers import SERVERS
+chosen = [scenario for scenario in SCENARIOS if scenario.key in ("get", "mounts-50")]
+servers = [server for server in SERVERS if server.name in ("serverd", "uvicorn")]
+for number, key, scenario, server in turns(2, chosen, servers):
+    print(number, key, scenario.key, server.name, sep="; ")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", turns],
+        cwd=BENCHMARKS,
+        env={"PYTHONPATH": "."},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.stdout.splitlines() == [
+        "0; get; get; serverd",
+        "0; get; get; uvicorn",
+        "0; mounts-50, beside browser; browser; serverd",
+        "0; mounts-50; mounts-50; serverd",
+        "0; mounts-50; mounts-50; uvicorn",
+        "1; get; get; uvicorn",
+        "1; get; get; serverd",
+        "1; mounts-50; mounts-50; uvicorn",
+        "1; mounts-50, beside browser; browser; serverd",
+        "1; mounts-50; mounts-50; serverd",
+    ], done.stderr
 
 
 def test_who_has_failed_is_named(tmp_path: Path) -> None:
