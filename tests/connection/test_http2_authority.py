@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ def connect(*, tls: bool = True, proxy: str = "") -> Http2Wire:
         wire.service.trust = Trust((proxy,))
         wire.connect()
     if tls:
-        wire.server.peer = replace(wire.server.peer, scheme="https", tls={}, names=NAMES)
+        wire.server.peer = wire.server.peer._replace(scheme="https", tls={}, names=NAMES)
     return wire
 
 

@@ -130,6 +130,19 @@ def _http1(make: Callable[[int], bytes], mounts: int = 1, end: bytes = b"\r\n\r\
     return wire, perform
 
 
+def _connecting() -> tuple[Wire, Perform]:
+    """Return a connection for each request, which asks for no more."""
+    wire = Wire(_mounted(1))
+    block = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+    def perform(_: int) -> None:
+        wire.connect()
+        assert wire.send(block).endswith(b"\r\n\r\nok")
+        assert wire.transport.closed
+
+    return wire, perform
+
+
 def _logged(kind: str) -> tuple[Wire, Perform]:
     """Return a browser's request that comes again, of which a line is written to nowhere."""
     log = AccessLog(Settings(format=kind), lambda function: None)
@@ -183,6 +196,7 @@ KINDS: dict[str, Callable[[], tuple[Wire, Perform]]] = {
         lambda n: _head(b"/services/service-%d/x" % (1 + n * 19), []), mounts=1000
     ),
     "HTTP/1 GET, 16 pipelined": lambda: _http1(lambda _: _head(b"/", []) * 16),
+    "HTTP/1 GET, a connection of its own": _connecting,
     "HTTP/1 GET, 50 parts": lambda: _http1(lambda _: _head(b"/parts", []), end=b"\r\n0\r\n\r\n"),
     "HTTP/1 POST, 64 KB": lambda: _http1(lambda _: _post(b"Content-Length: 65536", bytes(65536))),
     "HTTP/1 POST, 100 chunks": lambda: _http1(lambda _: _post(b"Transfer-Encoding: chunked", CHUNKS)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from serverd.asgi.observer import UNOBSERVED, Observer
 from serverd.asgi.types import Application, Scope, State
@@ -32,8 +32,7 @@ _EXTENSIONS: Final[dict[str, object]] = {
 _WEBSOCKET_SCHEMES: Final = {"http": "ws", "https": "wss"}
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(NamedTuple):
     """The two ends of a connection, as ASGI wants them."""
 
     client: tuple[str, int] | None  # None: a unix socket, or a client that had gone before anybody could ask

@@ -12,7 +12,7 @@ import os
 import socket
 import struct
 from enum import Enum
-from typing import Final, cast
+from typing import Any, Final
 
 from serverd.asgi.scope import Peer
 from serverd.connection.departure import unacknowledged
@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
         self.speaks = NOTHING_YET
         self.deadline = NEVER
         self._wait = WAIT_NOTHING
-        self._writers: list[asyncio.Future[None]] = []
+        self._writers: list[asyncio.Future[None]] = []  # none unless it is blocked
         self._stalled_at = 0.0
         self._last_unsent = 0
         self._is_turned_away = False  # there was no room for it
@@ -114,9 +114,9 @@ class Connection(asyncio.Protocol):
 
     # Called by the event loop.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+    def connection_made(self, transport: Any) -> None:
+        self._transport: asyncio.Transport = transport
+        transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
         if self.peer is _UNKNOWN:
             self.peer = peer_of(transport)
         trusted = is_believed(self.peer, self.service.trust) if self._trusted is None else self._trusted
@@ -138,7 +138,8 @@ class Connection(asyncio.Protocol):
         if self._is_turned_away:
             self.service.turned_away -= 1
         self.service.leave(self)
-        self._release_writers()
+        if self.blocked:
+            self._release_writers()
 
     def pause_writing(self) -> None:
         self.blocked = True
@@ -146,7 +147,6 @@ class Connection(asyncio.Protocol):
         self._last_unsent = self._unsent()
 
     def resume_writing(self) -> None:
-        self.blocked = False
         self._release_writers()
 
     def _release_writers(self) -> None:
@@ -245,7 +245,8 @@ class Connection(asyncio.Protocol):
     def _end(self, linger: bool) -> None:
         """Close after what is unsent has left; `linger` reads on meanwhile and throws away (RFC 9112 §9.6)."""
         self.closed = True
-        self._release_writers()
+        if self.blocked:
+            self._release_writers()
         self._last_unsent = self._unsent()
         self._stalled_at = self.service.loop.time()
         self._wait = WAIT_LINGER

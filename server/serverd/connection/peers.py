@@ -25,9 +25,12 @@ def peer_of(transport: asyncio.BaseTransport) -> Peer:
     """Return both ends as ASGI wants them: (host, port), or (path, None) for a unix socket."""
     client = transport.get_extra_info("peername")
     server = transport.get_extra_info("sockname")
-    if isinstance(server, tuple):
-        return Peer((_plain(client[0]), client[1]) if client else None, (_plain(server[0]), server[1]))
-    return Peer(None, (server, None) if server else None)
+    if not isinstance(server, tuple):
+        return Peer(None, (server, None) if server else None)
+    host = server[0]
+    if ":" in host:
+        return Peer((_plain(client[0]), client[1]) if client else None, (_plain(host), server[1]))
+    return Peer(client or None, server)
 
 
 def _plain(host: str) -> str:
