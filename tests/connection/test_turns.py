@@ -176,7 +176,44 @@ def test_nobody_is_kept_by_a_request_that_is_cut_before_its_application_begins(c
             exchange.cancel()
         wire.settle()
         assert not wire.service.exchanges
-        assert not wire.service.turn.beginning
+        assert not wire.service.turn.goes_on
+
+
+def test_a_task_that_others_cancel_before_it_begins_keeps_nobody_for_ever(clock: Clock) -> None:
+    """Who embeds the server may cancel any task of the loop; of those applications nothing ever runs."""
+    crowd = Crowd()
+    with Wire(crowd) as wire:
+        crowd.send(wire, "xy")
+        lost = list(wire.service.exchanges)
+        for exchange in lost:
+            assert exchange.task is not None
+            exchange.task.cancel()
+        crowd.send(wire, "a")
+        wire.settle()
+        assert crowd.answered == ["a"]
+        crowd.send(wire, "b")
+        wire.settle()
+        crowd.send(wire, "cd")
+        wire.settle()
+        for exchange in lost:
+            exchange.forget()
+    assert crowd.seen["b"] == ["a", "b"]  # at once, as if there had never been others
+    assert crowd.seen["c"] == ["a", "b"]
+    assert crowd.seen["d"] == ["a", "b", "c", "d"]
+
+
+def test_who_begins_between_a_held_response_and_its_departure_is_still_waited_for(clock: Clock) -> None:
+    class More(Crowd):
+        async def before(self, path: str) -> None:
+            if path == "b":
+                self.send(wire, "cd")
+
+    crowd = More()
+    with Wire(crowd) as wire:
+        crowd.send(wire, "ab")
+        wire.settle()
+        assert not wire.service.turn.goes_on
+    assert crowd.seen == {"a": [], "b": [], "c": ["a", "b"], "d": ["a", "b", "c", "d"]}
 
 
 def test_who_says_meanwhile_that_it_sends_nothing_more_has_its_response(clock: Clock) -> None:

@@ -192,8 +192,8 @@ class TestHandshake:
             wire.service.observer = Notes()
             assert wire.shake().ask(b"GET /x HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400 ")
         (refusal,) = told
-        assert refusal.scope is not None
-        assert refusal.scope["extensions"]["tls"]["tls_version"] == 0x0304
+        assert refusal.tls is not None
+        assert refusal.tls["tls_version"] == 0x0304
 
     def test_tls_1_2_is_told_as_well(self) -> None:
         recorder = Recorder()

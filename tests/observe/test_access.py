@@ -9,6 +9,7 @@ import select
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -151,6 +152,12 @@ class TestFormats:
         assert '"GET /x HTTP/2" 200 2' in logged.line()
 
 
+def _break(entry: Any) -> None:
+    """Have no line be made of an entry, as if there were a bug."""
+    entry.head = SimpleNamespace(raw_path=b"/2", query=None, shown=UNSHOWN)
+    del entry.request_id
+
+
 class TestRemembered:
     """What lines say of a head that comes again on a connection is kept with it."""
 
@@ -209,17 +216,38 @@ class TestRemembered:
         assert "c" * 2000 in logged.lines()[1]
         assert [entry.head.shown == UNSHOWN for entry in entries] == [False, True]
 
-    def test_one_request_of_which_no_line_can_be_made_costs_no_other_its_line(self, logged: Logged) -> None:
-        async def application(scope: Any, receive: Any, send: Any) -> None:
-            if scope["path"] == "/2":
-                scope["extensions"] = 5
-            await respond(send)
-
-        logged.use(format="{target} {tls}")
-        with logged.wire(application) as wire:
+    def test_one_request_of_which_no_line_can_be_made_costs_no_other_its_line(
+        self, logged: Logged, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        logged.use(format="{target} {request_id}")
+        with logged.wire(hello) as wire:
             for number in (1, 2, 3):
                 wire.send(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
-        assert logged.lines() == ["/1 -", "/3 -"]
+            _break(logged.log.noted[1][0])
+            said = [line.partition(" ")[0] for line in logged.lines()]
+        assert said == ["/1", "/3"]
+        assert "no line in the access log for b'/2'" in caplog.text
+
+    @pytest.mark.parametrize("extensions", [5, {}, {"tls": {}}, {"tls": {"tls_version": []}}])
+    @pytest.mark.parametrize("name", ["json", "{tls}"])
+    def test_what_an_application_does_to_its_scope_changes_no_line(
+        self, logged: Logged, name: str, extensions: object
+    ) -> None:
+        """Neither its own nor, of the same head, the next one."""
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            scope.clear()
+            scope["extensions"] = extensions
+            await respond(send)
+
+        observer = AccessObserver(logged.log, Place("web", "/", "site", 0, speaks_tls=True))
+        logged.use(format=name)
+        with Wire(Endpoint(application, "site", observer=observer)) as wire:
+            wire.connection.peer = replace(wire.connection.peer, tls={"tls_version": 0x0304})
+            for _ in range(2):
+                assert wire.send(GET).startswith(b"HTTP/1.1 200")
+        lines = logged.lines()
+        assert [json.loads(line)["tls"] if name == "json" else line for line in lines] == ["TLSv1.3", "TLSv1.3"]
 
     def test_one_long_line_among_others_is_the_only_one_that_is_cut(self, logged: Logged) -> None:
         logged.use(format="{target}")
@@ -268,19 +296,6 @@ class TestEscapes:
         with logged.wire(hello) as wire:
             wire.send(b"GET /" + b'"' * 7000 + b" HTTP/1.1\r\nHost: " + b"a" * 200 + b"\r\n\r\n")
         assert len(f"{logged.line()}\n".encode()) <= select.PIPE_BUF
-
-    def test_what_an_application_does_to_its_scope_costs_no_response(
-        self, logged: Logged, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        async def application(scope: Any, receive: Any, send: Any) -> None:
-            scope["extensions"] = 5
-            await respond(send)
-
-        logged.use(format="{tls}")
-        with logged.wire(application) as wire:
-            assert wire.send(GET).startswith(b"HTTP/1.1 200")
-        assert not logged.lines()
-        assert "no line in the access log for b'/a%20b'" in caplog.text
 
     def test_the_host_is_the_one_that_a_trusted_proxy_tells(self, logged: Logged) -> None:
         logged.use(format="{host} {client}")
@@ -503,6 +518,6 @@ def test_what_is_told_of_nothing_is_told_of_each_connection_anew(logged: Logged)
         place = Place("web", "", "serverd", 0, speaks_tls=version is not None)
         refusal = Refusal(400, NOTHING_READ, None)
         if version is not None:
-            refusal.scope = {"extensions": {"tls": {"tls_version": version}}}
+            refusal.tls = {"tls_version": version}
         AccessObserver(logged.log, place).on_refusal(refusal)
     assert [json.loads(line).get("tls") for line in logged.lines()] == ["TLSv1.3", "TLSv1.2", None]

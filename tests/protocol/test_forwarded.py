@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from serverd.protocol.forwarded import ALIASES, Client, Origin, OriginReader, replace_host, resolve, strip
@@ -480,6 +482,23 @@ def test_a_reader_remembers_the_list_that_it_read_and_no_other() -> None:
     assert reader.read(second).client == ("192.0.2.2", 0)
     assert reader.read(list(second)).client == ("192.0.2.2", 0)
     assert reader.read(first) == origin
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ([HOST, (XFF, b"192.0.2.1")] + [(b"x-%d" % number, b"v" * 100) for number in range(30)], True),
+        ([HOST, (XFF, b"192.0.2.1"), (b"cookie", b"c" * 5000)], False),
+        ([HOST, (XFF, b"192.0.2.1"), (b"x" * 5000, b"")], False),
+        ([HOST, (XFF, b"192.0.2.1")] + [(b"x-%d" % number, b"") for number in range(50)], False),
+    ],
+)
+def test_a_reader_keeps_nothing_of_a_large_head(fields: Fields, kept: bool) -> None:
+    """Else an idle connection would keep as much as limits.header_size."""
+    references = sys.getrefcount(fields)
+    reader = OriginReader(EVERYTHING, PROXY, "http")
+    assert reader.read(fields).client == ("192.0.2.1", 0)
+    assert (sys.getrefcount(fields) > references) is kept
 
 
 def test_host_is_replaced_or_put_in() -> None:

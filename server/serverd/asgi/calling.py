@@ -22,7 +22,7 @@ REQUEST_ID = ContextVar("request_id", default="")
 
 async def call(cycle: Cycle, turn: Turn) -> None:
     """Run the application of a cycle, which is about to begin in `turn`, to its end; tell the cycle how it came."""
-    turn.beginning -= 1
+    turn.begun += 1
     REQUEST_ID.set(cycle.request_id)
     try:
         await cycle.endpoint.application(cycle.scope, cycle.receive, cycle.send)

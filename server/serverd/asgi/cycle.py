@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
 from enum import Enum
 from inspect import CORO_CREATED, getcoroutinestate
@@ -66,6 +66,7 @@ class Cycle:
         "state",
         "status",
         "task",
+        "tls",
         "trace_id",
     )
 
@@ -90,6 +91,7 @@ class Cycle:
         self.host = head.host  # as it is believed, too
         self.client = scope["client"]  # as it is believed; the scope is the application's to change
         self.request_id = ""  # its name in the logs
+        self.tls: Mapping[str, object] | None = None  # what TLS says of the connection; None: in the clear
         self.trace_id = ""  # of a distributed trace that it is a part of; "": none
         self.status = 0  # of the final response, also when it could not be sent any more; 0: none was begun
         self.sent = 0  # bytes of the response body, or of messages
@@ -108,7 +110,7 @@ class Cycle:
     def start(self, turn: Turn) -> None:
         """Run the application in a task and a context of its own."""
         self._active.add(self)
-        turn.beginning += 1
+        turn.created += 1
         self.task = turn.loop.create_task(call(self, turn), context=Context())
 
     def deliver_body(self, data: bytes, end: bool) -> bool:

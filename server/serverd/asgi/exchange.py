@@ -252,7 +252,7 @@ class Exchange(Cycle):
     def _send_early_hint(self, message: Message) -> Awaitable[None] | None:
         """`http.response.early_hint`: a 103 with Link fields (RFC 8297)."""
         fields, _ = check_fields([(b"link", link) for link in message.get("links", ())])
-        if self.scope["http_version"] != "1.0":  # RFC 9110 §15.2: no 1xx to an HTTP/1.0 client
+        if self.head.version != "1.0":  # RFC 9110 §15.2: no 1xx to an HTTP/1.0 client
             self._wire.send_informational(103, fields)
         return self._give_way(0)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from time import perf_counter
-from typing import Any
 
 from serverd.protocol.head import RequestHead
 from serverd.protocol.partial_head import PartialHead
@@ -18,7 +17,7 @@ __all__ = ["Refusal"]
 class Refusal:
     """An answer in nobody's name."""
 
-    __slots__ = ("began", "client", "first_byte", "head", "host", "request_id", "scope", "sent", "status", "trace_id")
+    __slots__ = ("began", "client", "first_byte", "head", "host", "request_id", "sent", "status", "tls", "trace_id")
 
     received = 0
     given_up = False
@@ -32,4 +31,4 @@ class Refusal:
         self.sent = 0  # bytes of the body of the answer
         self.request_id = ""
         self.trace_id = ""
-        self.scope: Mapping[str, Any] | None = None  # of ASGI, as far as it is known: the extensions
+        self.tls: Mapping[str, object] | None = None  # what TLS says of the connection; None: it is in the clear

@@ -33,30 +33,39 @@ class Sender(Protocol):
 class Turn:
     """Who begins, and who holds something, among the connections of a listener."""
 
-    __slots__ = ("_held", "_since", "beginning", "loop")
+    __slots__ = ("_held", "_since", "begun", "created", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.beginning = 0  # applications whose task is there and has not run
+        # Tasks of applications that there were, and those of them that have taken their first step. Who embeds us may
+        # cancel one before that, and then it never does.
+        self.created = 0
+        self.begun = 0
         self._held: list[Sender] = []
         self._since = 0.0  # when the first of them was held, on the clock of `perf_counter`
 
     @property
     def goes_on(self) -> bool:
         """Whether what is sent now should be held: another application begins, or something is held before it."""
-        return self.beginning > 0 or bool(self._held)
+        return self.created > self.begun or bool(self._held)
 
     def hold(self, sender: Sender) -> None:
         """Have `send_held` called before this turn ends: now, if nobody else begins in it."""
         held = self._held
         held.append(sender)
-        if not self.beginning:
+        if self.created <= self.begun:
             self.end()
         elif len(held) == 1:
             self._since = perf_counter()
-            self.loop.call_soon(self.end)  # those that follow may have nothing to send yet
+            self.loop.call_soon(self._on_turn, self.created)  # those that follow may have nothing to send yet
         elif perf_counter() - self._since > HOLD:
             self.end()
+
+    def _on_turn(self, created: int) -> None:
+        """End it, behind the first step of everybody who was there when so many were."""
+        # A loop calls in the order in which it was asked to: whoever has not begun by now never will.
+        self.begun = max(self.begun, created)
+        self.end()
 
     def end(self) -> None:
         """Have everything sent that is held."""

@@ -73,6 +73,7 @@ def begin(stream: Stream, head: RequestHead, peer: Peer, origins: OriginReader, 
         given = (given or cycle.trace_id) if origins.is_trusted else ""
     else:
         cycle = Exchange(stream, head, endpoint, scope, active)
+    cycle.tls = peer.tls
     cycle.request_id = name = given or f"{service.id_prefix}{service.requests}"
     scope["state"].setdefault("request_id", name)
     return cycle

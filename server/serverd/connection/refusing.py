@@ -28,8 +28,7 @@ def refuse(error: PeerError, peer: Peer, origins: OriginReader, service: Service
     There is no body for a HEAD, nor for what may be one (NOTHING_READ_HTTP2).
     """
     refused = Refusal(error.status, error.head or NOTHING_READ, peer.client)
-    if peer.tls is not None:
-        refused.scope = {"extensions": {"tls": peer.tls}}
+    refused.tls = peer.tls
     service.refused += 1
     refused.request_id = f"{service.id_prefix}r{service.refused}"
     _believe(refused, origins)

@@ -108,7 +108,7 @@ class AccessLog:
         return text
 
     def _text_of_one(self, noted: Noted) -> str:
-        """Return the line of one request; none if it cannot be made: the scope is the application's to change."""
+        """Return the line of one request; none if it cannot be made, which is a bug of ours."""
         try:
             return self._text_of([noted])
         except Exception:

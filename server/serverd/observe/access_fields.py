@@ -9,7 +9,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -58,8 +58,8 @@ class Entry(Protocol):
 
     head: Any  # a Head
     host: str | None
-    scope: Any  # of ASGI
     client: tuple[str, int] | None
+    tls: Mapping[str, Any] | None  # as in the scope, which is the application's to change; None: in the clear
     began: float
     first_byte: float
     status: int
@@ -175,8 +175,8 @@ def value_of(entry: Entry, name: bytes) -> str:
 
 def tls_version(entry: Entry) -> str:
     """Return the version of TLS, "-" in the clear."""
-    extension = entry.scope.get("extensions", {}).get("tls") if entry.scope else None
-    return "-" if extension is None else _TLS.get(extension["tls_version"], "-")
+    tls = entry.tls
+    return "-" if tls is None else _TLS.get(tls["tls_version"], "-")
 
 
 def first_byte(entry: Entry, end: float) -> float:

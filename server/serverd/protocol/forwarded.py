@@ -87,8 +87,10 @@ _PORT: Final = re.compile(rb"[1-9][0-9]{0,4}")
 _LARGEST_PORT: Final = 65535
 # An absolute path of plain segments: no "//", no dot segments, no escapes that would be decoded into them.
 _PREFIX: Final = re.compile(rb"(?:/(?!\.{1,2}(?:/|$))[0-9A-Za-z._~!$&'()*+;=:@-]+)*/?")
-# Fields of a head whose origin is remembered; what more says is read anew, so that idle connections keep little.
+# Fields of a head whose origin is remembered, and their bytes, which are those of a head that `http1_head` hands out
+# again; what more says is read anew, so that idle connections keep little.
 _REMEMBERED_FIELDS: Final = 32
+_REMEMBERED_SIZE: Final = 4 * 1024
 _LONGEST_PREFIX: Final = 256  # bytes; a prefix is something that an operator types
 
 
@@ -146,7 +148,7 @@ class OriginReader:
             origin = Origin(self._client, self._scheme, strip(fields))
         else:
             origin = resolve(fields, self._client, self._scheme, self._trust)
-        if len(fields) <= _REMEMBERED_FIELDS:
+        if len(fields) <= _REMEMBERED_FIELDS and sum([len(n) + len(v) for n, v in fields]) <= _REMEMBERED_SIZE:
             self._fields = fields
             self._origin = origin
         return origin

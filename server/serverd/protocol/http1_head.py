@@ -56,7 +56,7 @@ class Bounds(NamedTuple):
 _UNKNOWN_METHOD: Final = 501
 
 # A larger head is parsed anew: ten thousand idle connections should not keep much.
-_REMEMBERED_SIZE: Final = 4096
+_REMEMBERED_SIZE: Final = 4 * 1024
 
 
 class HeadReader:

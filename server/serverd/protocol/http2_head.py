@@ -31,8 +31,9 @@ _PSEUDO_NAMES: Final = frozenset((_METHOD, _SCHEME, _PATH, _AUTHORITY, _PROTOCOL
 # Blocks that are known again, per connection: so many, of so many bytes. Most clients send a few again and again.
 _BLOCKS_KEPT: Final = 16
 _BLOCK_SIZE: Final = 512
-# Fields of more bytes are looked at anew: ten thousand idle connections should not keep much (`http1_head`).
-_SECTION_SIZE: Final = 4096
+# What says more is looked at anew: ten thousand idle connections should not keep much (`http1_head`). Counted as in
+# RFC 9113 §6.5.2, which is with names, path and what comes out of the table, and 32 bytes beside each field.
+_REMEMBERED_SIZE: Final = 6 * 1024
 
 # What a request line has beside method and path, as if it were one of HTTP/1.1.
 _AROUND_PATH: Final = len(" HTTP/1.1") + 1
@@ -96,7 +97,7 @@ class Http2HeadReader:
                 error.head = read_pseudo_fields(dict(error.first))
                 raise
             head = self._make(fields, end)
-            if self._changes != changes:
+            if self._changes != changes or not self._is_small:
                 return head
             self._note_pattern(block, head, end)
         if len(block) <= _BLOCK_SIZE:
@@ -127,6 +128,11 @@ class Http2HeadReader:
         head = RequestHead(pattern.method, "2", known[1], section.fields, section.framing)
         head.notable = section.notable
         return head
+
+    @property
+    def _is_small(self) -> bool:
+        """Whether the list that was decoded last is worth remembering."""
+        return self._bounds.header_list_size - self._decoder.room <= _REMEMBERED_SIZE
 
     def _note_pattern(self, block: bytes, head: RequestHead, end: bool) -> None:
         """Keep what a block said that left the table as it was, and whose :path is no entry of it."""
@@ -218,7 +224,7 @@ class Http2HeadReader:
         section = self._section
         if section is None or section.authority != authority or section.end is not end or section.regular != regular:
             section = read_section(regular, authority, end, self._bounds)
-            if sum([len(value) for _, value in regular]) <= _SECTION_SIZE:
+            if self._is_small:
                 self._section = section
         return section
 
