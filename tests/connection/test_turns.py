@@ -196,10 +196,27 @@ def test_a_task_that_others_cancel_before_it_begins_keeps_nobody_for_ever(clock:
         crowd.send(wire, "cd")
         wire.settle()
         for exchange in lost:
-            exchange.forget()
+            exchange.reap()
     assert crowd.seen["b"] == ["a", "b"]  # at once, as if there had never been others
     assert crowd.seen["c"] == ["a", "b"]
     assert crowd.seen["d"] == ["a", "b", "c", "d"]
+
+
+def test_the_client_of_one_that_others_cancel_before_it_begins_has_an_answer_and_nothing_stays(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Wire(Crowd()) as wire:
+        wire.transport.deliver(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        (lost,) = wire.service.exchanges
+        lost.reap()
+        assert lost in wire.service.exchanges  # it is about to begin
+        assert lost.task is not None
+        lost.task.cancel()
+        wire.settle()
+        lost.reap()
+        assert wire.received().startswith(b"HTTP/1.1 500 ")
+        assert not wire.service.exchanges
+        assert "app test failed on GET /a" in caplog.text
 
 
 def test_who_begins_between_a_held_response_and_its_departure_is_still_waited_for(clock: Clock) -> None:

@@ -169,6 +169,12 @@ class Cycle:
             self.task.cancel()
         return self.task
 
+    def reap(self) -> None:
+        """End a call whose task others have cancelled before its first step: nothing of it runs, nor notes its end."""
+        if self.task is not None and self.task.done():
+            self.on_failure(asyncio.CancelledError("before the application was called"))
+            self.forget()
+
     def expire(self) -> None:
         """End a request that has taken too long: answer 504 if nothing is on the wire, and cancel the application."""
         self.end_incomplete(504)

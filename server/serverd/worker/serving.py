@@ -260,6 +260,11 @@ class Serving:
                 # A bug of ours; it must not take the deadlines of all other connections along.
                 log.exception("a connection could not be swept, cutting it: this is a bug of serverd")
                 connection.cut()
+        for cycle in [cycle for service in self._every_service() for cycle in (*service.exchanges, *service.answers)]:
+            try:
+                cycle.reap()
+            except Exception:
+                log.exception("a request could not be reaped: this is a bug of serverd")
         if self._drained is not None and not self._drained.done() and not self._busy():
             self._drained.set_result(None)
         self._sweep_handle = self._loop.call_later(self._interval, self._sweep)
