@@ -100,7 +100,7 @@ def test_ciphers_that_go_with_no_certificate_are_warned_of(tmp_path: Path) -> No
     done = run("check", "-c", file, "--no-lifespan")
     assert done.returncode == 0
     assert done.stdout.splitlines()[0] == (
-        f'server.toml:5: warning: ciphers of tls.main: none of "ECDHE-RSA-AES128-GCM-SHA256" can be used with'
+        f'server.toml:7: warning: ciphers of tls.main: none of "ECDHE-RSA-AES128-GCM-SHA256" can be used with'
         f" {tmp_path}/a.crt, whose key is of the kind ec: clients that speak TLS 1.2 at most are refused"
         ' (expected other suites, or min_version = "1.3" and none)'
     )

@@ -254,7 +254,7 @@ class TestWarnings:
         text = f'holds a list of "root" that has expired {expected} ago'
         text += " (no certificate of a client from there is valid until it is renewed)"
         assert found.warnings == ((f'server.toml:8: tls.main.client_crl: "ca.crl" {text}',) if expected else ())
-        told = f"server.toml:4: tls.main.client_crl: {tmp_path}/ca.crl {text}"
+        told = f"server.toml:8: tls.main.client_crl: {tmp_path}/ca.crl {text}"
         assert renew(found, no_objection).warnings == (), "it has been said"
         (tmp_path / "ca.crl").write_text(AUTHORITY.revocations(ends=-9 * DAY) + lists)
         assert renew(found, no_objection).warnings == ((told,) if expected else ())
@@ -276,7 +276,7 @@ class TestWarnings:
         found = loaded(load_text, table, {**FILES, "ca.crt": OTHER.pem + old.pem})
         text = f'holds "root", which {expected}'
         assert found.warnings == ((f'server.toml:7: tls.main.client_ca: "ca.crt" {text}',) if expected else ())
-        told = f"server.toml:4: tls.main.client_ca: {tmp_path}/ca.crt {text}"
+        told = f"server.toml:7: tls.main.client_ca: {tmp_path}/ca.crt {text}"
         assert renew(found, no_objection).warnings == (), "it has been said"
         (tmp_path / "ca.crt").write_text(old.pem + OTHER.pem)
         assert renew(found, no_objection).warnings == ((told,) if expected else ())
@@ -290,7 +290,7 @@ class TestWarnings:
         assert found.warnings == (f'server.toml:8: tls.main.client_crl: "ca.crl" {text}',)
         assert renew(found, no_objection).warnings == (), "it has been said"
         (tmp_path / "ca.crl").write_text(AUTHORITY.revocations())
-        assert renew(found, no_objection).warnings == (f"server.toml:4: tls.main.client_crl: {tmp_path}/ca.crl {text}",)
+        assert renew(found, no_objection).warnings == (f"server.toml:8: tls.main.client_crl: {tmp_path}/ca.crl {text}",)
         (tmp_path / "ca.crl").write_text(files["ca.crl"] + OTHER.revocations())
         assert renew(found, no_objection).warnings == ()
 
@@ -447,8 +447,8 @@ class TestRenewal:
         with pytest.raises(ConfigError) as caught:
             renew(before, no_objection)
         assert str(caught.value).splitlines() == [
-            f"server.toml:4: tls.main.client_ca: {tmp_path}/ca.crt does not exist",
-            f"server.toml:4: tls.main.client_crl: {tmp_path}/ca.crl holds no list of revoked certificates"
+            f"server.toml:7: tls.main.client_ca: {tmp_path}/ca.crt does not exist",
+            f"server.toml:8: tls.main.client_crl: {tmp_path}/ca.crl holds no list of revoked certificates"
             " (expected PEM, with BEGIN X509 CRL)",
         ]
 

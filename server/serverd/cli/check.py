@@ -44,8 +44,9 @@ def _examine_tls(generation: Generation) -> tuple[Iterable[str], Iterable[str]]:
 
 def _doubt_of_suites(tls: Tls, pair: Certificate) -> str:
     """Return that no client of TLS 1.2 can be served a certificate."""
+    place = tls.source_of("ciphers")
     return (
-        f'{tls.source}: ciphers of tls.{tls.name}: none of "{tls.ciphers}" can be used with {pair.files[0]}, whose key'
+        f'{place}: ciphers of tls.{tls.name}: none of "{tls.ciphers}" can be used with {pair.files[0]}, whose key'
         f" is of the kind {pair.key_type}: clients that speak TLS 1.2 at most are refused (expected other suites, or"
         ' min_version = "1.3" and none)'
     )

@@ -8,11 +8,11 @@ in the process that uses them. RFC 5280 is the format of certificates, RFC 7468 
 from __future__ import annotations
 
 import binascii
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from serverd import der
+from serverd.config.pem import blocks, told_instead
 from serverd.der import Element
 
 __all__ = [
@@ -27,8 +27,7 @@ __all__ = [
     "tell_unlisted",
 ]
 
-# RFC 7468 §2; §5.3 for the older labels of certificates. What surrounds the blocks is explanation.
-_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,64})-----[ \t]*\r?\n(.*?)-----END \1-----", re.DOTALL)
+# RFC 7468 §5; §5.3 for the older labels of certificates.
 _CERTIFICATES = ("CERTIFICATE", "X509 CERTIFICATE")
 _REVOCATION_LIST = "X509 CRL"
 _KEYS = ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")
@@ -93,16 +92,16 @@ def read_certificates(text: str) -> tuple[str, list[Facts]]:
 
     Raises ValueError with a predicate when there is none, or one that cannot be read.
     """
-    blocks = [(block, body) for label, block, body in _blocks(text) if label in _CERTIFICATES]
-    if not blocks:
-        raise ValueError("holds no certificate (expected PEM, with BEGIN CERTIFICATE)")
+    found = [(block, body) for label, block, body in blocks(text) if label in _CERTIFICATES]
+    if not found:
+        raise ValueError(f"holds no certificate{told_instead(text)} (expected PEM, with BEGIN CERTIFICATE)")
     facts = []
-    for number, (_, body) in enumerate(blocks, 1):
+    for number, (_, body) in enumerate(found, 1):
         try:
             facts.append(_read_certificate(binascii.a2b_base64(body)))
         except ValueError as error:  # binascii.Error is one
             raise ValueError(f"holds something else as certificate {number}: it {_predicate(error)}") from None
-    return "".join(f"{block}\n" for block, _ in blocks), facts
+    return "".join(f"{block}\n" for block, _ in found), facts
 
 
 def _predicate(error: ValueError) -> str:
@@ -115,13 +114,13 @@ def read_key(text: str) -> Key:
     Raises ValueError with a predicate when there is none, or one that is of no use.
     """
     labels = []
-    for label, block, body in _blocks(text):
+    for label, block, body in blocks(text):
         labels.append(label)
         if label in _KEYS:
             return Key(f"{block}\n", label.startswith("ENCRYPTED") or "ENCRYPTED" in body.partition("\n")[0])
     if any(label in _OTHER_KEYS for label in labels):
         raise ValueError("holds a private key that is of no use for TLS (expected one of RSA, EC or Ed25519 in PEM)")
-    raise ValueError("holds no private key (expected PEM, with BEGIN PRIVATE KEY)")
+    raise ValueError(f"holds no private key{told_instead(text)} (expected PEM, with BEGIN PRIVATE KEY)")
 
 
 def read_revocation_lists(text: str) -> tuple[str, list[Revocations]]:
@@ -129,16 +128,16 @@ def read_revocation_lists(text: str) -> tuple[str, list[Revocations]]:
 
     Raises ValueError with a predicate when there is none, or one that cannot be read.
     """
-    blocks = [(block, body) for label, block, body in _blocks(text) if label == _REVOCATION_LIST]
-    if not blocks:
-        raise ValueError("holds no list of revoked certificates (expected PEM, with BEGIN X509 CRL)")
+    found = [(block, body) for label, block, body in blocks(text) if label == _REVOCATION_LIST]
+    if not found:
+        raise ValueError(f"holds no list of revoked certificates{told_instead(text)} (expected PEM, with BEGIN X509 CRL)")
     lists = []
-    for number, (_, body) in enumerate(blocks, 1):
+    for number, (_, body) in enumerate(found, 1):
         try:
             lists.append(_read_list(binascii.a2b_base64(body)))
         except ValueError as error:
             raise ValueError(f"holds something else as list {number}: it {_predicate(error)}") from None
-    return "".join(f"{block}\n" for block, _ in blocks), lists
+    return "".join(f"{block}\n" for block, _ in found), lists
 
 
 def tell_unlisted(authorities: str, lists: str) -> str:
@@ -147,7 +146,7 @@ def tell_unlisted(authorities: str, lists: str) -> str:
     Both are as the functions above return them. An authority and its lists have the same encoding of its name (RFC 5280
     §7.1).
     """
-    issuers = {_read_list(binascii.a2b_base64(body)).issuer for _, _, body in _blocks(lists)}
+    issuers = {_read_list(binascii.a2b_base64(body)).issuer for _, _, body in blocks(lists)}
     unlisted = [one.called for one in read_certificates(authorities)[1] if one.subject not in issuers]
     if not unlisted:
         return ""
@@ -177,12 +176,6 @@ def covers(pattern: str, name: str) -> bool:
     if pattern == name:
         return True
     return pattern.startswith("*.") and name.partition(".")[2] == pattern[2:]
-
-
-def _blocks(text: str) -> Iterator[tuple[str, str, str]]:
-    """Yield label, block and body of everything PEM."""
-    for found in _BLOCK.finditer(text):
-        yield found[1], found[0].replace("\r\n", "\n"), found[2]
 
 
 def _read_certificate(data: bytes) -> Facts:
