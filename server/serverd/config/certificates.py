@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from serverd import der
-from serverd.config.pem import blocks, told_instead
+from serverd.config.pem import blocks, told_incomplete, told_instead
 from serverd.der import Element
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
 
 # RFC 7468 §5; §5.3 for the older labels of certificates.
 _CERTIFICATES = ("CERTIFICATE", "X509 CERTIFICATE")
-_REVOCATION_LIST = "X509 CRL"
+_REVOCATION_LISTS = ("X509 CRL",)
 _KEYS = ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")
 _OTHER_KEYS = ("OPENSSH PRIVATE KEY", "DSA PRIVATE KEY")  # that TLS has no use for
 
@@ -92,9 +92,7 @@ def read_certificates(text: str) -> tuple[str, list[Facts]]:
 
     Raises ValueError with a predicate when there is none, or one that cannot be read.
     """
-    found = [(block, body) for label, block, body in blocks(text) if label in _CERTIFICATES]
-    if not found:
-        raise ValueError(f"holds no certificate{told_instead(text)} (expected PEM, with BEGIN CERTIFICATE)")
+    found = _found(text, _CERTIFICATES, "no certificate", "BEGIN CERTIFICATE")
     facts = []
     for number, (_, body) in enumerate(found, 1):
         try:
@@ -102,6 +100,20 @@ def read_certificates(text: str) -> tuple[str, list[Facts]]:
         except ValueError as error:  # binascii.Error is one
             raise ValueError(f"holds something else as certificate {number}: it {_predicate(error)}") from None
     return "".join(f"{block}\n" for block, _ in found), facts
+
+
+def _found(text: str, labels: tuple[str, ...], none: str, expected: str) -> list[tuple[str, str]]:
+    """Return block and body of those with one of `labels`, whole files only: half a chain would pass for a short one.
+
+    Raises ValueError.
+    """
+    found = [(block, body) for label, block, body in blocks(text) if label in labels]
+    if not found:
+        raise ValueError(f"holds {none}{told_instead(text)} (expected PEM, with {expected})")
+    incomplete = told_incomplete(text)
+    if incomplete:
+        raise ValueError(f"{incomplete} (expected the whole file)")
+    return found
 
 
 def _predicate(error: ValueError) -> str:
@@ -128,9 +140,7 @@ def read_revocation_lists(text: str) -> tuple[str, list[Revocations]]:
 
     Raises ValueError with a predicate when there is none, or one that cannot be read.
     """
-    found = [(block, body) for label, block, body in blocks(text) if label == _REVOCATION_LIST]
-    if not found:
-        raise ValueError(f"holds no list of revoked certificates{told_instead(text)} (expected PEM, with BEGIN X509 CRL)")
+    found = _found(text, _REVOCATION_LISTS, "no list of revoked certificates", "BEGIN X509 CRL")
     lists = []
     for number, (_, body) in enumerate(found, 1):
         try:
