@@ -148,7 +148,7 @@ class TestWhatIsRefused:
             (ONE, {"a.crt": A.cert}, 'tls.main.certificates[0].key: "a.key" does not exist'),
             (ONE, {**FILES, "a.crt": "x"}, 'cert: "a.crt" holds no certificate (expected PEM, with BEGIN CERTIFICATE)'),
             (ONE, {**FILES, "a.crt": A.key}, 'cert: "a.crt" holds no certificate'),
-            (ONE, {**FILES, "a.key": A.cert}, 'key: "a.key" holds no private key, but a certificate (expected PEM, with'),
+            (ONE, {**FILES, "a.key": A.cert}, 'key: "a.key" holds no private key, but a certificate (expected PEM'),
             (ONE, {**FILES, "a.key": OTHER_KEY}, "key: \"a.key\" holds a private key that is of no use for TLS"),
             (ONE, files_of(ENCRYPTED), 'key: "a.key" is encrypted (expected `key_password` beside it)'),
             (f'certificates = [{{ cert = "a.crt", key = "a.key", key_password = "{SECRET}" }}]', FILES,
