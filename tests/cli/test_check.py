@@ -125,6 +125,17 @@ def test_a_chain_that_is_right_by_its_names_only_is_warned_of(tmp_path: Path) ->
     ]
 
 
+def test_a_certificate_that_is_signed_by_itself_is_warned_of(tmp_path: Path) -> None:
+    more = 'tls = "main"\n[tls.main]\ncertificates = [{ cert = "a.crt", key = "a.key" }]'
+    file = write(tmp_path, config("shop", more=more), shop=GOOD)
+    Authority("a.example").issue("a.example").write(tmp_path, "a")
+    assert run("check", "-c", file, "--no-lifespan").stdout.splitlines() == [
+        f"server.toml:6: warning: certificate of tls.main: {tmp_path}/a.crt is signed by itself: clients refuse it"
+        " unless they have been told to trust it (expected one that an authority has signed, as by `serverd dev-cert`)",
+        f"{file}: good: 1 listener, 1 app, 1 mount, 1 warning",
+    ]
+
+
 def test_without_lifespan_applications_are_only_imported(tmp_path: Path) -> None:
     file = write(tmp_path, config("shop"), shop=GOOD)
     done = run("check", "-c", file, "--no-lifespan")

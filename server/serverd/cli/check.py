@@ -38,7 +38,9 @@ def _examine_tls(generation: Generation) -> tuple[Iterable[str], Iterable[str]]:
         return str(error).split("\n"), ()
     tables = dict.fromkeys(one.tls for one in generation.listeners if one.tls is not None)
     doubts = [_doubt_of_suites(tls, pair) for tls in tables for pair in unserved(tls)]
-    doubts += [_doubt_of_signatures(tls, pair) for tls in tables for pair in tls.certificates]
+    pairs = [(tls, pair) for tls in tables for pair in tls.certificates]
+    doubts += [_doubt_of_signatures(tls, pair) for tls, pair in pairs]
+    doubts += [_doubt_of_authority(tls, pair) for tls, pair in pairs]
     return (), filter(None, doubts)
 
 
@@ -67,6 +69,20 @@ def _doubt_of_signatures(tls: Tls, pair: Certificate) -> str:
         f"{pair.source}: certificate of tls.{tls.name}: {pair.files[0]} has as certificate {number + 1}"
         f' "{other.called}", which has not signed certificate {number} "{one.called}", although it has the name of its'
         " issuer: clients refuse it (expected the authority's present certificate)"
+    )
+
+
+def _doubt_of_authority(tls: Tls, pair: Certificate) -> str:
+    """Return that no authority stands for a certificate; "" if one does.
+
+    No start warns of it: behind a proxy, or to clients that know it, it may be meant.
+    """
+    first, *_ = read_certificates(pair.cert)[1]
+    if first.issuer != first.subject:
+        return ""
+    return (
+        f"{pair.source}: certificate of tls.{tls.name}: {pair.files[0]} is signed by itself: clients refuse it unless"
+        " they have been told to trust it (expected one that an authority has signed, as by `serverd dev-cert`)"
     )
 
 
