@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from serverd.config.certificates import read_certificates
+from serverd.config.certificates import called, read_certificates
 from serverd.console import output_reserved
 from serverd.errors import ConfigError
 from serverd.generation import Certificate, Generation, Tls
@@ -73,17 +73,25 @@ def _doubt_of_signatures(tls: Tls, pair: Certificate) -> str:
 
 
 def _doubt_of_authority(tls: Tls, pair: Certificate) -> str:
-    """Return that no authority stands for a certificate; "" if one does.
+    """Return that no authority stands for a certificate, or that the way to it seems to be missing; "" if neither.
 
     No start warns of it: behind a proxy, or to clients that know it, it may be meant.
     """
-    first, *_ = read_certificates(pair.cert)[1]
-    if first.issuer != first.subject:
+    first, *others = read_certificates(pair.cert)[1]
+    if first.issuer == first.subject:
+        told = (
+            "is signed by itself: clients refuse it unless they have been told to trust it (expected one that an"
+            " authority has signed, as by `serverd dev-cert`)"
+        )
+    elif first.tells_issuer and not others:
+        # What a public authority issues says where its issuer's is, which is not the one that clients have.
+        told = (
+            f'holds no certificate of "{called(first.issuer) or "nameless"}", who has signed it: clients refuse it'
+            " unless they have that (expected the whole chain, which certbot calls fullchain.pem)"
+        )
+    else:
         return ""
-    return (
-        f"{pair.source}: certificate of tls.{tls.name}: {pair.files[0]} is signed by itself: clients refuse it unless"
-        " they have been told to trust it (expected one that an authority has signed, as by `serverd dev-cert`)"
-    )
+    return f"{pair.source}: certificate of tls.{tls.name}: {pair.files[0]} {told}"
 
 
 def describe(report: Report, name: str) -> str:

@@ -34,6 +34,8 @@ _KEYS = ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE 
 _OTHER_KEYS = ("OPENSSH PRIVATE KEY", "DSA PRIVATE KEY")  # that TLS has no use for
 
 _SUBJECT_ALT_NAME = bytes((0x55, 0x1D, 0x11))  # 2.5.29.17, RFC 5280 §4.2.1.6
+_AUTHORITY_ACCESS = bytes.fromhex("2b06010505070101")  # 1.3.6.1.5.5.7.1.1, RFC 5280 §4.2.2.1
+_ISSUERS_PLACE = bytes.fromhex("2b06010505073002")  # 1.3.6.1.5.5.7.48.2, caIssuers
 _DNS_NAME, _ADDRESS = 0x82, 0x87  # [2] dNSName and [7] iPAddress of GeneralName
 _COMMON_NAME = bytes((0x55, 0x04, 0x03))  # 2.5.4.3, RFC 5280 appendix A.1
 _ORGANIZATION = bytes((0x55, 0x04, 0x0A))  # 2.5.4.10
@@ -63,6 +65,7 @@ class Facts:
     not_after: int
     subject: bytes  # names as they are encoded
     issuer: bytes
+    tells_issuer: bool = False  # it says where the certificate of its issuer can be had
 
     @property
     def called(self) -> str:
@@ -206,6 +209,7 @@ def _read_certificate(data: bytes) -> Facts:
             not_after=der.moment(not_after),
             subject=subject.expect(der.SEQUENCE).whole,
             issuer=issuer.expect(der.SEQUENCE).whole,
+            tells_issuer=_tells_issuer(fields[6:]),
         )
     except IndexError:
         raise ValueError("lacks a part") from None
@@ -227,14 +231,25 @@ def _read_list(data: bytes) -> Revocations:
 
 def _names(fields: list[Element]) -> Iterator[str]:
     """Yield the DNS names and addresses of subjectAltName, among the last fields of a TBSCertificate."""
+    for value in _extensions(fields, _SUBJECT_ALT_NAME):
+        yield from filter(None, map(_name, value.children()))
+
+
+def _tells_issuer(fields: list[Element]) -> bool:
+    """Return whether there is an address of the issuer's certificate, among the last fields of a TBSCertificate."""
+    places = (place for value in _extensions(fields, _AUTHORITY_ACCESS) for place in value.children())
+    return any(place.expect(der.SEQUENCE).children()[0].content == _ISSUERS_PLACE for place in places)
+
+
+def _extensions(fields: list[Element], wanted: bytes) -> Iterator[Element]:
+    """Yield the value, a sequence, of each extension of one kind."""
     for field in fields:
         if field.tag != _EXTENSIONS:
             continue
         for extension in der.only_element(field.content, der.SEQUENCE).children():
             identifier, *_, value = extension.expect(der.SEQUENCE).children()
-            if identifier.content == _SUBJECT_ALT_NAME:
-                names = der.only_element(value.expect(der.OCTET_STRING).content, der.SEQUENCE)
-                yield from filter(None, map(_name, names.children()))
+            if identifier.content == wanted:
+                yield der.only_element(value.expect(der.OCTET_STRING).content, der.SEQUENCE)
 
 
 def _name(name: Element) -> str:
