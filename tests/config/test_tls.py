@@ -32,6 +32,7 @@ from .conftest import Load, Report
 
 AUTHORITY = Authority()
 OTHER = Authority("other")
+END = "-----END CERTIFICATE-----\n"
 DEEP = Authority("root", deep=True)
 SECRET = "hunter2"
 
@@ -193,13 +194,14 @@ class TestWhatIsRefused:
         assert told in report
         assert "(expected PEM, with BEGIN CERTIFICATE)" in report
 
-    @pytest.mark.parametrize("cut", [30, 100, 400])
-    def test_a_chain_that_is_cut_off_does_not_pass_for_a_short_one(self, report_of: Report, cut: int) -> None:
+    @pytest.mark.parametrize(("cut", "label"), [(18, "CERTIFI"), (30, "CERTIFICATE"), (400, "CERTIFICATE")])
+    def test_a_chain_that_is_cut_off_does_not_pass_for_a_short_one(
+        self, report_of: Report, cut: int, label: str
+    ) -> None:
         whole = DEEP.issue("a.example")
-        leaf = whole.cert.index("-----END CERTIFICATE-----\n") + 26
+        leaf = whole.cert.index(END) + len(END)
         report = report_of(configuration(ONE), {"a.crt": whole.cert[: leaf + cut], "a.key": whole.key})
-        assert 'certificates[0].cert: "a.crt" is cut off or damaged: BEGIN CERTIFICATE has no END' in report
-        assert report_of(configuration(ONE), {"a.crt": whole.cert[: leaf + 18], "a.key": whole.key}) != ""
+        assert f'certificates[0].cert: "a.crt" is cut off or damaged: BEGIN {label} has no END (expected' in report
 
     def test_a_listener_that_names_another_table(self, report_of: Report) -> None:
         report = report_of(configuration(ONE, name="mian"), FILES)
@@ -427,6 +429,18 @@ class TestRenewal:
         assert str(caught.value) == told, "nothing is new"
         AUTHORITY.issue("a.example").write(tmp_path, "a")
         assert [pair.kept for pair in certificates_of(renew(after, no_objection))] == ["", ""]
+
+    def test_half_a_chain_is_not_put_to_use(self, load_text: Load, tmp_path: Path) -> None:
+        before = loaded(load_text, TWO_PAIRS, {**FILES, "b.crt": B.cert, "b.key": B.key})
+        whole = DEEP.issue("a.example")
+        (tmp_path / "a.crt").write_text(whole.cert[: whole.cert.index(END) + 400])
+        (tmp_path / "a.key").write_text(whole.key)
+        AUTHORITY.issue("b.example").write(tmp_path, "b")
+        half, _ = certificates_of(renew(before, no_objection))
+        assert (half.serial, "is cut off" in half.kept) == (A.serial, True)
+        whole.write(tmp_path, "a")
+        renewed, _ = certificates_of(renew(before, no_objection))
+        assert (renewed.serial, renewed.kept) == (whole.serial, "")
 
     def test_what_has_been_said_of_a_pair_is_not_said_again_while_another_is_renewed(
         self, load_text: Load, tmp_path: Path
