@@ -164,6 +164,11 @@ class Tls:
     client_files: tuple[str, ...] = ()  # absolute paths of the two
     files: tuple[File, ...] = ()  # everything that was read, with that of the certificates
     source: str = ""
+    sources: tuple[tuple[str, str], ...] = ()  # of its keys that are there: ("ciphers", "server.toml:9")
+
+    def source_of(self, key: str) -> str:
+        """Return where a key stands; where the table does when the key is not there."""
+        return dict(self.sources).get(key, self.source)
 
 
 @dataclass(frozen=True, slots=True)

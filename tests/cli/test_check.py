@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from serverd.cli.check import describe, document
 from serverd.generation import Generation, Logging, Server
 from serverd.supervisor.rehearsal import Finding, Report
 from tests.cli.test_command import run
-from tests.support.authority import Authority
+from tests.support.authority import Authority, Issued
 from tests.support.server import Server as RunningServer
 
 GOOD = """
@@ -100,7 +102,7 @@ def test_ciphers_that_go_with_no_certificate_are_warned_of(tmp_path: Path) -> No
     done = run("check", "-c", file, "--no-lifespan")
     assert done.returncode == 0
     assert done.stdout.splitlines()[0] == (
-        f'server.toml:5: warning: ciphers of tls.main: none of "ECDHE-RSA-AES128-GCM-SHA256" can be used with'
+        f'server.toml:7: warning: ciphers of tls.main: none of "ECDHE-RSA-AES128-GCM-SHA256" can be used with'
         f" {tmp_path}/a.crt, whose key is of the kind ec: clients that speak TLS 1.2 at most are refused"
         ' (expected other suites, or min_version = "1.3" and none)'
     )
@@ -123,6 +125,37 @@ def test_a_chain_that_is_right_by_its_names_only_is_warned_of(tmp_path: Path) ->
         " (expected the authority's present certificate)",
         f"{file}: good: 1 listener, 1 app, 1 mount, 1 warning",
     ]
+
+
+# Where the certificate of the issuer can be had, as public authorities have it in what they issue.
+PLACE = x509.AuthorityInformationAccess(
+    [x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier("http://ca/"))]
+)
+
+
+@pytest.mark.parametrize(
+    ("cert", "told"),
+    [
+        (
+            Authority("a.example").issue("a.example"),
+            "is signed by itself: clients refuse it unless they have been told to trust it (expected one that an"
+            " authority has signed, as by `serverd dev-cert`)",
+        ),
+        (
+            Authority().issue("a.example", more=[PLACE]),
+            'holds no certificate of "root", who has signed it: clients refuse it unless they have that (expected the'
+            " whole chain, which certbot calls fullchain.pem)",
+        ),
+        (Authority(deep=True).issue("a.example", more=[PLACE]), ""),
+    ],
+)
+def test_a_certificate_without_its_authority_is_warned_of(tmp_path: Path, cert: Issued, told: str) -> None:
+    more = 'tls = "main"\n[tls.main]\ncertificates = [{ cert = "a.crt", key = "a.key" }]'
+    file = write(tmp_path, config("shop", more=more), shop=GOOD)
+    cert.write(tmp_path, "a")
+    warnings = run("check", "-c", file, "--no-lifespan").stdout.splitlines()[:-1]
+    place = f"server.toml:6: warning: certificate of tls.main: {tmp_path}/a.crt"
+    assert warnings == ([f"{place} {told}"] if told else [])
 
 
 def test_without_lifespan_applications_are_only_imported(tmp_path: Path) -> None:

@@ -108,11 +108,22 @@ def test_the_command_that_it_says_asks_for_a_name_of_the_certificate(
     assert f"\n  curl --cacert dev-ca.pem {url}\n" in run("dev-cert", *names, cwd=tmp_path).stdout
 
 
-@pytest.mark.parametrize("name", ["", "not a name", "a..b", "10.0.0.0/8", "me@example.com"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "not a name", "a..b", "10.0.0.0/8", "me@example.com", "[::1]", "localhost:8443", "256.1.1.1", "*.127.0.0.1"],
+)
 def test_a_name_that_is_none_is_said_to_be_none(tmp_path: Path, name: str) -> None:
     done = run("dev-cert", name, cwd=tmp_path)
     assert done.returncode == 3
-    assert re.fullmatch(rf'serverd: no certificate for "{re.escape(name)}": .*\n', done.stderr)
+    expected = r'\(expected like "shop.test", "\*.shop.test", "127.0.0.1" or "::1", without a port\)'
+    assert re.fullmatch(rf'serverd: no certificate for "{re.escape(name)}": .* {expected}\n', done.stderr)
+    assert not list(tmp_path.glob("dev-cert*"))
+
+
+def test_the_dot_behind_a_name_is_none_of_the_certificates(tmp_path: Path) -> None:
+    """No client takes it for the name that it has asked for (RFC 5280 §4.2.1.6, "preferred name syntax")."""
+    assert run("dev-cert", "shop.test.", cwd=tmp_path).returncode == 0
+    shake_hands(tmp_path, "shop.test")
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,13 @@ MASSES = {
 }
 
 
+def test_a_file_of_beginnings_that_should_be_a_certificate(report_of: Report) -> None:
+    beginnings = "-----BEGIN CERTIFICATE-----\n" * (LARGEST_FILE // 28)
+    table = '[tls.main]\ncertificates = [{ cert = "a.crt", key = "a.crt" }]\n'
+    report = report_of(WEB + table + MOUNT, {"a.crt": beginnings})
+    assert '"a.crt" holds no certificate: it is cut off or damaged' in report
+
+
 @pytest.mark.parametrize("what", MASSES)
 def test_masses_are_reported_soon_and_briefly(monkeypatch: pytest.MonkeyPatch, report_of: Report, what: str) -> None:
     monkeypatch.setattr(locate, "BUDGET", 1024 * 1024)

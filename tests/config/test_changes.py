@@ -93,6 +93,7 @@ INVISIBLE = {
     ("Listener", "source"),
     ("Tls", "name"),
     ("Tls", "source"),
+    ("Tls", "sources"),
     ("Certificate", "source"),
     ("Mount", "source"),
     ("Address", "text"),

@@ -32,6 +32,7 @@ from .conftest import Load, Report
 
 AUTHORITY = Authority()
 OTHER = Authority("other")
+END = "-----END CERTIFICATE-----\n"
 DEEP = Authority("root", deep=True)
 SECRET = "hunter2"
 
@@ -148,7 +149,7 @@ class TestWhatIsRefused:
             (ONE, {"a.crt": A.cert}, 'tls.main.certificates[0].key: "a.key" does not exist'),
             (ONE, {**FILES, "a.crt": "x"}, 'cert: "a.crt" holds no certificate (expected PEM, with BEGIN CERTIFICATE)'),
             (ONE, {**FILES, "a.crt": A.key}, 'cert: "a.crt" holds no certificate'),
-            (ONE, {**FILES, "a.key": A.cert}, 'key: "a.key" holds no private key (expected PEM, with BEGIN PRIVATE'),
+            (ONE, {**FILES, "a.key": A.cert}, 'key: "a.key" holds no private key, but a certificate (expected PEM'),
             (ONE, {**FILES, "a.key": OTHER_KEY}, "key: \"a.key\" holds a private key that is of no use for TLS"),
             (ONE, files_of(ENCRYPTED), 'key: "a.key" is encrypted (expected `key_password` beside it)'),
             (f'certificates = [{{ cert = "a.crt", key = "a.key", key_password = "{SECRET}" }}]', FILES,
@@ -158,7 +159,7 @@ class TestWhatIsRefused:
             (f'{ONE}\nclient_ca = "a.crt"', FILES, "client_ca: has no effect without `client_auth`"),
             (f'{ONE}\nclient_crl = "a.crl"', FILES, "client_crl: has no effect without `client_ca`"),
             (f'{ONE}\nclient_auth = "optional"\nclient_ca = "a.crt"\nclient_crl = "a.crt"', FILES,
-             'client_crl: "a.crt" holds no list of revoked certificates (expected PEM, with BEGIN X509 CRL)'),
+             'client_crl: "a.crt" holds no list of revoked certificates, but a certificate (expected PEM'),
             (f'{ONE}\nmin_version = "1.3"\nciphers = "X"', FILES, 'ciphers: has no effect with min_version = "1.3"'),
             (f'{ONE}\nmin_version = "1.1"', FILES, 'min_version: "1.1" is not one of "1.2", "1.3"\n'),
             (f'{ONE}\nciphers = "a;b"', FILES, 'ciphers: "a;b" is not a list of cipher suites'),
@@ -171,12 +172,36 @@ class TestWhatIsRefused:
         assert report.endswith("1 problem in server.toml")
         assert SECRET not in report
 
-    def test_what_is_not_pem_is_told_so(self, report_of: Report, tmp_path: Path) -> None:
-        (tmp_path / "der.crt").write_bytes(A.certificate.public_bytes(Encoding.DER))
-        table = f'certificates = [{{ cert = "{tmp_path}/der.crt", key = "a.key" }}]'
+    @pytest.mark.parametrize(
+        ("content", "told"),
+        [
+            (A.certificate.public_bytes(Encoding.DER), "holds no certificate: it is DER or PKCS #12, which"),
+            (A.cert.encode("utf-16"), "holds no certificate: it is UTF-16, as some editors write it"),
+            (b" \n", "holds no certificate: it is empty"),
+            (A.key.encode(), "holds no certificate, but a private key"),
+            (A.key.replace("PRIVATE KEY", "PUBLIC KEY").encode(), "holds no certificate, but a public key"),
+            (A.cert.replace("CERTIFICATE", "CERTIFICATE REQUEST").encode(), "but a certificate request"),
+            (A.cert[:200].encode(), "holds no certificate: it is cut off or damaged: BEGIN CERTIFICATE has no END"),
+        ],
+    )
+    def test_what_the_file_is_instead_is_told(
+        self, report_of: Report, tmp_path: Path, content: bytes, told: str
+    ) -> None:
+        (tmp_path / "odd.crt").write_bytes(content)
+        table = f'certificates = [{{ cert = "{tmp_path}/odd.crt", key = "a.key" }}]'
         report = report_of(configuration(table), FILES)
-        assert "certificates[0].cert: " in report
-        assert "holds no certificate (expected PEM, with BEGIN CERTIFICATE)" in report
+        assert report.startswith("server.toml:")
+        assert told in report
+        assert "(expected PEM, with BEGIN CERTIFICATE)" in report
+
+    @pytest.mark.parametrize(("cut", "label"), [(18, "CERTIFI"), (30, "CERTIFICATE"), (400, "CERTIFICATE")])
+    def test_a_chain_that_is_cut_off_does_not_pass_for_a_short_one(
+        self, report_of: Report, cut: int, label: str
+    ) -> None:
+        whole = DEEP.issue("a.example")
+        leaf = whole.cert.index(END) + len(END)
+        report = report_of(configuration(ONE), {"a.crt": whole.cert[: leaf + cut], "a.key": whole.key})
+        assert f'certificates[0].cert: "a.crt" is cut off or damaged: BEGIN {label} has no END (expected' in report
 
     def test_a_listener_that_names_another_table(self, report_of: Report) -> None:
         report = report_of(configuration(ONE, name="mian"), FILES)
@@ -254,7 +279,7 @@ class TestWarnings:
         text = f'holds a list of "root" that has expired {expected} ago'
         text += " (no certificate of a client from there is valid until it is renewed)"
         assert found.warnings == ((f'server.toml:8: tls.main.client_crl: "ca.crl" {text}',) if expected else ())
-        told = f"server.toml:4: tls.main.client_crl: {tmp_path}/ca.crl {text}"
+        told = f"server.toml:8: tls.main.client_crl: {tmp_path}/ca.crl {text}"
         assert renew(found, no_objection).warnings == (), "it has been said"
         (tmp_path / "ca.crl").write_text(AUTHORITY.revocations(ends=-9 * DAY) + lists)
         assert renew(found, no_objection).warnings == ((told,) if expected else ())
@@ -276,7 +301,7 @@ class TestWarnings:
         found = loaded(load_text, table, {**FILES, "ca.crt": OTHER.pem + old.pem})
         text = f'holds "root", which {expected}'
         assert found.warnings == ((f'server.toml:7: tls.main.client_ca: "ca.crt" {text}',) if expected else ())
-        told = f"server.toml:4: tls.main.client_ca: {tmp_path}/ca.crt {text}"
+        told = f"server.toml:7: tls.main.client_ca: {tmp_path}/ca.crt {text}"
         assert renew(found, no_objection).warnings == (), "it has been said"
         (tmp_path / "ca.crt").write_text(old.pem + OTHER.pem)
         assert renew(found, no_objection).warnings == ((told,) if expected else ())
@@ -290,7 +315,7 @@ class TestWarnings:
         assert found.warnings == (f'server.toml:8: tls.main.client_crl: "ca.crl" {text}',)
         assert renew(found, no_objection).warnings == (), "it has been said"
         (tmp_path / "ca.crl").write_text(AUTHORITY.revocations())
-        assert renew(found, no_objection).warnings == (f"server.toml:4: tls.main.client_crl: {tmp_path}/ca.crl {text}",)
+        assert renew(found, no_objection).warnings == (f"server.toml:8: tls.main.client_crl: {tmp_path}/ca.crl {text}",)
         (tmp_path / "ca.crl").write_text(files["ca.crl"] + OTHER.revocations())
         assert renew(found, no_objection).warnings == ()
 
@@ -318,7 +343,7 @@ class TestWarnings:
         [warning] = loaded(load_text, files={"a.crt": wrong, "a.key": good.key}).warnings
         assert warning.endswith(
             '"a.crt" holds its certificates in the wrong order: behind "a.example" comes "root"'
-            ' (expected its issuer "root intermediate")'
+            ' (expected "a.example", "root intermediate", "root")'
         )
 
     def test_a_certificate_that_is_none_of_the_chain(self, load_text: Load) -> None:
@@ -405,6 +430,18 @@ class TestRenewal:
         AUTHORITY.issue("a.example").write(tmp_path, "a")
         assert [pair.kept for pair in certificates_of(renew(after, no_objection))] == ["", ""]
 
+    def test_half_a_chain_is_not_put_to_use(self, load_text: Load, tmp_path: Path) -> None:
+        before = loaded(load_text, TWO_PAIRS, {**FILES, "b.crt": B.cert, "b.key": B.key})
+        whole = DEEP.issue("a.example")
+        (tmp_path / "a.crt").write_text(whole.cert[: whole.cert.index(END) + 400])
+        (tmp_path / "a.key").write_text(whole.key)
+        AUTHORITY.issue("b.example").write(tmp_path, "b")
+        half, _ = certificates_of(renew(before, no_objection))
+        assert (half.serial, "is cut off" in half.kept) == (A.serial, True)
+        whole.write(tmp_path, "a")
+        renewed, _ = certificates_of(renew(before, no_objection))
+        assert (renewed.serial, renewed.kept) == (whole.serial, "")
+
     def test_what_has_been_said_of_a_pair_is_not_said_again_while_another_is_renewed(
         self, load_text: Load, tmp_path: Path
     ) -> None:
@@ -447,8 +484,8 @@ class TestRenewal:
         with pytest.raises(ConfigError) as caught:
             renew(before, no_objection)
         assert str(caught.value).splitlines() == [
-            f"server.toml:4: tls.main.client_ca: {tmp_path}/ca.crt does not exist",
-            f"server.toml:4: tls.main.client_crl: {tmp_path}/ca.crl holds no list of revoked certificates"
+            f"server.toml:7: tls.main.client_ca: {tmp_path}/ca.crt does not exist",
+            f"server.toml:8: tls.main.client_crl: {tmp_path}/ca.crl holds no list of revoked certificates"
             " (expected PEM, with BEGIN X509 CRL)",
         ]
 

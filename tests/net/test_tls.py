@@ -545,15 +545,16 @@ class TestMistakes:
 
     def test_ciphers_that_nobody_knows(self) -> None:
         with pytest.raises(ConfigError) as caught:
-            Contexts(table(issue("a"), ciphers="NO-SUCH-CIPHER"))
+            Contexts(table(issue("a"), ciphers="NO-SUCH-CIPHER", sources=(("ciphers", "server.toml:9"),)))
         expected = "OpenSSL knows none of `ciphers` (expected some of `openssl ciphers -tls1_2`)"
-        assert str(caught.value) == f"server.toml:3: tls.main: {expected}"
+        assert str(caught.value) == f"server.toml:9: tls.main: {expected}"
 
     def test_revoked_certificates_that_are_not(self) -> None:
         broken = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"
+        known = {"client_ca": AUTHORITY.pem, "client_crl": broken, "sources": (("client_crl", "server.toml:5"),)}
         with pytest.raises(ConfigError) as caught:
-            Contexts(table(issue("a"), client_auth="required", client_ca=AUTHORITY.pem, client_crl=broken))
-        assert str(caught.value) == "server.toml:3: client_crl of tls.main: a part of it is damaged"
+            Contexts(table(issue("a"), client_auth="required", **known))
+        assert str(caught.value) == "server.toml:5: client_crl of tls.main: a part of it is damaged"
 
 
 def test_all_that_cannot_be_used_is_told_at_once() -> None:

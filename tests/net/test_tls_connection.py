@@ -309,6 +309,23 @@ class TestHandshakesThatFail:
         [line] = self.lines(caplog)
         assert line.endswith("the TLS handshake failed: http request")
 
+    @pytest.mark.parametrize("method", [b"OPTIONS", b"PATCH", b"DELETE", b"PROPFIND", b"CONNECT", b"PUT", b"HEAD"])
+    def test_whatever_its_method(self, method: bytes) -> None:
+        with TlsWire(hello) as wire:
+            assert wire.send(method + b" /x HTTP/1.1\r\nHost: a\r\n\r\n").startswith(b"HTTP/1.0 400 Bad Request\r\n")
+            assert wire.closed
+            wire.send_eof()
+
+    @pytest.mark.parametrize(
+        "other",
+        [b"EHLO a.example\r\n", b"SSH-2.0-x\r\n", b"PRI * HTTP/2.0\r\n\r\n", b"\x00\x01 / HTTP/1.1\r\n", b"HELP\n"],
+    )
+    def test_who_speaks_something_else_is_not_answered_by_http(self, other: bytes) -> None:
+        with TlsWire(hello) as wire:
+            assert wire.send(other)[:1] in (b"", b"\x15")
+            assert wire.closed
+            wire.send_eof()
+
     @pytest.mark.parametrize("begun", [0, 1, 100])
     def test_one_that_is_not_completed_is_closed_in_time(self, caplog: pytest.LogCaptureFixture, begun: int) -> None:
         with TlsWire(hello, limits=Limits(header_timeout=5.0)) as wire:

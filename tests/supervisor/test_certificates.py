@@ -15,6 +15,9 @@ from serverd.supervisor.certificates import LOOK_INTERVAL, CertificateWatch, cer
 from serverd.supervisor.fleet import Fleet
 from serverd.supervisor.status import describe
 
+# Of the two keys that name files of authorities.
+SOURCES = (("client_ca", "server.toml:3"), ("client_crl", "server.toml:4"))
+
 
 class Scene:
     """A watch over two files, and the time."""
@@ -39,7 +42,7 @@ class Scene:
         """Go on with another generation, which believes these authorities of clients."""
         web, *_ = self.generation.listeners
         assert web.tls is not None
-        tls = replace(web.tls, client_authorities=known, client_lists=lists, source="server.toml:3")
+        tls = replace(web.tls, client_authorities=known, client_lists=lists, source="server.toml:2", sources=SOURCES)
         self.generation = replace(self.generation, listeners=(replace(web, tls=tls),))
 
     def look(self) -> bool:
@@ -158,7 +161,7 @@ def test_every_list_of_revoked_certificates_that_expires_is_told_of_once(
         for days in (-1, 0.5, 1.5):
             scene.wall = until + days * DAY
             scene.look()
-    told = 'server.toml:3: list of "root" in client_crl of tls.main has expired less than a day ago'
+    told = 'server.toml:4: list of "root" in client_crl of tls.main has expired less than a day ago'
     expected = f"{told} (no certificate of a client from there is valid until it is renewed)"
     assert [record.getMessage() for record in caplog.records] == [expected] * 2
 

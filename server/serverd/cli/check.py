@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from serverd.config.certificates import read_certificates
+from serverd.config.certificates import called, read_certificates
 from serverd.console import output_reserved
 from serverd.errors import ConfigError
 from serverd.generation import Certificate, Generation, Tls
@@ -38,14 +38,17 @@ def _examine_tls(generation: Generation) -> tuple[Iterable[str], Iterable[str]]:
         return str(error).split("\n"), ()
     tables = dict.fromkeys(one.tls for one in generation.listeners if one.tls is not None)
     doubts = [_doubt_of_suites(tls, pair) for tls in tables for pair in unserved(tls)]
-    doubts += [_doubt_of_signatures(tls, pair) for tls in tables for pair in tls.certificates]
+    pairs = [(tls, pair) for tls in tables for pair in tls.certificates]
+    doubts += [_doubt_of_signatures(tls, pair) for tls, pair in pairs]
+    doubts += [_doubt_of_authority(tls, pair) for tls, pair in pairs]
     return (), filter(None, doubts)
 
 
 def _doubt_of_suites(tls: Tls, pair: Certificate) -> str:
     """Return that no client of TLS 1.2 can be served a certificate."""
+    place = tls.source_of("ciphers")
     return (
-        f'{tls.source}: ciphers of tls.{tls.name}: none of "{tls.ciphers}" can be used with {pair.files[0]}, whose key'
+        f'{place}: ciphers of tls.{tls.name}: none of "{tls.ciphers}" can be used with {pair.files[0]}, whose key'
         f" is of the kind {pair.key_type}: clients that speak TLS 1.2 at most are refused (expected other suites, or"
         ' min_version = "1.3" and none)'
     )
@@ -67,6 +70,28 @@ def _doubt_of_signatures(tls: Tls, pair: Certificate) -> str:
         f' "{other.called}", which has not signed certificate {number} "{one.called}", although it has the name of its'
         " issuer: clients refuse it (expected the authority's present certificate)"
     )
+
+
+def _doubt_of_authority(tls: Tls, pair: Certificate) -> str:
+    """Return that no authority stands for a certificate, or that the way to it seems to be missing; "" if neither.
+
+    No start warns of it: behind a proxy, or to clients that know it, it may be meant.
+    """
+    first, *others = read_certificates(pair.cert)[1]
+    if first.issuer == first.subject:
+        told = (
+            "is signed by itself: clients refuse it unless they have been told to trust it (expected one that an"
+            " authority has signed, as by `serverd dev-cert`)"
+        )
+    elif first.tells_issuer and not others:
+        # What a public authority issues says where its issuer's is, which is not the one that clients have.
+        told = (
+            f'holds no certificate of "{called(first.issuer) or "nameless"}", who has signed it: clients refuse it'
+            " unless they have that (expected the whole chain, which certbot calls fullchain.pem)"
+        )
+    else:
+        return ""
+    return f"{pair.source}: certificate of tls.{tls.name}: {pair.files[0]} {told}"
 
 
 def describe(report: Report, name: str) -> str:

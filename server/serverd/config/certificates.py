@@ -8,11 +8,11 @@ in the process that uses them. RFC 5280 is the format of certificates, RFC 7468 
 from __future__ import annotations
 
 import binascii
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from serverd import der
+from serverd.config.pem import blocks, told_incomplete, told_instead
 from serverd.der import Element
 
 __all__ = [
@@ -27,14 +27,15 @@ __all__ = [
     "tell_unlisted",
 ]
 
-# RFC 7468 §2; §5.3 for the older labels of certificates. What surrounds the blocks is explanation.
-_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,64})-----[ \t]*\r?\n(.*?)-----END \1-----", re.DOTALL)
+# RFC 7468 §5; §5.3 for the older labels of certificates.
 _CERTIFICATES = ("CERTIFICATE", "X509 CERTIFICATE")
-_REVOCATION_LIST = "X509 CRL"
+_REVOCATION_LISTS = ("X509 CRL",)
 _KEYS = ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")
 _OTHER_KEYS = ("OPENSSH PRIVATE KEY", "DSA PRIVATE KEY")  # that TLS has no use for
 
 _SUBJECT_ALT_NAME = bytes((0x55, 0x1D, 0x11))  # 2.5.29.17, RFC 5280 §4.2.1.6
+_AUTHORITY_ACCESS = bytes.fromhex("2b06010505070101")  # 1.3.6.1.5.5.7.1.1, RFC 5280 §4.2.2.1
+_ISSUERS_PLACE = bytes.fromhex("2b06010505073002")  # 1.3.6.1.5.5.7.48.2, caIssuers
 _DNS_NAME, _ADDRESS = 0x82, 0x87  # [2] dNSName and [7] iPAddress of GeneralName
 _COMMON_NAME = bytes((0x55, 0x04, 0x03))  # 2.5.4.3, RFC 5280 appendix A.1
 _ORGANIZATION = bytes((0x55, 0x04, 0x0A))  # 2.5.4.10
@@ -64,6 +65,7 @@ class Facts:
     not_after: int
     subject: bytes  # names as they are encoded
     issuer: bytes
+    tells_issuer: bool = False  # it says where the certificate of its issuer can be had
 
     @property
     def called(self) -> str:
@@ -93,16 +95,28 @@ def read_certificates(text: str) -> tuple[str, list[Facts]]:
 
     Raises ValueError with a predicate when there is none, or one that cannot be read.
     """
-    blocks = [(block, body) for label, block, body in _blocks(text) if label in _CERTIFICATES]
-    if not blocks:
-        raise ValueError("holds no certificate (expected PEM, with BEGIN CERTIFICATE)")
+    found = _found(text, _CERTIFICATES, "no certificate", "BEGIN CERTIFICATE")
     facts = []
-    for number, (_, body) in enumerate(blocks, 1):
+    for number, (_, body) in enumerate(found, 1):
         try:
             facts.append(_read_certificate(binascii.a2b_base64(body)))
         except ValueError as error:  # binascii.Error is one
             raise ValueError(f"holds something else as certificate {number}: it {_predicate(error)}") from None
-    return "".join(f"{block}\n" for block, _ in blocks), facts
+    return "".join(f"{block}\n" for block, _ in found), facts
+
+
+def _found(text: str, labels: tuple[str, ...], none: str, expected: str) -> list[tuple[str, str]]:
+    """Return block and body of those with one of `labels`, whole files only: half a chain would pass for a short one.
+
+    Raises ValueError.
+    """
+    found = [(block, body) for label, block, body in blocks(text) if label in labels]
+    if not found:
+        raise ValueError(f"holds {none}{told_instead(text)} (expected PEM, with {expected})")
+    incomplete = told_incomplete(text)
+    if incomplete:
+        raise ValueError(f"{incomplete} (expected the whole file)")
+    return found
 
 
 def _predicate(error: ValueError) -> str:
@@ -115,13 +129,13 @@ def read_key(text: str) -> Key:
     Raises ValueError with a predicate when there is none, or one that is of no use.
     """
     labels = []
-    for label, block, body in _blocks(text):
+    for label, block, body in blocks(text):
         labels.append(label)
         if label in _KEYS:
             return Key(f"{block}\n", label.startswith("ENCRYPTED") or "ENCRYPTED" in body.partition("\n")[0])
     if any(label in _OTHER_KEYS for label in labels):
         raise ValueError("holds a private key that is of no use for TLS (expected one of RSA, EC or Ed25519 in PEM)")
-    raise ValueError("holds no private key (expected PEM, with BEGIN PRIVATE KEY)")
+    raise ValueError(f"holds no private key{told_instead(text)} (expected PEM, with BEGIN PRIVATE KEY)")
 
 
 def read_revocation_lists(text: str) -> tuple[str, list[Revocations]]:
@@ -129,16 +143,14 @@ def read_revocation_lists(text: str) -> tuple[str, list[Revocations]]:
 
     Raises ValueError with a predicate when there is none, or one that cannot be read.
     """
-    blocks = [(block, body) for label, block, body in _blocks(text) if label == _REVOCATION_LIST]
-    if not blocks:
-        raise ValueError("holds no list of revoked certificates (expected PEM, with BEGIN X509 CRL)")
+    found = _found(text, _REVOCATION_LISTS, "no list of revoked certificates", "BEGIN X509 CRL")
     lists = []
-    for number, (_, body) in enumerate(blocks, 1):
+    for number, (_, body) in enumerate(found, 1):
         try:
             lists.append(_read_list(binascii.a2b_base64(body)))
         except ValueError as error:
             raise ValueError(f"holds something else as list {number}: it {_predicate(error)}") from None
-    return "".join(f"{block}\n" for block, _ in blocks), lists
+    return "".join(f"{block}\n" for block, _ in found), lists
 
 
 def tell_unlisted(authorities: str, lists: str) -> str:
@@ -147,7 +159,7 @@ def tell_unlisted(authorities: str, lists: str) -> str:
     Both are as the functions above return them. An authority and its lists have the same encoding of its name (RFC 5280
     §7.1).
     """
-    issuers = {_read_list(binascii.a2b_base64(body)).issuer for _, _, body in _blocks(lists)}
+    issuers = {_read_list(binascii.a2b_base64(body)).issuer for _, _, body in blocks(lists)}
     unlisted = [one.called for one in read_certificates(authorities)[1] if one.subject not in issuers]
     if not unlisted:
         return ""
@@ -179,12 +191,6 @@ def covers(pattern: str, name: str) -> bool:
     return pattern.startswith("*.") and name.partition(".")[2] == pattern[2:]
 
 
-def _blocks(text: str) -> Iterator[tuple[str, str, str]]:
-    """Yield label, block and body of everything PEM."""
-    for found in _BLOCK.finditer(text):
-        yield found[1], found[0].replace("\r\n", "\n"), found[2]
-
-
 def _read_certificate(data: bytes) -> Facts:
     """Read a certificate (RFC 5280 §4.1); raises ValueError."""
     try:
@@ -203,6 +209,7 @@ def _read_certificate(data: bytes) -> Facts:
             not_after=der.moment(not_after),
             subject=subject.expect(der.SEQUENCE).whole,
             issuer=issuer.expect(der.SEQUENCE).whole,
+            tells_issuer=_tells_issuer(fields[6:]),
         )
     except IndexError:
         raise ValueError("lacks a part") from None
@@ -224,14 +231,25 @@ def _read_list(data: bytes) -> Revocations:
 
 def _names(fields: list[Element]) -> Iterator[str]:
     """Yield the DNS names and addresses of subjectAltName, among the last fields of a TBSCertificate."""
+    for value in _extensions(fields, _SUBJECT_ALT_NAME):
+        yield from filter(None, map(_name, value.children()))
+
+
+def _tells_issuer(fields: list[Element]) -> bool:
+    """Return whether there is an address of the issuer's certificate, among the last fields of a TBSCertificate."""
+    places = (place for value in _extensions(fields, _AUTHORITY_ACCESS) for place in value.children())
+    return any(place.expect(der.SEQUENCE).children()[0].content == _ISSUERS_PLACE for place in places)
+
+
+def _extensions(fields: list[Element], wanted: bytes) -> Iterator[Element]:
+    """Yield the value, a sequence, of each extension of one kind."""
     for field in fields:
         if field.tag != _EXTENSIONS:
             continue
         for extension in der.only_element(field.content, der.SEQUENCE).children():
             identifier, *_, value = extension.expect(der.SEQUENCE).children()
-            if identifier.content == _SUBJECT_ALT_NAME:
-                names = der.only_element(value.expect(der.OCTET_STRING).content, der.SEQUENCE)
-                yield from filter(None, map(_name, names.children()))
+            if identifier.content == wanted:
+                yield der.only_element(value.expect(der.OCTET_STRING).content, der.SEQUENCE)
 
 
 def _name(name: Element) -> str:

@@ -226,7 +226,7 @@ def _without_lines(tls: Tls | None) -> Tls | None:
     if not isinstance(tls, Tls):
         return tls
     certificates = tuple(replace(certificate, source="") for certificate in tls.certificates)
-    return replace(tls, name="", source="", certificates=certificates)
+    return replace(tls, name="", source="", sources=(), certificates=certificates)
 
 
 def _bound(address: Address) -> Address:

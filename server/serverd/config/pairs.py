@@ -78,10 +78,12 @@ def _doubt_of_chain(chain: Sequence[Facts]) -> str:
     for number, (one, other) in enumerate(pairwise(chain), 1):
         if one.issuer != other.subject:
             issuer = called(one.issuer) or "nameless"
-            if _could_be_ordered(chain):
+            ordered = _ordered(chain)
+            if ordered:
+                names = ", ".join(f'"{one.called}"' for one in ordered)
                 return (
                     f'holds its certificates in the wrong order: behind "{one.called}" comes "{other.called}"'
-                    f' (expected its issuer "{issuer}")'
+                    f" (expected {names})"
                 )
             return (
                 f'has as certificate {number + 1} "{other.called}", which is not the issuer of certificate {number}'
@@ -90,19 +92,19 @@ def _doubt_of_chain(chain: Sequence[Facts]) -> str:
     return ""
 
 
-def _could_be_ordered(chain: Sequence[Facts]) -> bool:
-    """Return whether the certificates are one chain, in whatever order."""
+def _ordered(chain: Sequence[Facts]) -> Sequence[Facts]:
+    """Return the certificates so that each has its issuer behind it; none when they are not one chain."""
     by_subject = {one.subject: one for one in chain}
     issuers = {one.issuer for one in chain if one.issuer != one.subject}
     first = [one for one in chain if one.subject not in issuers]
     if len(by_subject) < len(chain) or len(first) != 1:
-        return False
+        return ()
     seen: list[Facts] = []
     one: Facts | None = first[0]
     while one is not None and one not in seen:
         seen.append(one)
         one = by_subject.get(one.issuer)
-    return len(seen) == len(chain)
+    return seen if len(seen) == len(chain) else ()
 
 
 def read_authorities(tls: Tls, read: Read, faults: list[Fault]) -> Tls:

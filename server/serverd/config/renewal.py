@@ -70,10 +70,10 @@ def _read_again(
     files = tuple(stamp(file.path) for file in tls.files)
     renewed = read_authorities(tls, read, faults)
     named = dict(zip(("client_ca", "client_crl"), tls.client_files, strict=False))
-    problems += (_told(tls.source, f"tls.{tls.name}", fault, named[fault.key]) for fault in faults)
+    problems += (_told(tls.source_of(fault.key), f"tls.{tls.name}", fault, named[fault.key]) for fault in faults)
     is_known = (tls.client_ca, tls.client_crl) == (renewed.client_ca, renewed.client_crl)
     doubts = [] if faults or is_known else doubts_of_authorities(renewed, time.time())
-    warnings += (_told(tls.source, f"tls.{tls.name}", doubt, named[doubt.key]) for doubt in doubts)
+    warnings += (_told(tls.source_of(doubt.key), f"tls.{tls.name}", doubt, named[doubt.key]) for doubt in doubts)
     certificates = []
     for number, pair in enumerate(tls.certificates):
         fresh, lines = _read_pair(tls, number, pair, read, warnings)

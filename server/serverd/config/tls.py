@@ -25,6 +25,8 @@ from serverd.generation import Tls as PlainTls
 
 __all__ = ["aging_certificates", "attach_tls", "resolve_tls", "tls_files", "uncertified_hosts", "unused_tables"]
 
+# Keys of which only who has cryptography, or reads the files again, can tell that something is wrong with them.
+_BLAMED = ("ciphers", "client_ca", "client_crl")
 WITHOUT_CA = "has no effect without `client_ca`"
 
 
@@ -59,6 +61,7 @@ def resolve_tls(entry: Entry[Tls], read: Read, problems: list[Problem], warnings
             client_auth=model.client_auth,
             client_files=tuple(resolve(path) for path in _authority_files(model)),
             source=entry.place(),
+            sources=tuple((key, entry.place(key)) for key in _BLAMED if entry.has(key)),
         ),
         read,
         faults,

@@ -192,7 +192,7 @@ class Handshake(asyncio.Protocol):
         told = told or _NAMELESS.get(error.reason)
         reason = told or (error.reason or "unknown reason").lower().replace("_", " ")
         self._give_up(f"the TLS handshake failed: {reason}")
-        if error.reason == "HTTP_REQUEST":
+        if error.reason == "HTTP_REQUEST" or _is_request(self._identity.heard(self._object)):
             self._outgoing.read()
             self._tell()
             self._transport.write(_IN_THE_CLEAR)
@@ -215,6 +215,12 @@ class Handshake(asyncio.Protocol):
         self._is_over = True
         self._service.counts[HANDSHAKES_FAILED] += self._has_begun
         log.debug("closed a connection of %s: %s", self._peer, reason)
+
+
+def _is_request(heard: bytes) -> bool:
+    """Return whether a client has begun with the line of a request; of its methods OpenSSL knows four."""
+    line = heard.partition(b"\n")[0]
+    return b" HTTP/1." in line and read_request_line(line) is not None
 
 
 def _leave_name(before: Callable[[sys.UnraisableHookArgs], object], raised: sys.UnraisableHookArgs) -> None:

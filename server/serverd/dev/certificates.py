@@ -6,6 +6,7 @@ Needs the extra `dev-cert` (the library trustme). Never imported by a server.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import os
 import shlex
@@ -25,6 +26,7 @@ __all__ = ["make_certificate"]
 DEFAULT_NAMES = ("localhost", "127.0.0.1", "::1")
 # Days; Apple's systems believe no certificate for longer than 398.
 _VALIDITY = 397
+_EXPECTED = 'expected like "shop.test", "*.shop.test", "127.0.0.1" or "::1", without a port'
 
 _ADVICE = """\
 wrote {cert} and {key}, for {names}
@@ -46,10 +48,7 @@ def make_certificate(directory: str, names: Sequence[str]) -> str:
     Raises OperatorError when the library is missing, a file cannot be written, or the authority is not whole.
     """
     folder = Path(directory)
-    names = names or DEFAULT_NAMES
-    for name in names:
-        if not name or "/" in name or "@" in name:  # networks and mail addresses, to trustme
-            raise OperatorError(f'no certificate for "{name}": it is neither a host nor an address')
+    names = [_name(name) for name in names] or DEFAULT_NAMES
     ca_file, ca_key_file = folder / "dev-ca.pem", folder / "dev-ca-key.pem"
     cert_file, key_file = folder / "dev-cert.pem", folder / "dev-key.pem"
     try:
@@ -65,7 +64,7 @@ def make_certificate(directory: str, names: Sequence[str]) -> str:
         raise OperatorError(f"cannot write {place}: {(error.strerror or str(error)).lower()}") from error
     except ValueError as error:  # a name that is none, in the words of the library idna
         listed = ", ".join(f'"{name}"' for name in names)
-        raise OperatorError(f"no certificate for {listed}: {error}") from error
+        raise OperatorError(f"no certificate for {listed}: {error} ({_EXPECTED})") from error
     return _ADVICE.format(
         cert=cert_file,
         key=key_file,
@@ -77,6 +76,24 @@ def make_certificate(directory: str, names: Sequence[str]) -> str:
         written_cert=json.dumps(str(cert_file), ensure_ascii=False),
         written_key=json.dumps(str(key_file), ensure_ascii=False),
     )
+
+
+def _name(name: str) -> str:
+    """Return a host or an address as certificates have it; raises OperatorError for what no client would ask for."""
+    host = name.removesuffix(".")
+    last = host.rpartition(".")[2]
+    # Networks and mail addresses, to trustme; and what ends in a number, an IPv4 address to clients (URL Standard).
+    if not host or "/" in host or "@" in host or (last.isdecimal() and not _is_address(host)):
+        raise OperatorError(f'no certificate for "{name}": it is neither a host nor an address ({_EXPECTED})')
+    return host
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _url(names: Sequence[str]) -> str:

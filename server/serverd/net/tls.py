@@ -241,7 +241,7 @@ def _context(tls: Tls, group: Sequence[int], protocols: Sequence[str]) -> _Conte
     context.minimum_version = _VERSIONS[tls.min_version]
     context.options |= _OPTIONS
     context.num_tickets = _TICKETS
-    with _blaming(tls.source, f"tls.{tls.name}"):
+    with _blaming(tls.source_of("ciphers"), f"tls.{tls.name}"):
         context.set_ciphers(tls.ciphers or CIPHERS)
         context.set_alpn_protocols(list(protocols))
     for certificate in certificates:
@@ -296,10 +296,10 @@ def _load(context: ssl.SSLContext, tls: Tls, certificate: Certificate) -> None:
 
 def _believe(context: ssl.SSLContext, tls: Tls) -> None:
     """Ask clients for certificates, and believe those of the table's authorities."""
-    with _blaming(tls.source, f"client_ca of tls.{tls.name}"):
+    with _blaming(tls.source_of("client_ca"), f"client_ca of tls.{tls.name}"):
         context.load_verify_locations(cadata=tls.client_ca)
     if tls.client_crl:
-        with _blaming(tls.source, f"client_crl of tls.{tls.name}"), file_of(tls.client_crl) as lists:
+        with _blaming(tls.source_of("client_crl"), f"client_crl of tls.{tls.name}"), file_of(tls.client_crl) as lists:
             context.load_verify_locations(cafile=lists)
         # All of the chain, as nginx has it (ssl_crl): an authority may have been revoked, too.
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN

@@ -82,7 +82,7 @@ class CertificateWatch:
                 if age:
                     role = "authority" if file == "client_ca" else "list of"
                     told = f'{role} "{one.name}" in {file} of tls.{tls.name}'
-                    yield (f"{told} {one.until}", without_days(age)), f"{tls.source}: {told} {age}"
+                    yield (f"{told} {one.until}", without_days(age)), f"{tls.source_of(file)}: {told} {age}"
 
 
 def certificates(generation: Generation) -> Iterator[tuple[Tls, Certificate]]:
