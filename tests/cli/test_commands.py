@@ -141,8 +141,11 @@ def test_without_a_server_it_is_three_and_a_sentence(tmp_path: Path, command: li
     assert (result.exit_code, result.stdout, result.stderr) == (
         3,
         "",
-        f"serverd: no serverd serves {file}: no control socket at {socket}, expected that of a running server\n",
+        f"serverd: no serverd serves {file}: no control socket at {socket}, expected that of a running server,"
+        " and no such file: name that of the server with -c FILE\n",
     )
+    file.touch()
+    assert run(*command, "-c", str(file)).stderr.endswith("expected that of a running server\n")
 
 
 def test_a_path_in_a_message_cannot_forge_lines(tmp_path: Path) -> None:

@@ -95,6 +95,22 @@ def test_what_tomli_cannot_take_is_one_problem(text: str) -> None:
     assert len(problems) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            '[[mounts]]\napp = "x"\n[mounts]\n',
+            "the table [mounts] is there twice: expected [[mounts]] (not valid TOML)",
+        ),
+        ("[apps.x]\n[apps.x]\n", "the table [apps.x] is there twice (not valid TOML)"),
+        ('\n {"listeners": {}}', "is JSON (expected TOML: `serverd init` writes a first one)"),
+    ],
+)
+def test_a_slip_is_told_with_its_remedy(text: str, told: str) -> None:
+    (problem,) = Document("/x", "x", 0).parse(text)
+    assert problem.message == told
+
+
 def test_an_entry_places_its_keys() -> None:
     entry = Entry(make('[apps.shop]\napp = "x"\n'), ("apps", "shop"), None)
     assert entry.name == "shop"

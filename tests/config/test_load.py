@@ -106,7 +106,8 @@ def test_a_missing_file_is_told_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(str(tmp_path / "server.toml"), {})
     assert str(caught.value) == (
-        "server.toml: does not exist (name another file with -c FILE, or have `serverd init` write one)\n"
+        f"server.toml: does not exist in {tmp_path}"
+        " (name another file with -c FILE, or have `serverd init` write one)\n"
         "1 problem in server.toml"
     )
 
@@ -145,6 +146,13 @@ def test_an_unreadable_file_is_told(valid: Path) -> None:
 def test_a_byte_order_mark_is_passed_over(valid: Path) -> None:
     valid.write_bytes(b"\xef\xbb\xbf" + VALID.encode())
     assert load(str(valid), ENVIRON).apps[0].source == "server.toml:14"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_file_in_another_encoding_is_told_which_is_expected(valid: Path, encoding: str) -> None:
+    valid.write_bytes(f"\ufeff{valid.read_text()}".encode(encoding))
+    with pytest.raises(ConfigError, match=r"is UTF-16 \(expected UTF-8: save it with that encoding\)"):
+        load(str(valid), {})
 
 
 def test_a_variable_that_is_not_utf8_is_carried_along(valid: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from serverd.config.document import Document
-from serverd.config.models import File, Fragment, Section
+from serverd.config.foreign import FOREIGN
+from serverd.config.models import App, File, Fragment, Listener, Mount, Section, Server
 from serverd.config.wording import explain, listed, nearest
 
 
@@ -70,6 +71,42 @@ def test_a_key_of_another_table_is_suggested_when_none_is_near(
 
 
 @pytest.mark.parametrize(
+    ("text", "loc", "remedy"),
+    [
+        ("[[mounts]]\nstatic = 1", ("mounts", 0, "static"), "serverd has no static files yet: "),
+        ("[[mounts]]\nroot = 1", ("mounts", 0, "root"), "serverd has no static files yet: "),
+        ("[static]", ("static",), "serverd has no static files yet: "),
+        ("[[mounts]]\nproxy-pass = 1", ("mounts", 0, "proxy-pass"), "serverd is no proxy: "),
+        ("[apps.a]\nthreads = 2", ("apps", "a", "threads"), "a worker is an event loop in one thread; [server] has"),
+        ("[server]\nport = 2", ("server", "port"), 'expected in [listeners.NAME], as bind = "127.0.0.1:8000"'),
+        ("[listeners.a]\nport = 2", ("listeners", "a", "port"), 'expected bind = "127.0.0.1:8000"'),
+    ],
+)
+def test_a_key_of_another_server_is_told_what_is_done_instead(
+    text: str, loc: tuple[str | int, ...], remedy: str
+) -> None:
+    assert explain(error("extra_forbidden", loc), document_of(text), File).message.startswith(f"unknown key ({remedy}")
+
+
+@pytest.mark.parametrize(
+    ("text", "loc"),
+    [
+        ("[listeners.a.limits]\nport = 1", ("listeners", "a", "limits", "port")),
+        ("[[mounts]]\nrespond = {static = 1}", ("mounts", 0, "respond", "static")),
+    ],
+)
+def test_a_key_further_inside_is_none_of_another_server(text: str, loc: tuple[str | int, ...]) -> None:
+    message = explain(error("extra_forbidden", loc), document_of(text), File).message
+    assert "serverd has no" not in message
+    assert "expected bind" not in message
+
+
+def test_no_key_of_another_server_is_one_of_ours() -> None:
+    tables: dict[str, type[Section]] = {"": File, "apps": App, "listeners": Listener, "mounts": Mount, "server": Server}
+    assert not [(table, key) for table, key in FOREIGN if key in tables[table].model_fields]
+
+
+@pytest.mark.parametrize(
     ("loc", "hint"),
     [
         (("apps", "a", "workers"), '"workers" in [server] of the main file'),
@@ -83,7 +120,7 @@ def test_an_included_file_is_told_what_belongs_in_the_main_file(loc: tuple[str |
     assert message == f"unknown key (did you mean {hint}?)"
 
 
-@pytest.mark.parametrize("key", ["port", "ssl", "python", "zzz", "w" * 1000, "workers" * 20])
+@pytest.mark.parametrize("key", ["prot", "ssl", "pythom", "zzz", "w" * 1000, "workers" * 20])
 def test_a_key_that_is_like_none_gets_the_list_of_its_table(key: str) -> None:
     message = explain(error("extra_forbidden", ("apps", "a", key)), document_of(f"[apps.a]\n{key} = 1"), File).message
     assert message.startswith("unknown key (expected one of app, factory, ")

@@ -43,8 +43,8 @@ def status(**changes: Any) -> dict[str, Any]:
             {"slot": 1, "restarts": 0, "last_exit": None, "waits": None},
         ],
         "apps": [
-            {"name": "shop", "target": "shop.main:app", "state": "up", "failure": None},
-            {"name": "blog", "target": "blog:create_app", "state": "up", "failure": None},
+            {"name": "shop", "target": "shop.main:app", "state": "up", "failure": None, "requests": 1204, "errors": 17},
+            {"name": "blog", "target": "blog:create_app", "state": "up", "failure": None, "requests": 0, "errors": 0},
         ],
         "listeners": [{"name": "web", "url": "http://127.0.0.1:8000"}],
     } | changes

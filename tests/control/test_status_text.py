@@ -22,9 +22,9 @@ SLOT   PID  GEN  STATE      AGE  REQUESTS  IN FLIGHT  CONNECTIONS    MEMORY   LA
    0  4712    7  ready  2 d 4 h    120433          3           17  48.2 MiB  1 ms
    1  4713    7  ready  2 d 4 h         9          3           17  48.2 MiB  0 ms
 
-APP   STATE  TARGET
-shop  up     shop.main:app
-blog  up     blog:create_app
+APP   STATE  REQUESTS  5XX  TARGET
+shop  up         1204   17  shop.main:app
+blog  up            0    0  blog:create_app
 
 LISTENER  ADDRESS
 web       http://127.0.0.1:8000
@@ -44,9 +44,9 @@ slot 0: 1 restart; last exit: was killed by SIGKILL: out of memory? (it had 512 
 slot 1: 12 restarts; next start in 4.5 s
 slot 2: next start in 0.0 s
 
-APP   STATE        TARGET
-shop  up           shop.main:app
-blog  unavailable  blog:create_app
+APP   STATE        REQUESTS  5XX  TARGET
+shop  up                  -    -  shop.main:app
+blog  unavailable         -    -  blog:create_app
     apps.blog (server.toml:7): ImportError: no
     | Traceback (most recent call last):
     |   File "blog.py", line 1, in <module>

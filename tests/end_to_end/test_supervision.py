@@ -439,6 +439,7 @@ def test_an_application_that_may_be_down_comes_up_by_itself(serve: Serve, tmp_pa
         apps = {app["name"]: app for app in status(server)["apps"]}
         assert (apps["troubled"]["state"], apps["troubled"]["failure"]) == ("up", None)
         assert apps["ill"]["state"] == "unavailable"
+        assert (apps["ill"]["requests"], apps["ill"]["errors"], apps["troubled"]["errors"]) == (1, 1, 0)
         assert apps["ill"]["failure"]["detail"].rstrip().endswith("LookupError: the cause is not there")
         assert "    | LookupError: the cause is not there\n" in command(server, "status").out
         (tmp_path / "cause").touch()

@@ -10,8 +10,9 @@ import pytest
 from serverd.control.status_text import describe_size
 from serverd.generation import Recycle
 from serverd.messages import AppDown, AppUp, Beat
+from serverd.observe.counters import CLASSES, MOUNT_WIDTH, Tally, class_at
 from serverd.supervisor import events
-from serverd.supervisor.status import describe
+from serverd.supervisor.status import describe, with_counts
 from serverd.supervisor.worker import LATE_AFTER
 from tests.supervisor.scene import HUP, TERM, Scene, make_generation, said
 
@@ -120,6 +121,16 @@ def test_an_application_that_is_down_is_shown_with_its_failure(scene: Scene) -> 
     assert app["failure"] == {"summary": "no module", "detail": "Traceback"}
     scene.happens(said(first, AppUp("shop")))
     assert status(scene)["apps"][0]["state"] == "up"
+
+
+def test_an_application_that_fails_is_shown_with_its_errors(scene: Scene) -> None:
+    scene.serves()
+    rows = {key: [0] * MOUNT_WIDTH for key in (("shop", "/"), ("shop", "/api"), ("other", "/o"))}
+    rows["shop", "/"][class_at(CLASSES.index("2xx"))] = 5
+    rows["shop", "/api"][class_at(CLASSES.index("5xx")) + 3] = 2
+    rows["other", "/o"][class_at(CLASSES.index("5xx"))] = 9
+    (app,) = with_counts(status(scene)["apps"], Tally(rows))
+    assert (app["name"], app["requests"], app["errors"]) == ("shop", 7, 2)
 
 
 def test_how_the_last_reload_ended_is_shown_with_the_time_of_the_day(scene: Scene) -> None:

@@ -34,6 +34,10 @@ class Endpoint:
 class Instance:
     async def __call__(self, scope, receive, send): await send({"called": "instance"})
 instance = Instance()
+class Configured(Instance):
+    def __init__(self, debug=False, routes=None, middleware=None): pass
+class Derived(Configured):
+    def __init__(self, scope_like): pass
 def wsgi(environ, start_response): return []
 def one_two_three_four(a, b, c, d): pass
 number = 5
@@ -105,7 +109,16 @@ def test_it_finds_and_calls(directory: Path, target: str, options: Any, expected
             {"factory": True},
             "factory 'good_app:broken_factory' failed: ValueError: no settings",
         ),
+        ("good_app:number.no", {}, "good_app.number has no attribute 'no': expected the name of the application there"),
         ("good_app:wsgi", {}, "takes two arguments as a WSGI application does"),
+        ("good_app:wsgi", {}, "(a2wsgi.WSGIMiddleware makes one of it)"),
+        (
+            "good_app:Instance",
+            {},
+            "'good_app:Instance' is the class Instance: expected an instance of it, as Instance()",
+        ),
+        ("good_app:Configured", {}, "is the class Configured: expected an instance of it"),
+        ("good_app:Derived", {}, "is the class Derived: expected an instance of it"),
         ("good_app:one_two_three_four", {}, "expected (scope, receive, send)"),
     ],
 )

@@ -52,6 +52,8 @@ def parse_address(value: object) -> Address:
     if "://" in value:
         raise ValueError(f"is a URL, not an address {_EXPECTED}")
     host, colon, port = value.rpartition(":")
+    if not colon and _PORT.fullmatch(value):
+        raise ValueError(f'is a port alone (expected "127.0.0.1:{value}", or ":{value}" for every interface)')
     if not colon:
         raise ValueError(f"has no port {_EXPECTED}")
     if not _PORT.fullmatch(port):

@@ -35,6 +35,7 @@ _SLIPS = {
     "Cannot overwrite a value": "the key has a value already",
     "Illegal character '\\n'": "the text has no closing quote on its line",
 }
+_REPEATED = ("mounts", "certificates")  # what there may be any number of: tables in two brackets
 _TWICE = re.compile(r"Cannot declare \((.*?),?\) twice")
 _SECRET = re.compile(rf"({'|'.join(SECRET_KEYS)})[\"']?\s*=")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -82,6 +83,8 @@ class Document:
         try:
             written = tomli.loads(text)
         except tomli.TOMLDecodeError as error:
+            if text.lstrip().startswith("{"):  # with which no TOML begins
+                return [self.problem((), "is JSON (expected TOML: `serverd init` writes a first one)")]
             return [self.problem((), _syntax_error(error.msg), line=min(error.lineno, len(self._lines)))]
         except (ValueError, RecursionError):
             return [self.problem((), "holds a number or a nesting beyond what TOML readers take")]
@@ -198,7 +201,8 @@ def _syntax_error(message: str) -> str:
     twice = _TWICE.fullmatch(message)
     if twice:
         names = re.findall(r"'([^']*)'", twice[1])
-        told = f"the table [{spelled(tuple(names))}] is there twice"
+        table = spelled(tuple(names))
+        told = f"the table [{table}] is there twice" + (f": expected [[{table}]]" if names[-1] in _REPEATED else "")
     else:
         told = _SLIPS.get(message) or f"{message[:1].lower()}{message[1:]}"
     return f"{told} (not valid TOML)"

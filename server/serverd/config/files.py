@@ -6,6 +6,7 @@ The only module that opens configuration files. What they hold is for `document`
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import stat
@@ -30,6 +31,8 @@ def read_text(path: str, reader: int | None = None, account: Account | None = No
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise Unreadable("is UTF-16 (expected UTF-8: save it with that encoding)") from None
         line = content[: error.start].count(b"\n") + 1
         raise Unreadable(f"is not UTF-8: line {line} holds byte 0x{content[error.start]:02x}") from None
 

@@ -98,12 +98,12 @@ def _read(document: Document, problems: list[Problem]) -> str | None:
 
 
 def _hint(document: Document, error: Unreadable) -> str:
-    """Return what helps somebody whose main file does not exist."""
+    """Return what helps somebody whose main file does not exist: where it was looked for, and what to do."""
     if document.order or str(error) != "does not exist":
         return ""
     if document.display.startswith("run:"):
         return " (a server of `serverd run` has no file: status, reload, stop and the like ask it, and nothing else)"
-    return " (name another file with -c FILE, or have `serverd init` write one)"
+    return f" in {document.directory} (name another file with -c FILE, or have `serverd init` write one)"
 
 
 def _read_fragments(

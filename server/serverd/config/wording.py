@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from serverd.config.document import Document, spelled
+from serverd.config.foreign import instead
 from serverd.config.kinds import Kind
 from serverd.config.locate import Path, present
 from serverd.config.models import File, Fragment
@@ -153,6 +154,9 @@ def _unknown_key(path: Path, model: type[BaseModel]) -> str:
     key = str(path[-1])
     if model is Fragment and len(path) == 1 and key in File.model_fields:
         return "belongs in the main file (an included file may hold only listeners, tls, apps and mounts)"
+    remedy = _foreign(path)
+    if remedy:
+        return f"unknown key ({remedy})"
     close = misspelt(path, model)
     if close:
         return f'unknown key (did you mean "{close}"?)'
@@ -164,6 +168,15 @@ def _unknown_key(path: Path, model: type[BaseModel]) -> str:
         place = f"in {header}" if header else "at the top level"
         return f'unknown key (did you mean "{close}" {place}{"" if here else " of the main file"}?)'
     return f"unknown key (expected one of {', '.join(_model_at(model, path[:-1]).model_fields)})"
+
+
+def _foreign(path: Path) -> str | None:
+    """Return what is done instead of a key that other servers have in such a table."""
+    names = [step for step in path if isinstance(step, str)]
+    if len(names) == 1:
+        return instead("", names[0])
+    entries = ("mounts", "server")  # of others the second step is a name
+    return instead(names[0], names[-1]) if len(names) == (2 if names[0] in entries else 3) else None
 
 
 def _keys_elsewhere(path: Path) -> dict[str, str]:

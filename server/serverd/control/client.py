@@ -166,7 +166,9 @@ def _no_answer(path: str, served: str, error: OSError) -> str:
     """Return the sentence for a connection that could not be made."""
     subject = f"no serverd serves {served}" if served else "no serverd to be asked"
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return f"{subject}: no control socket at {path}, expected that of a running server"
+        missing = served and not served.startswith("run:") and not os.path.exists(served)
+        remedy = ", and no such file: name that of the server with -c FILE" if missing else ""
+        return f"{subject}: no control socket at {path}, expected that of a running server{remedy}"
     if isinstance(error, ConnectionRefusedError) and not _is_socket(path):
         return f"{subject}: {path} is no socket, expected the control socket of a running server"
     if isinstance(error, ConnectionRefusedError):

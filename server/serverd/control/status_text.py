@@ -45,7 +45,8 @@ SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 # Column heads, and which columns hold numbers.
 WORKER_HEAD = ("SLOT", "PID", "GEN", "STATE", "AGE", "REQUESTS", "IN FLIGHT", "CONNECTIONS", "MEMORY", "LAG", "NOTES")
 WORKER_NUMBERS = frozenset({0, 1, 2, 4, 5, 6, 7, 8, 9})
-APP_HEAD = ("APP", "STATE", "TARGET")
+APP_HEAD = ("APP", "STATE", "REQUESTS", "5XX", "TARGET")
+APP_NUMBERS = frozenset({2, 3})
 LISTENER_HEAD = ("LISTENER", "ADDRESS")
 CERTIFICATE_HEAD = ("TLS", "EXPIRES", "SERIAL", "NAMES", "NOTES")
 AUTHORITY_HEAD = ("CLIENTS OF", "EXPIRES", "ISSUED", "FILE", "AUTHORITY", "NOTES")
@@ -186,7 +187,7 @@ def _apps(apps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield the table, and below each application that is down why it is."""
     if not apps:
         return
-    head, *rows = _table(APP_HEAD, [tuple(escape(app[key]) for key in ("name", "state", "target")) for app in apps])
+    head, *rows = _table(APP_HEAD, [_app(app) for app in apps], APP_NUMBERS)
     yield head
     for app, row in zip(apps, rows, strict=True):
         yield row
@@ -194,6 +195,11 @@ def _apps(apps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         if failure is not None:
             yield f"    {escape(failure['summary'])}"
             yield from (f"    | {escape(line)}" for line in _tail(failure["detail"]))
+
+
+def _app(app: Mapping[str, Any]) -> tuple[str, ...]:
+    counts = (_number(app.get(key)) for key in ("requests", "errors"))  # a server of an earlier version tells none
+    return (escape(app["name"]), escape(app["state"]), *counts, escape(app["target"]))
 
 
 def _tail(detail: str) -> list[str]:

@@ -12,7 +12,7 @@ that is not trusted, and any bytes are numbers.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ __all__ = [
     "Chart",
     "Key",
     "Tally",
+    "answered",
     "class_at",
     "key_of",
 ]
@@ -85,6 +86,12 @@ _ITEM = 8  # bytes
 def class_at(status_class: int) -> int:
     """Return where in the row of a mount the class of a status begins."""
     return _FIRST_CLASS + status_class * CLASS_WIDTH
+
+
+def answered(row: Sequence[int], *classes: str) -> int:
+    """Return how many requests a mount's row has counted, of the classes of status that are named, else of all."""
+    places = [class_at(CLASSES.index(name)) for name in classes or CLASSES]
+    return sum(sum(row[place : place + MICROSECONDS]) for place in places)
 
 
 def key_of(mount: Mount) -> Key:

@@ -52,7 +52,7 @@ _WRITE_PATIENCE = 1000.0
 
 # Of a new log file, less the umask: what requests hold is not everybody's; Debian's logs are adm's to read.
 _FILE_MODE = 0o640
-_NO_FILE = "it is no plain file, expected one, or no logging.file for standard error"
+_NO_FILE = "it is no plain file, expected one (without a file: standard error; of the access log, standard output)"
 
 
 class Stream(Protocol):

@@ -37,7 +37,9 @@ class Desk:
 
     def reply_status(self, action: ReplyStatus) -> None:
         """Tell a client how everything stands."""
-        self._holdings.control.reply(action.client, self._describe())
+        document = self._describe()
+        document["apps"] = status.with_counts(document["apps"], self._children.ledger.total())
+        self._holdings.control.reply(action.client, document)
 
     def reply_plan(self, action: ReplyPlan) -> None:
         """Read the configuration, and then tell a client what a reload would do."""

@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 from serverd.config.expiry import tell_age
 from serverd.generation import App
 from serverd.messages import AppDown
+from serverd.observe.counters import Tally, answered
 from serverd.supervisor.certificates import authorities, certificates, tables
 from serverd.supervisor.fleet import Fleet, Outcome
 from serverd.supervisor.worker import Worker
 
-__all__ = ["describe"]
+__all__ = ["describe", "with_counts"]
 
 Number = TypeVar("Number", int, float)
 
@@ -68,6 +69,19 @@ def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
         ],
         "apps": [_app(app, fleet) for app in (fleet.committed.apps if fleet.committed is not None else ())],
     }
+
+
+def with_counts(apps: list[dict[str, Any]], tally: Tally) -> list[dict[str, Any]]:
+    """Return the applications of a description with how many requests each has had, and how many ended in a 5xx."""
+    rows = [(app, row) for (app, _), row in tally.mounts.items()]
+    return [
+        one
+        | {
+            "requests": _sound(sum(answered(row) for app, row in rows if app == one["name"])),
+            "errors": _sound(sum(answered(row, "5xx") for app, row in rows if app == one["name"])),
+        }
+        for one in apps
+    ]
 
 
 def _in_order(fleet: Fleet) -> list[Worker]:

@@ -91,7 +91,7 @@ def _nearest(attribute: str, owner: object) -> str:
     names = [name for name, value in getattr(owner, "__dict__", {}).items() if callable(value) and name[:1] != "_"]
     usual = [name for name in _USUAL if name in names]
     near = difflib.get_close_matches(attribute, names, n=1) or usual[:1]
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    return f" (did you mean {near[0]!r}?)" if near else ": expected the name of the application there"
 
 
 def _near_module(missing: str, directory: str) -> str:
@@ -119,6 +119,9 @@ def _call_factory(app: App, factory: Any) -> Any:
 
 def as_application(app: App, loaded: Any) -> Application:
     """Return what `app` names, or somebody has given for it, as an ASGI 3 application; raises AppLoadError."""
+    if app.interface == "auto" and _makes_applications(loaded):
+        name = loaded.__name__
+        raise AppLoadError(f"{app.target!r} is the class {name}: expected an instance of it, as {name}() makes")
     if not callable(loaded):
         raise AppLoadError(
             f"{app.target!r} is {type(loaded).__name__}, which cannot be called: expected an application"
@@ -127,6 +130,18 @@ def as_application(app: App, loaded: Any) -> Application:
     if interface == "asgi3":
         return loaded  # type: ignore[no-any-return]
     return _from_asgi2(loaded)
+
+
+def _makes_applications(loaded: Any) -> bool:
+    """Return whether it is a class whose instances are called as ASGI 3 applications are.
+
+    What its constructor takes may look like an application of ASGI 2 or 3. That of an ASGI 2 application, or of an
+    endpoint that is awaited, has no such `__call__`.
+    """
+    if not inspect.isclass(loaded):
+        return False
+    own = next((vars(base)["__call__"] for base in loaded.__mro__ if "__call__" in vars(base)), None)
+    return inspect.isfunction(own) and _takes(inspect.signature(own), 4)
 
 
 def _detect(app: App, loaded: Callable[..., Any]) -> str:
@@ -143,6 +158,7 @@ def _detect(app: App, loaded: Callable[..., Any]) -> str:
     if _takes(signature, 2):
         raise AppLoadError(
             f"{app.target!r} takes two arguments as a WSGI application does: expected an ASGI application"
+            " (a2wsgi.WSGIMiddleware makes one of it)"
         )
     raise AppLoadError(f"{app.target!r} takes {signature}: expected (scope, receive, send)")
 
