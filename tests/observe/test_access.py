@@ -243,7 +243,7 @@ class TestRemembered:
         observer = AccessObserver(logged.log, Place("web", "/", "site", 0, speaks_tls=True))
         logged.use(format=name)
         with Wire(Endpoint(application, "site", observer=observer)) as wire:
-            wire.connection.peer = replace(wire.connection.peer, tls={"tls_version": 0x0304})
+            wire.connection.peer = wire.connection.peer._replace(tls={"tls_version": 0x0304})
             for _ in range(2):
                 assert wire.send(GET).startswith(b"HTTP/1.1 200")
         lines = logged.lines()
