@@ -64,6 +64,8 @@ SAYINGS = (
 # Says a byte when it is busy, and one after each time that it has written its stacks.
 BUSY = """
 import faulthandler, signal, socket, sys
+from serverd.parent import leave_group_signals
+leave_group_signals()
 channel = socket.socket(fileno=int(sys.argv[2]))
 signal.signal(signal.SIGUSR2, lambda *_: channel.sendall(b"."))
 faulthandler.register(signal.SIGUSR2, file=int(sys.argv[4]), all_threads=True, chain=True)
