@@ -7,6 +7,7 @@ listens (`supervisor/signals`), any other command once it does its work (`cli/en
 
 # What `signal` is made of: that makes enumerations of it first, and takes longer than all of Python until here.
 import _signal as kernel  # type: ignore[import-not-found]
+import sys
 
 __all__ = ["main"]
 
@@ -30,4 +31,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if not sys.flags.safe_path:
+        # The working directory, where an application may have a `logging.py`: as in our other processes (-P), it must
+        # not take the place of Python's. What runpy itself has imported by now is beyond our reach.
+        del sys.path[0]
     main()

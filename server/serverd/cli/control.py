@@ -15,6 +15,7 @@ import click
 
 from serverd.cli import ending
 from serverd.cli.options import completing, config_option, json_option
+from serverd.cli.usage import absolute
 from serverd.console import show
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def _connect(path: str, socket: str | None) -> ControlClient:
         return ControlClient(socket)
     from serverd.config.control import configured_socket
 
-    return ControlClient(configured_socket(os.path.abspath(path)), path)
+    return ControlClient(configured_socket(absolute(path)), path)
 
 
 def _redraw(outcome: Outcome, *, as_json: bool) -> None:

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
+from serverd.cli.usage import LostPlaceError
 from serverd.console import OutputError, say, show
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _run(command: Callable[[], int]) -> int:
     except OperatorError as error:
         say(f"serverd: {escape(str(error))}\n")
         return error.exit_code
-    except OutputError:  # the group says it
+    except (OutputError, LostPlaceError):  # the group says it
         raise
     except Exception:
         return report_bug()
