@@ -16,7 +16,7 @@ import click
 from serverd.cli import ending
 from serverd.cli.options import completing, config_option, json_option
 from serverd.cli.usage import absolute
-from serverd.console import show
+from serverd.console import say, show
 
 if TYPE_CHECKING:
     from serverd.control.client import ControlClient
@@ -136,9 +136,13 @@ def upgrade(path: str, socket: str | None, timeout: int | None) -> None:
 def _ask(path: str, socket: str | None, question: Callable[[ControlClient], Outcome]) -> NoReturn:
     def ask() -> int:
         with _connect(path, socket) as client:
-            return ending.write(question(client))
+            try:
+                return ending.write(question(client))
+            except KeyboardInterrupt:
+                say("serverd: not waiting any longer; what was asked goes on\n")
+                return ending.EXIT_INTERRUPTED
 
-    ending.finish(ask, "not waiting any longer; what was asked goes on")
+    ending.finish(ask)
 
 
 def _connect(path: str, socket: str | None) -> ControlClient:

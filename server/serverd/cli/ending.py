@@ -27,15 +27,15 @@ EXIT_OUTPUT = 1
 EXIT_INTERRUPTED = 130
 
 
-def finish(command: Callable[[], int], interrupted: str = "interrupted") -> NoReturn:
-    """Run a command and end the process with its exit code; Ctrl-C is answered with `interrupted`."""
+def finish(command: Callable[[], int]) -> NoReturn:
+    """Run a command and end the process with its exit code."""
     from serverd.parent import release_signals
 
     try:
         release_signals()  # which `__main__` has made to wait
         code = _run(command)
     except KeyboardInterrupt:
-        say(f"serverd: {interrupted}\n")
+        say("serverd: interrupted\n")
         code = EXIT_INTERRUPTED
     sys.exit(code)
 
