@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from serverd.parent import is_orphan
+from serverd.supervisor.spawn import spawn_program
 from tests.support import processes
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG")
@@ -119,3 +120,25 @@ subprocess.run([sys.executable, "-c", look, *[str(int(number)) for number in num
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+def test_signals_to_the_group_wait_for_a_process_that_begins() -> None:
+    program = """
+import signal
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN):
+    signal.raise_signal(number)
+from serverd.parent import leave_group_signals
+leave_group_signals()
+print("alive, and deaf to", *signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    process, output = spawn_program((sys.executable, "-c", program), ())
+    try:
+        assert process.reap_within(60)
+        assert process.reap() == 0
+        assert os.read(output, 100) == b"alive, and deaf to\n"
+    finally:
+        process.kill()
+        process.close()
+        os.close(output)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before

@@ -6,9 +6,11 @@ when they are asked for, because every process of the server imports this module
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # as type checkers have it: `typing` takes longer than all else before the first line of ours
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from serverd.embed.running import run
     from serverd.embed.server import Server
     from serverd.errors import (

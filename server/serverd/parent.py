@@ -2,7 +2,7 @@
 
 Loader, preloader and workers call it, so that a killed supervisor leaves no orphan behind, and the supervisor,
 which takes in what the preloader forks; it knows none of them. The kernel's help is Linux's; elsewhere a child has
-to see the end of the channel to its parent.
+to see the end of the channel to its parent. Signals wait while a process begins, in what it inherits from `spawn`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,18 @@ from __future__ import annotations
 import select
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["die_with_parent", "is_orphan", "leave_group_signals", "take_in_orphans"]
+__all__ = [
+    "begin_with_group_signals_held",
+    "die_with_parent",
+    "is_orphan",
+    "leave_group_signals",
+    "release_signals",
+    "take_in_orphans",
+]
 
 # prctl(2), linux/prctl.h.
 PR_SET_PDEATHSIG = 1
@@ -28,6 +37,24 @@ _GROUP_SIGNALS = (
     signal.SIGTTIN,
     signal.SIGTTOU,
 )
+
+# Of a process that is started, or is one: not SIGTTOU, which the supervisor blocks on some terminals, also for others.
+_ALL = signal.valid_signals() - {signal.SIGTTOU}
+
+
+def release_signals() -> None:
+    """Answer signals from here on, those first that have waited since this process was started."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ALL)
+
+
+@contextmanager
+def begin_with_group_signals_held() -> Iterator[None]:
+    """Have them wait for processes that are started within, until those call `leave_group_signals`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, set(_GROUP_SIGNALS) & _ALL)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def die_with_parent(number: signal.Signals) -> None:
@@ -49,10 +76,12 @@ def take_in_orphans() -> bool:
 def leave_group_signals() -> None:
     """Leave to the supervisor what a terminal, a session or an operator sends to the whole process group.
 
-    Not SIGTERM and SIGQUIT: whoever sends those to the group wants everybody to end.
+    Not SIGTERM and SIGQUIT: whoever sends those to the group wants everybody to end. Signals that were made to wait
+    until now (`begin_with_group_signals_held`) wait no longer.
     """
     for number in _GROUP_SIGNALS:
         signal.signal(number, _ignore)
+    release_signals()
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

@@ -111,3 +111,30 @@ def test_a_reader_that_has_enough_ends_the_command_quietly(tmp_path: Path) -> No
 def test_a_closed_standard_error_is_no_bug(tmp_path: Path) -> None:
     command = f'exec "{sys.executable}" -m serverd -c "{tmp_path}/missing.toml" 2>&-'
     assert subprocess.run(["sh", "-c", command], timeout=30).returncode == 3
+
+
+def test_a_working_directory_that_has_been_removed_is_told(tmp_path: Path) -> None:
+    lost = tmp_path / "lost"
+    lost.mkdir()
+    # One process for all: the directory is removed under it.
+    program = (
+        "import os, sys\n"
+        "from click.testing import CliRunner\n"
+        "from serverd.cli import main\n"
+        "os.rmdir(os.getcwd())\n"
+        "for line in ([], ['run', 'app:app'], ['check'], ['status'], ['routes'], ['explain', '/']):\n"
+        "    done = CliRunner().invoke(main, line)\n"
+        "    print(done.exit_code, done.stderr, end='')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=lost, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 6
+    told = "the working directory has been removed (change to one that is there, or give an absolute path)"
+    assert [line for line in lines if not (line.startswith("3 serverd: ") and line.endswith(f": {told}"))] == []
+
+
+def test_files_of_the_working_directory_do_not_take_the_place_of_modules(tmp_path: Path) -> None:
+    for name in ("logging", "signal", "click", "typing", "config"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')\n")
+    assert run("--help", cwd=tmp_path).returncode == 0

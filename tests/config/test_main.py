@@ -49,6 +49,16 @@ def test_no_file_is_wrong_usage() -> None:
     assert b"usage" in done.stderr
 
 
+def test_too_little_memory_is_a_report(file: str, tmp_path: Path) -> None:
+    # As the first allocation that fails does, wherever that is while pydantic is imported.
+    (tmp_path / "pydantic.py").write_text("raise MemoryError\n")
+    done = run(file, PORT="8000", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stderr) == (3, b"")
+    message = decode(done.stdout)
+    assert isinstance(message, LoadFailed)
+    assert message.report.startswith("the configuration could not be read: there is not enough memory for it")
+
+
 def test_no_plugin_of_pydantic_that_is_installed_has_a_say(file: str, tmp_path: Path) -> None:
     (tmp_path / "meddler.py").write_text("raise SystemExit('meddled with')\n")
     about = tmp_path / "meddler-1.dist-info"

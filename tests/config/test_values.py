@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -213,3 +216,13 @@ def test_a_path_that_may_be_missing_is_empty_or_a_path() -> None:
     for wrong in (0, None, False, "a\0"):
         with pytest.raises(ValueError, match="path"):
             parse_maybe_path(wrong)
+
+
+def test_a_path_that_the_locale_cannot_write_is_no_path() -> None:
+    program = "from serverd.config.values import parse_file_path; parse_file_path('/srv/caf\\xe9')"
+    env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60)
+    assert done.stderr.splitlines()[-1] == (
+        "ValueError: holds \\xe9, which the encoding of file names, ascii, does not have (expected UTF-8: "
+        "LC_ALL=C.UTF-8, or PYTHONUTF8=1)"
+    )

@@ -306,7 +306,7 @@ def test_a_second_server_of_the_same_file_does_not_start_and_harms_nothing(serve
     second = Server(first.file).start()
     try:
         assert second.wait() == 3
-        assert f"another server listens on it (pid {first.pid})" in second.output
+        assert f"another server (pid {first.pid}) listens on it" in second.output
     finally:
         second.kill()
     assert status(first)["pid"] == first.pid

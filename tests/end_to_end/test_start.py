@@ -57,6 +57,60 @@ def refused(file: Path, configuration: str) -> str:
 
 # Start
 
+# The command, to which the signals that it is given come while it imports its first module.
+SIGNALLED = """
+import os, sys
+
+class Sender:
+    def find_spec(name, path, target=None):
+        if name == "serverd.cli":
+            sys.meta_path.remove(Sender)
+            for number in sys.argv.pop(1).split(","):
+                os.kill(os.getpid(), int(number))
+
+sys.meta_path.insert(0, Sender)
+from serverd.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT], ids=lambda number: number.name)
+def test_a_start_that_is_stopped_while_it_imports_ends_as_asked(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "program.py").write_text(SIGNALLED)
+    (tmp_path / "server.toml").write_text(RESPOND)
+    server = Server(
+        tmp_path / "server.toml",
+        program=tmp_path / "program.py",
+        arguments=(str(int(number)), "-c", str(tmp_path / "server.toml")),
+    ).start()
+    try:
+        assert server.wait() == 0
+        assert {line.level for line in server.lines} <= {"info", "warning"}, server.output  # no traceback
+        assert "ready:" not in server.output
+    finally:
+        server.kill()
+
+
+def test_signals_that_ask_a_running_server_do_not_end_one_that_starts(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(SIGNALLED)
+    (tmp_path / "server.toml").write_text(RESPOND)
+    numbers = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTOU)
+    with Server(
+        tmp_path / "server.toml",
+        program=tmp_path / "program.py",
+        arguments=(",".join(str(int(number)) for number in numbers), "-c", str(tmp_path / "server.toml")),
+    ) as server:
+        assert get(server.address()).status == 200
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("what", ["routes", "schema", "reload"])
+def test_a_command_that_is_interrupted_while_it_imports_says_so(tmp_path: Path, what: str) -> None:
+    (tmp_path / "server.toml").write_text(RESPOND)
+    asked = [sys.executable, "-c", SIGNALLED, str(int(signal.SIGINT)), what]
+    done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "serverd: interrupted\n")
+
 
 @pytest.mark.parametrize(
     ("source", "error"),

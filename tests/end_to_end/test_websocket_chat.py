@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,12 @@ TIMEOUT = 15  # seconds for one line
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """Start the example once for all tests."""
-    with Server(EXAMPLE / "server.toml") as started:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Start the example once for all tests of this process, from a place of its own.
+
+    The path of the configuration is that of the control socket, which only one server can have.
+    """
+    with Server(shutil.copytree(EXAMPLE, tmp_path_factory.mktemp("chat") / "example") / "server.toml") as started:
         yield started
 
 

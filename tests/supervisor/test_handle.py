@@ -30,6 +30,7 @@ from serverd.messages import (
     Drain,
     Draining,
     Failed,
+    LoadFailed,
     Ready,
     SocketGrant,
     Sockets,
@@ -40,7 +41,7 @@ from serverd.messages import (
     encode,
 )
 from serverd.supervisor import handle as handle_module
-from serverd.supervisor.handle import Garbage, WorkerHandle
+from serverd.supervisor.handle import Garbage, LoaderHandle, WorkerHandle
 from serverd.supervisor.spawn import Process, Surroundings, _open_nameless_file, spawn_worker
 
 GENERATION = Generation("/etc/server.toml", Server(), (), (), (), Logging())
@@ -64,6 +65,8 @@ SAYINGS = (
 # Says a byte when it is busy, and one after each time that it has written its stacks.
 BUSY = """
 import faulthandler, signal, socket, sys
+from serverd.parent import leave_group_signals
+leave_group_signals()
 channel = socket.socket(fileno=int(sys.argv[2]))
 signal.signal(signal.SIGUSR2, lambda *_: channel.sendall(b"."))
 faulthandler.register(signal.SIGUSR2, file=int(sys.argv[4]), all_threads=True, chain=True)
@@ -327,6 +330,15 @@ class TestReceive:
         assert len(worker.handle.receive()) == handle_module.READS_AT_ONCE
         worker.handle.channel = real
         assert worker.handle.is_open
+
+
+class TestLoader:
+    def test_one_that_is_killed_is_not_blamed(self) -> None:
+        outcome = LoaderHandle(Silent(), -1).outcome(-signal.SIGKILL)
+        assert isinstance(outcome, LoadFailed)
+        assert outcome.report == (
+            "the configuration could not be read: the loader was killed by SIGKILL (out of memory?) before it was done"
+        )
 
 
 class TestStacks:

@@ -126,6 +126,13 @@ def test_one_that_ends_without_the_word_has_failed(upgrade: Start, says: str) ->
     assert one.events == [events.SuccessorFailed(reason)]
 
 
+def test_one_that_is_killed_has_told_nobody_why(upgrade: Start) -> None:
+    one = upgrade("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    one.until(lambda: bool(one.events))
+    reason = f"supervisor {one.successor.pid} was killed by SIGKILL (out of memory?)"
+    assert one.events == [events.SuccessorFailed(reason)]
+
+
 @pytest.mark.parametrize(
     ("says", "reason"),
     [

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from serverd.cli.ending import EXIT_OUTPUT, serve
 from serverd.cli.run import reload_options, watched
-from serverd.cli.usage import worded
+from serverd.cli.usage import absolute, worded
 from serverd.console import abandon, prepare_streams, say
 
 __all__ = ["main"]
@@ -105,7 +105,7 @@ def main(context: click.Context, /, path: str, take_over: int | None, **given: A
     if context.invoked_subcommand is None:
         from serverd.supervisor.source import Source
 
-        serve(Source.of_file(path, watch, arguments), take_over)
+        serve(Source.of_file(absolute(path), watch, arguments), take_over)
     if watch is not None:
         raise click.UsageError("--reload stands behind run, or goes with no command")
     if take_over is not None:

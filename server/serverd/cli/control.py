@@ -15,7 +15,8 @@ import click
 
 from serverd.cli import ending
 from serverd.cli.options import completing, config_option, json_option
-from serverd.console import show
+from serverd.cli.usage import absolute
+from serverd.console import say, show
 
 if TYPE_CHECKING:
     from serverd.control.client import ControlClient
@@ -135,9 +136,13 @@ def upgrade(path: str, socket: str | None, timeout: int | None) -> None:
 def _ask(path: str, socket: str | None, question: Callable[[ControlClient], Outcome]) -> NoReturn:
     def ask() -> int:
         with _connect(path, socket) as client:
-            return ending.write(question(client))
+            try:
+                return ending.write(question(client))
+            except KeyboardInterrupt:
+                say("serverd: not waiting any longer; what was asked goes on\n")
+                return ending.EXIT_INTERRUPTED
 
-    ending.finish(ask, "not waiting any longer; what was asked goes on")
+    ending.finish(ask)
 
 
 def _connect(path: str, socket: str | None) -> ControlClient:
@@ -147,7 +152,7 @@ def _connect(path: str, socket: str | None) -> ControlClient:
         return ControlClient(socket)
     from serverd.config.control import configured_socket
 
-    return ControlClient(configured_socket(os.path.abspath(path)), path)
+    return ControlClient(configured_socket(absolute(path)), path)
 
 
 def _redraw(outcome: Outcome, *, as_json: bool) -> None:

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
+from serverd.cli.usage import LostPlaceError
 from serverd.console import OutputError, say, show
 
 if TYPE_CHECKING:
@@ -26,27 +27,36 @@ EXIT_OUTPUT = 1
 EXIT_INTERRUPTED = 130
 
 
-def finish(command: Callable[[], int], interrupted: str = "interrupted") -> NoReturn:
-    """Run a command and end the process with its exit code; Ctrl-C is answered with `interrupted`."""
+def finish(command: Callable[[], int]) -> NoReturn:
+    """Run a command and end the process with its exit code."""
+    from serverd.parent import release_signals
+
+    try:
+        release_signals()  # which `__main__` has made to wait
+        code = _run(command)
+    except KeyboardInterrupt:
+        say("serverd: interrupted\n")
+        code = EXIT_INTERRUPTED
+    sys.exit(code)
+
+
+def _run(command: Callable[[], int]) -> int:
+    """Return the exit code of a command, whose failure is said."""
     from serverd.errors import ConfigError, OperatorError
     from serverd.observe.logs import escape
 
     try:
-        code = command()
+        return command()
     except ConfigError as error:
         say("".join(f"{escape(line)}\n" for line in str(error).split("\n")))
-        code = error.exit_code
+        return error.exit_code
     except OperatorError as error:
         say(f"serverd: {escape(str(error))}\n")
-        code = error.exit_code
-    except KeyboardInterrupt:
-        say(f"serverd: {interrupted}\n")
-        code = EXIT_INTERRUPTED
-    except OutputError:  # the group says it
+        return error.exit_code
+    except (OutputError, LostPlaceError):  # the group says it
         raise
     except Exception:
-        code = report_bug()
-    sys.exit(code)
+        return report_bug()
 
 
 def serve(source: Source, take_over: int | None) -> NoReturn:
@@ -61,8 +71,6 @@ def serve(source: Source, take_over: int | None) -> NoReturn:
 
         gc.enable()
         code = Supervisor(source, take_over=take_over, begun=begun).run()
-    except KeyboardInterrupt:  # before the supervisor listens to signals: stopped as asked
-        code = 0
     except Exception:
         code = report_bug()
     if begun is not None:

@@ -10,6 +10,7 @@ import click
 
 from serverd.cli.ending import EXIT_INTERRUPTED, finish
 from serverd.cli.options import config_option, json_option
+from serverd.cli.usage import absolute
 from serverd.console import say, show
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def check(path: str, no_lifespan: bool, as_json: bool) -> None:
     from serverd.cli.check import describe, document, rehearse
 
     def run() -> int:
-        report = rehearse(path, lifespan=not no_lifespan)
+        report = rehearse(absolute(path), lifespan=not no_lifespan)
         if not (report.is_complete or report.invalid):
             say("serverd: interrupted\n")
             return EXIT_INTERRUPTED
@@ -117,7 +118,7 @@ def _read_generation(path: str) -> Generation:
     """Return what the configuration says; raises ConfigError with the complete report."""
     from serverd.config.load import load
 
-    return load(os.path.abspath(path), os.environ)
+    return load(absolute(path), os.environ)
 
 
 COMMANDS = (check, routes, explain, schema)

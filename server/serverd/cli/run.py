@@ -10,6 +10,7 @@ import click
 
 from serverd.cli.ending import serve
 from serverd.cli.options import completing
+from serverd.cli.usage import absolute
 
 if TYPE_CHECKING:
     from serverd.config.options import Option
@@ -132,9 +133,7 @@ def run(app: str, take_over: int | None, **given: Any) -> NoReturn:
     watch, arguments = watched(given)
     options = {name: value for name, value in given.items() if value is not None and value != ()}
     line = ("run", app, *words(options), *arguments)  # and --take-over behind them, in an upgrade
-    source = Source(
-        os.path.abspath(call(app, options)), line, pack(app, options, are_flags=True), watch, title(app, True)
-    )
+    source = Source(absolute(call(app, options)), line, pack(app, options, are_flags=True), watch, title(app, True))
     serve(source, take_over)
 
 

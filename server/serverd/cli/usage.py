@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from typing import IO, Any
@@ -14,7 +15,7 @@ import click
 
 from serverd.console import say
 
-__all__ = ["WrongUsage", "worded"]
+__all__ = ["LostPlaceError", "WrongUsage", "absolute", "worded"]
 
 # What click says of a value that is no number, or one too small or large, and of arguments too many.
 _NOT_A_NUMBER = re.compile(r"'?(?P<value>.*?)'? is not (?:a valid integer|in the range)", re.DOTALL)
@@ -30,6 +31,26 @@ class WrongUsage(click.UsageError):
         command = "serverd" if context is None else context.command_path
         usage = "" if context is None else " ".join([command, *context.command.collect_usage_pieces(context)])
         say(f"{command}: {self.message}\n" + (f"usage: {usage} ({command} --help says more)\n" if usage else ""))
+
+
+class LostPlaceError(click.ClickException):
+    """There is no working directory that a path could be relative to."""
+
+    exit_code = 3  # as whatever else the machine does not allow
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Write it to standard error."""
+        say(f"serverd: {self.message}\n")
+
+
+def absolute(path: str) -> str:
+    """Return the absolute path of what a command line names; raises LostPlaceError."""
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        raise LostPlaceError(
+            f"{path}: the working directory has been removed (change to one that is there, or give an absolute path)"
+        ) from None
 
 
 @contextlib.contextmanager

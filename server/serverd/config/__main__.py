@@ -22,6 +22,12 @@ from serverd.parent import die_with_parent, leave_group_signals
 __all__ = ["main"]
 
 
+_NO_MEMORY = (
+    "the configuration could not be read: there is not enough memory for it (expected some 60 MB; see ulimit -v, and"
+    " the limits of the service or container)"
+)
+
+
 def main(arguments: list[str]) -> int:
     """Load what `arguments` name, print the outcome on stdout, and return the exit code."""
     if len(arguments) != 1 and arguments[1:] != ["--reload"]:
@@ -33,8 +39,6 @@ def main(arguments: list[str]) -> int:
     environ = dict(os.environ)  # what a configuration may name
     # What is installed beside us has no say in it; and to look for plugins reads the metadata of every distribution.
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
-    # Imported now, because it takes a while, pydantic above all, in which the supervisor may die or a signal come.
-    import serverd.config.load  # noqa: F401
     from serverd.errors import ConfigError
     from serverd.messages import Loaded, LoadFailed, encode
 
@@ -43,6 +47,8 @@ def main(arguments: list[str]) -> int:
         code = 0
     except ConfigError as error:
         message, code = LoadFailed(str(error)), error.exit_code
+    except MemoryError:
+        message, code = LoadFailed(_NO_MEMORY), ConfigError.exit_code
     # A supervisor that died before we could ask to die with it is nobody to complain to.
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.buffer.write(encode(message))

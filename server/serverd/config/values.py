@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import keyword
 import math
+import os
 import re
 
 __all__ = [
@@ -194,7 +195,7 @@ def _parse_bits(value: object, otherwise: str) -> int:
 def parse_file_path(value: object) -> str:
     """Return a path that the operating system can take.
 
-    Raises ValueError when it is no string, empty or holds control characters.
+    Raises ValueError when it is no string, empty or holds characters that no path here can have.
     """
     if not isinstance(value, str):
         raise ValueError("is not a string (expected a path)")
@@ -202,6 +203,14 @@ def parse_file_path(value: object) -> str:
         raise ValueError("is empty (expected a path)")
     if any(ord(character) < 32 or ord(character) == 127 for character in value):
         raise ValueError("holds a control character, which no path here may")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError as error:
+        character, encoding = value[error.start].encode("unicode_escape").decode(), error.encoding
+        raise ValueError(
+            f"holds {character}, which the encoding of file names, {encoding}, does not have (expected UTF-8: "
+            "LC_ALL=C.UTF-8, or PYTHONUTF8=1)"
+        ) from None
     return str(value)
 
 

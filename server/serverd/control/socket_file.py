@@ -146,9 +146,17 @@ def _check_way(path: str, *, replace: bool) -> None:
         except (ConnectionRefusedError, FileNotFoundError):  # left behind by a server that ended suddenly
             return
         except BlockingIOError:  # its queue is full: somebody does listen
-            raise BindError("another server listens on it") from None
-        pid = peer_pid(sock)
-        raise BindError("another server listens on it" + (f" (pid {pid})" if pid else ""))
+            raise BindError(_taken(None)) from None
+        raise BindError(_taken(peer_pid(sock)))
+
+
+def _taken(pid: int | None) -> str:
+    who = f" (pid {pid})" if pid else ""
+    # By default the path is that of the configuration file.
+    return (
+        f"another server{who} listens on it, which serves the same configuration unless both name the socket (stop "
+        "that one, or set socket in [control] to another place)"
+    )
 
 
 def _listen(path: str) -> tuple[socket.socket, tuple[int, int] | None]:

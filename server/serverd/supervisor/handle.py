@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from serverd.messages import FromWorker, Loaded, LoadFailed, Message, ToWorker, decode, encode
 from serverd.supervisor.spawn import Process
-from serverd.supervisor.wording import describe_exit
+from serverd.supervisor.wording import describe_exit, explain_exit
 
 __all__ = ["Garbage", "LoaderHandle", "WorkerHandle"]
 
@@ -247,6 +247,10 @@ class LoaderHandle:
         message = _decode(self._said)
         if isinstance(message, Loaded | LoadFailed):
             return message
+        if status < 0 and len(self._said) <= LOADER_LIMIT:  # it was not we
+            return LoadFailed(
+                f"the configuration could not be read: the loader {explain_exit(status)} before it was done"
+            )
         return LoadFailed(
             f"the configuration could not be read: the loader {describe_exit(status)} without a result; "
             "this is a bug of serverd, what the loader wrote to stderr may tell more"

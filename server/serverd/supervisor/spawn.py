@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serverd.generation import Account
+from serverd.parent import begin_with_group_signals_held
 
 log = logging.getLogger("serverd.supervisor")
 
@@ -276,7 +277,8 @@ def reap_orphans(known: set[int]) -> None:
 
 def _start(command: list[str], **options: Any) -> int:
     """Start a program with Popen's options and return its pid, which is ours to wait for."""
-    popen = subprocess.Popen(command, **options)  # noqa: S603 - our own program, no shell
+    with begin_with_group_signals_held():
+        popen = subprocess.Popen(command, **options)  # noqa: S603 - our own program, no shell
     # Else Popen would wait for it, too, and take its status from under us.
     popen.returncode = 0
     return popen.pid

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from serverd.errors import BindError
 from serverd.supervisor import events
 from serverd.supervisor.spawn import Process
-from serverd.supervisor.wording import describe_exit
+from serverd.supervisor.wording import explain_exit
 
 __all__ = ["HandOver", "Predecessor", "Successor"]
 
@@ -82,7 +82,8 @@ class Successor:
         while self._is_open and self._read():
             pass
         self._leave()  # also if it has said that it is ready: it serves no more
-        how = f"supervisor {self._process.pid} {describe_exit(status)}, it has told why on standard error"
+        told = "" if status < 0 else ", it has told why on standard error"
+        how = f"supervisor {self._process.pid} {explain_exit(status)}{told}"
         self._emit(events.SuccessorFailed(_read_failure(self._incoming) or how))
 
     def _on_channel(self, mask: int) -> None:

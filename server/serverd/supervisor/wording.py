@@ -8,7 +8,7 @@ from typing import Any
 
 from serverd.generation import Mount
 
-__all__ = ["describe_exit", "describe_target", "duration", "size", "target_of", "workers"]
+__all__ = ["describe_exit", "describe_target", "duration", "explain_exit", "size", "target_of", "workers"]
 
 
 def duration(seconds: float) -> str:
@@ -49,3 +49,8 @@ def describe_exit(status: int) -> str:
         return f"was killed by {signal.Signals(-status).name}"
     except ValueError:
         return f"was killed by signal {-status}"
+
+
+def explain_exit(status: int) -> str:
+    """Return in words how a process ended that should not have, with what is likely behind it."""
+    return describe_exit(status) + (" (out of memory?)" if status == -signal.SIGKILL else "")
