@@ -214,6 +214,59 @@ def test_a_live_server_with_a_full_queue_is_still_one(in_place: SocketFile, plac
             client.close()
 
 
+@pytest.mark.parametrize("is_stale", [False, True], ids=["free", "stale"])
+def test_of_two_servers_that_begin_at_the_same_moment_one_has_the_path(
+    place: Path, monkeypatch: pytest.MonkeyPatch, is_stale: bool
+) -> None:
+    if is_stale:
+        SocketFile.open(str(place)).close(keep=True)
+    refused: list[str] = []
+    check = socket_file._check_way
+
+    def between(path: str, *, replace: bool) -> None:
+        check(path, replace=replace)
+        monkeypatch.setattr(socket_file, "_check_way", check)
+        refused.append(refusal(place))  # the other one begins when we have looked, and are not there yet
+
+    monkeypatch.setattr(socket_file, "_check_way", between)
+    file = SocketFile.open(str(place))
+    try:
+        assert file.is_ours
+        assert [told.partition(",")[0] for told in refused] == ["another server is about to listen on it"]
+        assert os.listdir(place.parent) == [place.name]
+    finally:
+        file.close()
+
+
+def test_whoever_finds_the_lock_removed_under_it_does_not_go_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(descriptor: int, how: int) -> None:
+        place.with_name("x.sock.lock").unlink(missing_ok=True)  # by who had it, between our open and our lock
+
+    place.parent.mkdir(0o700)
+    monkeypatch.setattr(socket_file.fcntl, "flock", flock)
+    assert refusal(place).startswith("another server is about to listen on it, ")
+    assert os.listdir(place.parent) == []
+
+
+def test_a_lock_of_a_server_that_was_killed_is_in_nobodys_way(place: Path) -> None:
+    place.parent.mkdir(0o700)
+    place.with_name("x.sock.lock").touch(0o600)
+    SocketFile.open(str(place)).close()
+    assert os.listdir(place.parent) == []
+
+
+def test_what_is_in_the_place_of_the_lock_is_neither_followed_nor_removed(place: Path, tmp_path: Path) -> None:
+    place.parent.mkdir(0o700)
+    lock = place.with_name("x.sock.lock")
+    lock.symlink_to(tmp_path / "elsewhere")
+    assert refusal(place) == "too many levels of symbolic links"
+    assert not (tmp_path / "elsewhere").exists()
+    lock.unlink()
+    os.mkfifo(lock, 0o600)
+    assert refusal(place) == f"{lock} is in the way (expected nothing there, or a file of user {os.geteuid()})"
+    assert os.listdir(place.parent) == [lock.name]
+
+
 # An upgrade
 
 

@@ -10,7 +10,9 @@ What an attacker with an account on the machine could do, and what stands agains
 
 The socket is bound under a name of its own and renamed over the path when it listens. So the path never leads to
 a socket that does not listen yet, and a supervisor that takes over (upgrade) replaces the one before it without a
-moment in which there is none. `server` calls it; errors are BindErrors for the operator.
+moment in which there is none. From the look at what is there until then a lock, a file beside it, keeps out any other
+server that begins at the same moment: the later rename would take the path from the earlier one, and nobody be told.
+`server` calls it; errors are BindErrors for the operator.
 """
 
 from __future__ import annotations
@@ -54,8 +56,9 @@ class SocketFile:
         try:
             directory = _open_directory(os.path.dirname(path))
             try:
-                _check_way(path, replace=replace)
-                return cls(path, directory, *_listen(path))
+                with _alone(path):
+                    _check_way(path, replace=replace)
+                    return cls(path, directory, *_listen(path))
             except BaseException:
                 os.close(directory)
                 raise
@@ -127,6 +130,34 @@ def _hold_directory(path: str) -> int:
     return directory
 
 
+@contextmanager
+def _alone(path: str) -> Iterator[None]:
+    """Keep whoever else would open a socket at `path` out meanwhile; raises OSError or BindError.
+
+    The directory cannot be the lock: servers that run there share one on it.
+    """
+    name = f"{path}.lock"
+    lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        found = os.fstat(lock)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            raise BindError(f"{name} is in the way (expected nothing there, or a file of user {os.geteuid()})")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BindError(_taken(None, "is about to listen")) from None
+        # Whoever had it removes it: what we hold then is a file that nobody else will find.
+        if _identity(name) != (found.st_dev, found.st_ino):
+            raise BindError(_taken(None, "is about to listen"))
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+    finally:
+        os.close(lock)
+
+
 def _check_way(path: str, *, replace: bool) -> None:
     """Raise BindError when what is at `path` is not ours to replace."""
     try:
@@ -150,11 +181,11 @@ def _check_way(path: str, *, replace: bool) -> None:
         raise BindError(_taken(peer_pid(sock)))
 
 
-def _taken(pid: int | None) -> str:
+def _taken(pid: int | None, what: str = "listens") -> str:
     who = f" (pid {pid})" if pid else ""
     # By default the path is that of the configuration file.
     return (
-        f"another server{who} listens on it, which serves the same configuration unless both name the socket (stop "
+        f"another server{who} {what} on it, which serves the same configuration unless both name the socket (stop "
         "that one, or set socket in [control] to another place)"
     )
 
