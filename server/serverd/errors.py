@@ -3,6 +3,7 @@
     ServerdError
     ├── OperatorError            what the operator wrote or the machine refuses      exit_code 3
     │   ├── ConfigError          the configuration files are wrong
+    │   │   └── RenewalError     what certificates are made of, when it is read again
     │   └── BindError            a listener's address cannot be bound
     ├── AppError                 what a mounted application did                      exit_code 3 at start
     │   ├── AppLoadError         it cannot be imported or is no ASGI application
@@ -29,6 +30,7 @@ __all__ = [
     "LifespanError",
     "OperatorError",
     "PeerError",
+    "RenewalError",
     "ResponseError",
     "ServerdError",
     "SessionError",
@@ -47,6 +49,14 @@ class OperatorError(ServerdError):
 
 class ConfigError(OperatorError):
     """The configuration files are wrong; the message lists every problem with file and line."""
+
+
+class RenewalError(ConfigError):
+    """What certificates are made of was read again and cannot be used; `refused` tells it from anything else."""
+
+    def __init__(self, message: str, refused: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 class BindError(OperatorError):

@@ -140,6 +140,7 @@ class Certificate:
     files: tuple[str, ...] = ()  # absolute paths of certificate and key
     source: str = ""  # "server.toml:7"
     kept: str = ""  # what is wrong with what the files hold now, so that this stays in use; "": they hold this
+    refused: str = ""  # tells what they hold then from anything else, which has to be told again; "": nothing is wrong
 
     @property
     def first_to_end(self) -> Validity | None:

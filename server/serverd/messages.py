@@ -285,9 +285,13 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class LoadFailed:
-    """The configuration is not valid; `report` is the text for the operator."""
+    """The configuration is not valid; `report` is the text for the operator.
+
+    In a renewal `refused` tells what the files hold from anything else that would be reported in the same words.
+    """
 
     report: str
+    refused: tuple[str, ...] = ()
 
 
 ToWorker = Start | Sockets | Cover | Propose | Adopt | Drain | Reopen | Inspect | Unready | Told

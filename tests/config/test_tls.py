@@ -23,7 +23,7 @@ from serverd.config.document import Unreadable
 from serverd.config.expiry import tell_age
 from serverd.config.files import read_text
 from serverd.config.renewal import renew
-from serverd.errors import ConfigError
+from serverd.errors import ConfigError, RenewalError
 from serverd.generation import Account, Certificate, Generation, Tls, Validity
 from serverd.messages import Loaded, decode, encode
 from tests.support.authority import DAY, Authority, Issued
@@ -422,7 +422,7 @@ class TestRenewal:
         told = f"server.toml:5: tls.main.certificates[0].key: {tmp_path}/a.key does not exist"
         assert after.warnings == (f"{told} (what it held before stays in use)",)
         old, new = certificates_of(after)
-        assert old == replace(certificates_of(before)[0], kept=told)
+        assert replace(old, refused="") == replace(certificates_of(before)[0], kept=told)
         assert (new.serial, new.kept) == (fresh.serial, "")
         with pytest.raises(ConfigError) as caught:
             renew(after, no_objection)
@@ -463,6 +463,40 @@ class TestRenewal:
         AUTHORITY.issue("a.example", ends=3.5 * DAY).write(tmp_path, "a")
         assert warnings_behind("a.crt") == ["expires in 3 days (expected it to be renewed by now)"]
 
+    def test_other_files_are_told_of_in_the_same_words_and_the_same_are_not(
+        self, load_text: Load, tmp_path: Path
+    ) -> None:
+        def refused() -> tuple[str, ...]:
+            with pytest.raises(RenewalError) as caught:
+                renew(before, lambda tls, certificate: "it does not fit" if certificate.key != A.key else "")
+            assert str(caught.value) == "it does not fit"
+            return caught.value.refused
+
+        before = loaded(load_text)
+        one, another = (AUTHORITY.issue("a.example", key_number=number).key for number in (1, 2))
+        (tmp_path / "a.key").write_text(one)
+        first = refused()
+        (tmp_path / "a.key").write_text(one)  # as what renews certificates each night may do
+        assert refused() == first
+        (tmp_path / "a.key").write_text(another)
+        assert refused() != first
+
+    def test_other_files_of_a_pair_that_is_kept_are_warned_of_again(self, load_text: Load, tmp_path: Path) -> None:
+        def warnings() -> tuple[str, ...]:
+            nonlocal served
+            AUTHORITY.issue("b.example").write(tmp_path, "b")
+            served = renew(served, lambda tls, certificate: "" if certificate.names != names_of_a else objection)
+            return served.warnings
+
+        objection = "it does not fit"
+        served = loaded(load_text, TWO_PAIRS, {**FILES, "b.crt": B.cert, "b.key": B.key})
+        names_of_a = certificates_of(served)[0].names
+        (tmp_path / "a.key").write_text(AUTHORITY.issue("a.example", key_number=1).key)
+        assert len(warnings()) == 1
+        assert warnings() == ()
+        (tmp_path / "a.key").write_text(AUTHORITY.issue("a.example", key_number=2).key)
+        assert len(warnings()) == 1
+
     def test_nor_does_one_that_openssl_objects_to(self, load_text: Load, tmp_path: Path) -> None:
         before = loaded(load_text, TWO_PAIRS, {**FILES, "b.crt": B.cert, "b.key": B.key})
         for name in ("a", "b"):
@@ -474,7 +508,7 @@ class TestRenewal:
         after = renew(before, objection)
         assert after.warnings == ("it does not fit (what it held before stays in use)",)
         old, new = certificates_of(after)
-        assert old == replace(certificates_of(before)[0], kept="it does not fit")
+        assert replace(old, refused="") == replace(certificates_of(before)[0], kept="it does not fit")
         assert new.serial != certificates_of(before)[1].serial
 
     def test_of_the_authorities_too(self, load_text: Load, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from serverd.config.expiry import KEPT
-from serverd.generation import Logging, Recycle
+from serverd.generation import Certificate, Logging, Recycle, Tls
 from serverd.messages import Accepted, Adopt, Adopted, Declined, Draining, Failed
 from serverd.supervisor import actions, events
 from serverd.supervisor.backoff import Backoff
@@ -87,6 +87,62 @@ class TestAdoption:
         scene.happens(events.Loaded(replace(scene.fleet.committed, warnings=warnings)))
         logged = [one.message for one in scene.actions if isinstance(one, actions.Log) and one.level == "warning"]
         assert logged == [*warnings[1:]]
+
+    def test_what_a_renewal_has_failed_for_is_complained_of_once(self, scene: Scene) -> None:
+        scene.serves()
+        committed = scene.fleet.committed
+        assert committed is not None
+
+        def fails(*refused: str) -> list[actions.Log]:
+            """Return what is logged of a renewal that fails; what is wrong is the same, in words."""
+            scene.happens(events.CertificatesChanged())
+            decided = scene.happens(events.LoadFailed("server.toml:5: a.key does not fit", refused))
+            return [one for one in decided if isinstance(one, actions.Log)]
+
+        complaint = actions.Log(
+            "error", "reload failed, generation 1 goes on serving: server.toml:5: a.key does not fit"
+        )
+        known = "nothing is renewed: what cannot be used is as it was when that was said, and nothing else is new"
+        assert fails("one") == [complaint]
+        assert fails("one") == [actions.Log("info", known)]
+        assert fails("another") == [complaint], "the same words, of other files"
+        assert fails("one") == [complaint], "it was mended, or something else, in between"
+        assert fails("one", "two") == [complaint]
+        assert fails("two") == [actions.Log("info", known)], "one is as it was before"
+        assert fails() == [complaint], "it was not the files"
+        assert fails("two") == [actions.Log("info", known)]
+        assert scene.fleet.outcome is not None
+        assert not scene.fleet.outcome.ok, "status goes on telling of it"
+
+        scene.happens(HUP)
+        decided = scene.happens(events.LoadFailed("server.toml:5: a.key does not fit"))
+        assert complaint in decided, "whoever asks is answered"
+        assert fails("two") == [actions.Log("info", known)]
+        scene.happens(HUP)
+        scene.happens(events.Loaded(LIVE))  # in which OpenSSL only will find the same fault
+        scene.happens(events.BindFailed("server.toml:5: a.key does not fit"))
+        assert fails("two") == [actions.Log("info", known)], "nothing was mended"
+        workers = scene.proposes(LIVE)
+        scene.accept(*workers)
+        for worker in workers:
+            scene.adopted(worker)
+        assert [one.level for one in fails("two")] == ["error"], "it was, in between"
+
+    def test_what_was_said_as_a_warning_is_not_complained_of(self, scene: Scene) -> None:
+        workers = scene.serves()
+        assert scene.fleet.committed is not None
+        pair = Certificate("cert", "key", kept="server.toml:5: a.key does not fit", refused="one")
+        [listener] = scene.fleet.committed.listeners
+        kept = replace(scene.fleet.committed, listeners=(replace(listener, tls=Tls("main", (pair,))),))
+        scene.happens(events.CertificatesChanged())
+        scene.happens(events.Loaded(kept))
+        scene.happens(events.SocketsOpened())
+        scene.accept(*workers)
+        for worker in workers:
+            scene.adopted(worker)
+        scene.happens(events.CertificatesChanged())
+        decided = scene.happens(events.LoadFailed(pair.kept, (pair.refused,)))
+        assert {one.level for one in decided if isinstance(one, actions.Log)} == {"info"}
 
     def test_logging_changes_with_the_commit(self, scene: Scene) -> None:
         workers = scene.serves()

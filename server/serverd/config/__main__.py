@@ -39,14 +39,15 @@ def main(arguments: list[str]) -> int:
     environ = dict(os.environ)  # what a configuration may name
     # What is installed beside us has no say in it; and to look for plugins reads the metadata of every distribution.
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
-    from serverd.errors import ConfigError
+    from serverd.errors import ConfigError, RenewalError
     from serverd.messages import Loaded, LoadFailed, encode
 
     try:
         message: Loaded | LoadFailed = Loaded(_read(arguments[0], environ, reloads=len(arguments) > 1))
         code = 0
     except ConfigError as error:
-        message, code = LoadFailed(str(error)), error.exit_code
+        refused = error.refused if isinstance(error, RenewalError) else ()
+        message, code = LoadFailed(str(error), refused), error.exit_code
     except MemoryError:
         message, code = LoadFailed(_NO_MEMORY), ConfigError.exit_code
     # A supervisor that died before we could ask to die with it is nobody to complain to.

@@ -91,6 +91,7 @@ class Fleet:
     renewal_wanted: bool = False  # as well, unless a reload is wanted, which reads everything
     is_renewal: bool = False  # the transaction under way is one
     complaint: str = ""  # why the last renewal has failed; "": it has not
+    refused: frozenset[str] = frozenset()  # of certificates that cannot be renewed: what has been told of
     unannounced: bool = False  # a reload is committed, but a connection may still reach what was before
     live: str = ""  # what a reload changes that the running workers adopt; "": new workers
     clients: list[int] = field(default_factory=list)  # of the control socket, waiting for this transaction

@@ -110,7 +110,7 @@ def _on_loaded(fleet: Fleet, event: events.Loaded, _: float) -> list[Action]:
 
 
 def _on_load_failed(fleet: Fleet, event: events.LoadFailed, now: float) -> list[Action]:
-    return transaction.rollback(fleet, event.report, "", now, is_final=not fleet.has_file)
+    return transaction.rollback(fleet, event.report, "", now, is_final=not fleet.has_file, refused=event.refused)
 
 
 def _on_opened(fleet: Fleet, _: events.SocketsOpened, now: float) -> list[Action]:

@@ -10,6 +10,7 @@ accepted connections on sockets that both generations share.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from serverd.config.changes import compare
@@ -38,6 +39,7 @@ from serverd.supervisor.actions import (
     StopPreloader,
     StopSuccessor,
 )
+from serverd.supervisor.certificates import certificates
 from serverd.supervisor.fleet import Fleet, Outcome, Slot
 from serverd.supervisor.states import Phase, PhaseEvent, Step, StepEvent, WorkerState
 from serverd.supervisor.wording import duration, workers
@@ -86,10 +88,18 @@ def load(fleet: Fleet, generation: Generation) -> list[Action]:
     if fleet.committed is None:
         actions.append(ConfigureLogging(generation.logging))
     # Of a pair that is kept although another is renewed, why it cannot be used may have been said when it was alone.
-    said = frozenset(f"{line}{KEPT}" for line in fleet.complaint.splitlines() if fleet.is_renewal)
+    refused = _refused(generation)
+    is_said = fleet.is_renewal and refused <= fleet.refused
+    said = frozenset(f"{line}{KEPT}" for line in fleet.complaint.splitlines() if is_said)
     fleet.complaint = ""
+    if fleet.is_renewal:
+        fleet.refused = refused
     actions.extend(Log("warning", warning) for warning in generation.warnings if warning not in said)
     return [*actions, OpenSockets(fleet.candidate, fleet.candidate_slots)]
+
+
+def _refused(generation: Generation) -> frozenset[str]:
+    return frozenset(one.refused for _, one in certificates(generation) if one.refused)
 
 
 def _count_slots(fleet: Fleet, new: Generation) -> int:
@@ -214,7 +224,7 @@ def _commit(fleet: Fleet, slots: dict[int, Slot]) -> list[Action]:
     assert fleet.candidate is not None
     new = fleet.candidate
     fleet.unannounced = fleet.committed is not None
-    fleet.committed, fleet.candidate = new, None
+    fleet.committed, fleet.candidate, fleet.refused = new, None, _refused(new)
     fleet.slots, fleet.growing = slots, 0
     fleet.slots_served = max(fleet.slots_served, len(slots))
     ready = Log("info", f"ready: generation {new.number}, {workers(len(slots))}")
@@ -250,11 +260,16 @@ def _conclude(fleet: Fleet, outcome: Outcome, detail: str = "") -> list[Action]:
     return [Reply(client, outcome.ok, text, detail) for client in clients]
 
 
-def rollback(fleet: Fleet, reason: str, detail: str, now: float, *, is_final: bool = False) -> list[Action]:
+def rollback(
+    fleet: Fleet, reason: str, detail: str, now: float, *, is_final: bool = False, refused: Sequence[str] = ()
+) -> list[Action]:
     """Give the candidate up; the committed generation goes on, or, when there is none, the start has failed.
 
-    With --reload a start that has failed waits for a change, unless no change can mend it (`is_final`).
+    With --reload a start that has failed waits for a change, unless no change can mend it (`is_final`). Files that a
+    renewal has `refused` are complained of once.
     """
+    is_known = fleet.is_renewal and bool(refused) and fleet.refused.issuperset(refused)
+    fleet.refused = frozenset(refused) or fleet.refused
     fleet.complaint = reason if fleet.is_renewal else ""
     had_sockets = fleet.step in {Step.PROPOSING, Step.PRELOADING, Step.PREPARING}
     if fleet.committed is None and (is_final or not fleet.watches_files):
@@ -275,8 +290,10 @@ def rollback(fleet: Fleet, reason: str, detail: str, now: float, *, is_final: bo
     text = f"{then}: {reason}"
     # A report of several lines: the log line gets the first, what follows it gets them all.
     report = f"{reason}\n{rest}" if rest else detail
+    known = "nothing is renewed: what cannot be used is as it was when that was said, and nothing else is new"
+    told = Log("info", known) if is_known else Log("error", f"{what} failed, {text}", report)
     return [
-        Log("error", f"{what} failed, {text}", report),
+        told,
         *take_back,
         *leave,
         *preloader,
