@@ -64,7 +64,7 @@ MODULES = (
 EXTENSIONS: list[Extension] = []
 
 # gcc has a macro of the name that mypyc gives to the attribute `Trust._unix`. And nobody needs to know where a wheel
-# was built, nor lines of C that are not in it: debug data tells both, and is half of the wheel.
+# was built, nor lines of C that are not in it: debug data tells both, and is a third of the wheel.
 FLAGS = ["-U__unix", "-g0", f"-ffile-prefix-map={ROOT}=."]
 
 Settings = dict[str, str | list[str] | None] | None
