@@ -64,12 +64,13 @@ wheel:
 	SERVERD_COMPILE=1 $(PYTHON) -m pip wheel --disable-pip-version-check --no-deps --wheel-dir dist .
 
 # Only what is installed is tested: the tests of the checkout do not look for serverd beside themselves.
+test-wheel: ABI = $(shell $(PYTHON) -c 'import sys; print("cp%d%d%s" % (*sys.version_info[:2], sys.abiflags))')
 test-wheel:
-	rm -rf dist/*-linux_*.whl
+	rm -rf dist/*-$(ABI)-linux_*.whl
 	$(MAKE) wheel
 	$(PYTHON) -m venv --clear --without-pip $(COMPILED)
 	$(PYTHON) -m pip --python $(COMPILED)/bin/python install --quiet --disable-pip-version-check \
-		"$$(echo dist/*-linux_*.whl)[dev,examples]"
+		"$$(echo dist/*-$(ABI)-linux_*.whl)[dev,examples]"
 	$(COMPILED)/bin/pytest $(ARGS)
 
 wheel-pure:

@@ -110,10 +110,23 @@ def test_an_sdist_has_what_it_takes_to_build_a_pure_wheel_of_all_modules(tmp_pat
     assert not [name for name in names if name.endswith((".so", ".c"))]
 
 
+def test_linking_leaves_out_where_this_python_has_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = {"CC": "gcc", "LDSHARED": "gcc -shared -L/built/lib -Wl,-rpath,/built/lib"}
+    monkeypatch.setattr(sysconfig, "get_config_var", variables.get)
+    for name in ("CC", "LDSHARED"):
+        monkeypatch.delenv(name, raising=False)
+    assert backend._link_command() == "gcc -shared -L/built/lib"
+    monkeypatch.setenv("CC", "clang -m64")
+    assert backend._link_command() == "clang -m64 -shared -L/built/lib"
+    monkeypatch.setenv("LDSHARED", "ld -shared -Wl,-rpath,/built/lib")
+    assert backend._link_command() == "ld -shared"
+
+
 @NEEDS_LONG
 @pytest.mark.timeout(900)
 def test_a_compiled_wheel_has_the_sources_too_and_says_that_it_is_compiled(tmp_path: Path) -> None:
-    wheel = build("build_wheel", checkout(tmp_path), compiled="1")
+    source = checkout(tmp_path)
+    wheel = build("build_wheel", source, compiled="1")
     tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
     assert f"-{tag}-{tag}-linux_" in wheel.name
     with zipfile.ZipFile(wheel) as archive:
@@ -123,6 +136,11 @@ def test_a_compiled_wheel_has_the_sources_too_and_says_that_it_is_compiled(tmp_p
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     for name in backend.sources():
         assert name.removeprefix("server/").removesuffix(".py") + suffix in names
+    libraries = list((tmp_path / "site").rglob("*.so"))
+    assert len(libraries) == len(backend.sources()) + 1
+    for library in libraries:
+        for path in (source, Path(sys.base_prefix) / "lib", Path(sys.base_prefix) / "include"):
+            assert str(path).encode() not in library.read_bytes(), f"{library} tells where it was built"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     command = [sys.executable, "-m", "serverd", "--version"]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=30)

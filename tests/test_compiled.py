@@ -1,12 +1,13 @@
-"""What mypyc would make of the modules that benchmarks/compiled.py has it compile, where it says nothing."""
+"""What mypyc would make of the modules that tools/backend.py has it compile, where it says nothing."""
 
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
-from pathlib import Path
 
-PACKAGES = Path(__file__).parents[1] / "server" / "serverd"
+from serverd.protocol.partial_head import NOTHING_READ
+from tools import backend
 
 
 def attributes(definition: ast.ClassDef, kinds: type[ast.stmt] | tuple[type[ast.stmt], ...]) -> set[str]:
@@ -24,10 +25,9 @@ def attributes(definition: ast.ClassDef, kinds: type[ast.stmt] | tuple[type[ast.
 
 
 def classes() -> Iterator[ast.ClassDef]:
-    for package in ("protocol", "asgi", "connection"):
-        for file in sorted((PACKAGES / package).glob("*.py")):
-            tree = ast.parse(file.read_text())
-            yield from (one for one in ast.walk(tree) if isinstance(one, ast.ClassDef))
+    for name in backend.sources():
+        tree = ast.parse((backend.ROOT / name).read_text())
+        yield from (one for one in ast.walk(tree) if isinstance(one, ast.ClassDef))
 
 
 def test_no_class_declares_an_attribute_again_that_its_base_has() -> None:
@@ -44,3 +44,26 @@ def test_no_class_declares_an_attribute_again_that_its_base_has() -> None:
                 found += [f"{name}.{attribute}" for attribute in again]
                 bases += [one.id for one in base.bases if isinstance(one, ast.Name)]
     assert not found
+
+
+def test_no_setter_declares_what_mypyc_would_take_apart() -> None:
+    """A tuple, or a number, of which it makes a value of C that it then never frees, as often as Python sets one."""
+    found = []
+    for definition in classes():
+        for method in definition.body:
+            if isinstance(method, ast.FunctionDef) and any(map(is_setter, method.decorator_list)):
+                given = method.args.args[1].annotation
+                found.append(f"{definition.name}.{method.name}: {ast.unparse(given) if given else 'Any'}")
+    assert found == ["PartialHead.shown: object"]
+
+
+def is_setter(decorator: ast.expr) -> bool:
+    return isinstance(decorator, ast.Attribute) and decorator.attr == "setter"
+
+
+def test_what_is_set_and_not_kept_is_freed() -> None:
+    text = "".join(["of", "a", "line"])
+    before = sys.getrefcount(text)
+    for _ in range(10):
+        NOTHING_READ.shown = (None, None, None, text, text)
+    assert sys.getrefcount(text) == before

@@ -63,9 +63,9 @@ MODULES = (
 # Filled by `build_wheel` alone: the other hooks run setup.py, too.
 EXTENSIONS: list[Extension] = []
 
-# gcc has a macro of the name that mypyc gives to the attribute `Trust._unix`.
-# And nobody needs to know where a wheel was built: debug data says so, unless it is told otherwise.
-FLAGS = ["-U__unix", f"-ffile-prefix-map={ROOT}=."]
+# gcc has a macro of the name that mypyc gives to the attribute `Trust._unix`. And nobody needs to know where a wheel
+# was built, nor lines of C that are not in it: debug data tells both, and is a third of the wheel.
+FLAGS = ["-U__unix", "-g0", f"-ffile-prefix-map={ROOT}=."]
 
 Settings = dict[str, str | list[str] | None] | None
 
@@ -135,3 +135,14 @@ def _compile() -> None:
         extension.sources = [os.path.relpath(name, ROOT) for name in extension.sources]
         extension.extra_compile_args = [*extension.extra_compile_args, *FLAGS]
         EXTENSIONS.append(extension)
+    os.environ["LDSHARED"] = _link_command()
+
+
+def _link_command() -> str:
+    """Return how to link, as setuptools would, but not to where this Python looks for libraries: nothing needs any."""
+    command: str = sysconfig.get_config_var("LDSHARED")
+    compiler: str = sysconfig.get_config_var("CC")
+    if "CC" in os.environ and command.startswith(compiler):
+        command = os.environ["CC"] + command.removeprefix(compiler)
+    command = os.environ.get("LDSHARED", command)
+    return " ".join(word for word in command.split() if not word.startswith("-Wl,-rpath"))

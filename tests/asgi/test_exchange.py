@@ -8,7 +8,9 @@ import inspect
 import logging
 import os
 import re
+from collections import UserDict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -160,6 +162,27 @@ class TestMessages:
         with Wire(script) as wire:
             assert wire.send(GET).startswith(b"HTTP/1.1 500 ")
         assert isinstance(script.error, ResponseError)
+
+    @pytest.mark.parametrize("kind", [UserDict, MappingProxyType, type("Message", (dict,), {})])
+    def test_a_message_may_be_any_mapping_of_any_strings(self, kind: Any) -> None:
+        text = type("Text", (str,), {})
+        first, second = start(200, length(2)), body(b"ok")
+        messages = [kind({text(key): value for key, value in one.items()}) for one in (first, second)]
+        with Wire(Script(*messages)) as wire:
+            assert wire.send(GET) == b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n" + OWN + b"\r\nok"
+
+    @pytest.mark.parametrize("status", [2**31, 2**63, 10**40, -(2**64)])
+    def test_a_status_beyond_any_integer_of_c_is_an_error_like_others(self, status: int) -> None:
+        script = Script(start(status), body())
+        with Wire(script) as wire:
+            assert wire.send(GET).startswith(b"HTTP/1.1 500 ")
+        assert isinstance(script.error, ResponseError)
+
+    def test_a_length_beyond_any_integer_of_c_is_counted(self) -> None:
+        script = Script(start(200, length(10**30)), body(b"x"))
+        with Wire(script) as wire:
+            assert wire.send(GET).startswith(b"HTTP/1.1 500 ")
+        assert "bytes shorter than its content-length" in str(script.error)
 
     def test_a_status_may_be_an_enum(self) -> None:
         from http import HTTPStatus

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Any
 
 import pytest
@@ -276,6 +277,20 @@ class TestMessages:
             with pytest.raises(ResponseError):
                 wire.tell("send", **message)
             assert frames_of(wire.tell("send", text="next")) == [(0x81, b"next")]
+
+    def test_code_and_reason_of_a_close_may_be_of_kinds_of_their_own(self) -> None:
+        code = IntEnum("Code", {"BUSY": 3013}).BUSY
+        with SessionWire() as wire:
+            wire.accept()
+            sent = wire.tell("close", code=code, reason=type("Text", (str,), {})("no"))
+            assert frames_of(sent) == [(0x88, (3013).to_bytes(2, "big") + b"no")]
+
+    @pytest.mark.parametrize("code", [2**31, 2**63, 10**40, -(2**64), 1000.0, "1000"])
+    def test_a_code_that_cannot_be_sent_is_refused_however_large(self, code: Any) -> None:
+        with SessionWire() as wire:
+            wire.accept()
+            with pytest.raises(ResponseError, match="cannot be sent"):
+                wire.tell("close", code=code)
 
     def test_what_is_sent_without_pause_leaves_the_loop_to_others(self) -> None:
         turns = 0
