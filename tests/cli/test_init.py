@@ -54,6 +54,7 @@ def found(folder: Path) -> dict[str, tuple[str, str]]:
             "application = get_asgi_application()",
             [Definition("application", "Django", 4)],
         ),
+        ("from a2wsgi import WSGIMiddleware\napp = WSGIMiddleware(x)", [Definition("app", "WSGI by a2wsgi", 2)]),
         ("import falcon.asgi\napp = falcon.asgi.App()", [Definition("app", "Falcon", 2)]),
         ("import falcon\napp = falcon.App()", []),  # WSGI
         ("async def app(scope, receive, send): ...", [Definition("app", "ASGI", 1)]),
@@ -241,7 +242,7 @@ def test_without_an_application_nothing_is_written(tmp_path: Path) -> None:
     make(tmp_path, main="print('no application')")
     result = run("init", str(tmp_path))
     assert result.exit_code == 3
-    assert result.stderr.startswith(f"serverd: no ASGI application was found in {tmp_path}, in 1 Python files")
+    assert result.stderr.startswith(f"serverd: no ASGI application was found in {tmp_path}, in 1 Python file (")
     assert os.listdir(tmp_path) == ["main.py"]
 
 

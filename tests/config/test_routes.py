@@ -114,6 +114,9 @@ def test_a_redirect_is_taken(location: str) -> None:
         "https:///x{uri}",
         "https://?x",
         "https://:8443{uri}",
+        "https://@{uri}",
+        "https://shop@/",
+        "https://shop@:8443{uri}",
         1,
     ],
 )

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import datetime
 import os
+import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from serverd.config.certificates import called, covers, read_certificates, read_key, read_revocation_lists
 from serverd.config.document import Unreadable
 from serverd.config.expiry import tell_age
-from serverd.config.files import read_text
+from serverd.config.files import read_pem, read_text
 from serverd.config.renewal import renew
 from serverd.errors import ConfigError, RenewalError
 from serverd.generation import Account, Certificate, Generation, Tls, Validity
@@ -181,6 +182,7 @@ class TestWhatIsRefused:
             (A.key.encode(), "holds no certificate, but a private key"),
             (A.key.replace("PRIVATE KEY", "PUBLIC KEY").encode(), "holds no certificate, but a public key"),
             (A.cert.replace("CERTIFICATE", "CERTIFICATE REQUEST").encode(), "but a certificate request"),
+            (A.cert.replace("CERTIFICATE", "TRUSTED CERTIFICATE").encode(), "but a certificate with OpenSSL's notes"),
             (A.cert[:200].encode(), "holds no certificate: it is cut off or damaged: BEGIN CERTIFICATE has no END"),
         ],
     )
@@ -202,6 +204,10 @@ class TestWhatIsRefused:
         leaf = whole.cert.index(END) + len(END)
         report = report_of(configuration(ONE), {"a.crt": whole.cert[: leaf + cut], "a.key": whole.key})
         assert f'certificates[0].cert: "a.crt" is cut off or damaged: BEGIN {label} has no END (expected' in report
+
+    def test_one_in_a_chain_that_would_be_passed_over(self) -> None:
+        with pytest.raises(ValueError, match="holds a TRUSTED CERTIFICATE, with OpenSSL's notes"):
+            read_certificates(A.cert + B.cert.replace("CERTIFICATE", "TRUSTED CERTIFICATE"))
 
     def test_a_listener_that_names_another_table(self, report_of: Report) -> None:
         report = report_of(configuration(ONE, name="mian"), FILES)
@@ -620,6 +626,38 @@ class TestCertificatesAsBytes:
         text = f"-----BEGIN {label}-----\n{base64.b64encode(cut).decode()}\n-----END {label}-----\n"
         with contextlib.suppress(ValueError):
             read(text)
+
+    @pytest.mark.parametrize(
+        "written",
+        [
+            A.cert + "-----BEGIN X9.42 DH PARAMETERS-----\nMAA=\n-----END X9.42 DH PARAMETERS-----\n",
+            "# what is between -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----\n" + A.cert,
+            "".join(f"# {line}\n" for line in B.cert.splitlines()) + A.cert,
+            "# -----BEGIN CERTIFICATE-----\n" + A.cert + "# -----BEGIN PRIVATE KEY-----",
+            "\ufeff" + A.cert,
+            A.cert.replace("\n", "\r\n"),
+            A.cert.replace("\n", "\r\r\n"),
+            A.cert.replace("\n", " \t\n"),
+            A.cert.rstrip(),
+            A.key + A.cert,
+            f"----- mine -----\n{A.cert}----- end of mine -----",
+            A.cert.replace("CERTIFICATE", "X509 CERTIFICATE"),
+        ],
+    )
+    def test_what_openssl_takes_is_taken(self, written: str, tmp_path: Path) -> None:
+        file = tmp_path / "a.pem"
+        file.write_bytes(written.encode())
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(file)
+        assert context.cert_store_stats()["x509"] == 1
+        pem, facts = read_certificates(read_pem(str(file)))
+        assert facts == read_certificates(A.cert)[1]
+        context.load_verify_locations(cadata=pem)
+
+    def test_two_files_put_together_without_a_line_between(self) -> None:
+        assert read_certificates(A.cert.rstrip() + B.cert)[0] == A.cert + B.cert
+        with pytest.raises(ValueError, match="BEGIN CERTIFICATE has no END"):
+            read_certificates(A.cert.rstrip() + B.cert[:99])
 
     def test_base64_that_is_none(self) -> None:
         with pytest.raises(ValueError, match="it is not base64"):

@@ -79,6 +79,10 @@ def test_a_key_of_another_table_is_suggested_when_none_is_near(
         ("[[mounts]]\nproxy-pass = 1", ("mounts", 0, "proxy-pass"), "serverd is no proxy: "),
         ("[apps.a]\nthreads = 2", ("apps", "a", "threads"), "a worker is an event loop in one thread; [server] has"),
         ("[server]\nport = 2", ("server", "port"), 'expected in [listeners.NAME], as bind = "127.0.0.1:8000"'),
+        ("[server]\nreload = true", ("server", "reload"), "expected on the command line, as serverd --reload"),
+        ("[listeners.a]\nssl_keyfile = 1", ("listeners", "a", "ssl_keyfile"), 'expected tls = "NAME", with'),
+        ("ssl_keyfile = 1", ("ssl_keyfile",), 'expected tls = "NAME" in [listeners.NAME], with'),
+        ("[[mounts]]\ndirectory = 1", ("mounts", 0, "directory"), "of an app, expected in [apps.NAME]; serverd has"),
         ("[listeners.a]\nport = 2", ("listeners", "a", "port"), 'expected bind = "127.0.0.1:8000"'),
     ],
 )

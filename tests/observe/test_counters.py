@@ -134,8 +134,12 @@ def test_a_connection_that_ended_with_its_worker_before_it_had_said_anything_is_
 
 def test_mounts_that_are_no_more_become_one_and_nothing_is_lost() -> None:
     rows = {("shop", f"/{number}"): [1] * MOUNT_WIDTH for number in range(5)}
+    rows["blog", "/b"] = rows["", "/ping"] = [1] * MOUNT_WIDTH
     tally = Tally(dict(rows), {"web": [1] * LISTENER_WIDTH, "old": [1] * LISTENER_WIDTH})
     tally.fold([("shop", "/3")], ["web"])
     tally.fold([("shop", "/3")], ["web"])
-    assert tally.mounts == {("shop", "/3"): [1] * MOUNT_WIDTH, GONE: [4] * MOUNT_WIDTH}
+    of_shop = ("shop", GONE[1])
+    assert tally.mounts == {("shop", "/3"): [1] * MOUNT_WIDTH, of_shop: [4] * MOUNT_WIDTH, GONE: [2] * MOUNT_WIDTH}
+    tally.fold([("blog", "/")], ["web"])
+    assert tally.mounts == {GONE: [7] * MOUNT_WIDTH}
     assert tally.listeners.keys() == {"web"}

@@ -431,8 +431,8 @@ def make_fifo(path: Path) -> None:
     [
         (make_directory, "it is no plain file"),
         (make_fifo, "it is no plain file"),
-        (make_link, "it is a symbolic link, expected a file"),
-        (make_dangling_link, "it is a symbolic link, expected a file"),
+        (make_link, "it is a symbolic link, expected the file that it leads to"),
+        (make_dangling_link, "it is a symbolic link, expected the file that it leads to"),
     ],
     ids=["directory", "fifo", "link", "dangling link"],
 )

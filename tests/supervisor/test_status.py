@@ -10,7 +10,7 @@ import pytest
 from serverd.control.status_text import describe_size
 from serverd.generation import Recycle
 from serverd.messages import AppDown, AppUp, Beat
-from serverd.observe.counters import CLASSES, MOUNT_WIDTH, Tally, class_at
+from serverd.observe.counters import CLASSES, MOUNT_WIDTH, SESSIONS, Tally, class_at
 from serverd.supervisor import events
 from serverd.supervisor.status import describe, with_counts
 from serverd.supervisor.worker import LATE_AFTER
@@ -129,8 +129,9 @@ def test_an_application_that_fails_is_shown_with_its_errors(scene: Scene) -> Non
     rows["shop", "/"][class_at(CLASSES.index("2xx"))] = 5
     rows["shop", "/api"][class_at(CLASSES.index("5xx")) + 3] = 2
     rows["other", "/o"][class_at(CLASSES.index("5xx"))] = 9
+    rows["shop", "/api"][SESSIONS] = 3
     (app,) = with_counts(status(scene)["apps"], Tally(rows))
-    assert (app["name"], app["requests"], app["errors"]) == ("shop", 7, 2)
+    assert (app["name"], app["requests"], app["errors"]) == ("shop", 10, 2)
 
 
 def test_how_the_last_reload_ended_is_shown_with_the_time_of_the_day(scene: Scene) -> None:

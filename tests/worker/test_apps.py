@@ -25,6 +25,8 @@ def broken_factory():
 class Legacy:
     def __init__(self, scope): self.version = scope["asgi"]["version"]
     async def __call__(self, receive, send): await send({"called": "asgi" + self.version})
+class Wrapped(Legacy):
+    async def __call__(self, *arguments): await super().__call__(*arguments)
 def legacy(scope):
     async def instance(receive, send): await send({"called": "asgi2"})
     return instance
@@ -34,6 +36,7 @@ class Endpoint:
 class Instance:
     async def __call__(self, scope, receive, send): await send({"called": "instance"})
 instance = Instance()
+class Both(Endpoint, Instance): pass
 class Configured(Instance):
     def __init__(self, debug=False, routes=None, middleware=None): pass
 class Derived(Configured):
@@ -82,9 +85,11 @@ def called(application: Any) -> str:
         ("good_app:inner.deep", {}, "deep"),
         ("good_app:factory", {"factory": True}, "asgi3"),
         ("good_app:Legacy", {}, "asgi2.0"),
+        ("good_app:Wrapped", {}, "asgi2.0"),
         ("good_app:legacy", {}, "asgi2"),
         ("good_app:legacy", {"interface": "asgi2"}, "asgi2"),
         ("good_app:Endpoint", {}, "endpoint"),
+        ("good_app:Both", {}, "endpoint"),
         ("good_app:instance", {}, "instance"),
     ],
 )

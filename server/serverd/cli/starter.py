@@ -101,8 +101,9 @@ def _taken(path: str) -> str:
 
 def _nothing(directory: str, discovery: Discovery) -> str:
     broken = f"; {discovery.broken[0]} (mend it, and try again)" if discovery.broken else ""
+    files = "1 Python file" if discovery.files == 1 else f"{discovery.files} Python files"
     return (
-        f"no ASGI application was found in {directory}, in {discovery.files} Python files (expected an object such as"
+        f"no ASGI application was found in {directory}, in {files} (expected an object such as"
         " app = FastAPI(), a function such as async def app(scope, receive, send), or a factory such as create_app;"
         ' one that is made otherwise can be named by hand: [apps.NAME] with app = "module:attribute")'
         f"{broken}"

@@ -14,6 +14,8 @@ __all__ = ["Definition", "Source", "read_source"]
 
 # What makes an application, by the package that it is imported from, wherever within.
 _FRAMEWORKS = {
+    ("a2wsgi", "WSGIMiddleware"): "WSGI by a2wsgi",
+    ("asgiref", "WsgiToAsgi"): "WSGI by asgiref",
     ("blacksheep", "Application"): "BlackSheep",
     ("channels", "ProtocolTypeRouter"): "Django Channels",
     ("connexion", "AsyncApp"): "Connexion",

@@ -29,6 +29,7 @@ __all__ = [
 
 # RFC 7468 §5; §5.3 for the older labels of certificates.
 _CERTIFICATES = ("CERTIFICATE", "X509 CERTIFICATE")
+_TRUSTED = "TRUSTED CERTIFICATE"  # OpenSSL's own, with notes on what it is trusted for, which nobody here reads
 _REVOCATION_LISTS = ("X509 CRL",)
 _KEYS = ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")
 _OTHER_KEYS = ("OPENSSH PRIVATE KEY", "DSA PRIVATE KEY")  # that TLS has no use for
@@ -96,6 +97,8 @@ def read_certificates(text: str) -> tuple[str, list[Facts]]:
     Raises ValueError with a predicate when there is none, or one that cannot be read.
     """
     found = _found(text, _CERTIFICATES, "no certificate", "BEGIN CERTIFICATE")
+    if any(label == _TRUSTED for label, _, _ in blocks(text)):  # one that is passed over is missing in the chain
+        raise ValueError(f"holds a {_TRUSTED}, with OpenSSL's notes (expected it as `openssl x509` writes it)")
     facts = []
     for number, (_, body) in enumerate(found, 1):
         try:

@@ -16,6 +16,9 @@ _BIND = 'expected in [listeners.NAME], as bind = "127.0.0.1:8000"'
 _LOOP = "a worker is an event loop in one thread; [server] has workers"
 _TARGET = 'expected app = "package.module:attribute"'
 _TLS = 'expected tls = "NAME", with cert and key in [[tls.NAME.certificates]]'
+_TLS_ELSEWHERE = _TLS.replace(",", " in [listeners.NAME],", 1)
+_BELIEF = "expected trusted_proxies in [listeners.NAME]: nobody is believed otherwise"
+_CERTIFICATE = "ssl_certfile ssl_keyfile ssl_certificate ssl_certificate_key certfile keyfile"
 _FOLDER = 'expected directory = "FOLDER", first on the import path'
 
 
@@ -28,11 +31,20 @@ def _words(tables: str, keys: str, remedy: str) -> Iterator[tuple[tuple[str, str
 FOREIGN: dict[tuple[str, str], str] = dict(
     [
         *_words(",mounts,apps,server", "static staticfiles static_files static_root share", _STATIC),
-        *_words("mounts", "root alias files file dir directory folder index try_files autoindex fallback", _STATIC),
+        *_words("mounts", "root alias files file dir folder index try_files autoindex fallback", _STATIC),
         *_words(",mounts,apps,server", "proxy proxy_pass reverse_proxy upstream upstreams backend", _PROXY),
         *_words(",server,apps", "host port address listen", _BIND),
         *_words("listeners", "host port address listen", 'expected bind = "127.0.0.1:8000"'),
-        *_words("listeners", "cert certificate certificates certfile ssl keyfile", _TLS),
+        *_words("listeners", "cert certificate certificates ssl", _TLS),
+        *_words("listeners", _CERTIFICATE, _TLS),
+        *_words(",server,apps", _CERTIFICATE, _TLS_ELSEWHERE),
+        *_words(",server,listeners", "proxy_headers forwarded_allow_ips", _BELIEF),
+        *_words("listeners", "server_name", 'expected hosts = ["example.com"] in [[mounts]]'),
+        *_words("mounts", "server_name", 'expected hosts = ["example.com"]'),
+        *_words("mounts", "location prefix url uri", 'expected path = "/shop"'),
+        *_words("mounts", "directory", f"of an app, expected in [apps.NAME]; {_STATIC}"),
+        *_words(",server,apps", "reload", "expected on the command line, as serverd --reload"),
+        *_words(",server", "processes", "expected workers in [server]"),
         *_words("listeners", "pass", 'expected [[mounts]] with listeners = ["NAME"]'),
         *_words("mounts", "pass target", 'expected app = "NAME"'),
         *_words(",apps,server", "threads thread worker_class", _LOOP),

@@ -10,12 +10,17 @@ from collections.abc import Iterator
 
 __all__ = ["blocks", "told_incomplete", "told_instead"]
 
-# RFC 7468 §2. What surrounds the blocks is explanation. No block goes beyond the beginning, or the end, of another, so
-# that a file of beginnings is read in linear time.
+# RFC 7468 §2, and as OpenSSL has it: what surrounds the blocks is explanation, also what does not begin its line
+# ("# -----BEGIN"). Before a block may stand a byte order mark, which is no ASCII, and the end of another, where `cat`
+# has put a file behind one without a last newline. No block goes beyond the beginning, or the end, of another, so that
+# a file of beginnings is read in linear time.
+_PLACE = r"(?:^[ \t\ufffd]*|(?<=-----))"
 _BLOCK = re.compile(
-    r"-----BEGIN ([A-Z0-9 ]{1,64})-----[ \t]*\r?\n([^-]*(?:-(?!----(?:BEGIN|END) )[^-]*)*)-----END \1-----"
+    _PLACE + r"(-----BEGIN ([^-\n]{1,64})-----[ \t\r\f\v]*\n"
+    r"([^-]*(?:-(?!----(?:BEGIN|END) )[^-]*)*)-----END \2-----)",
+    re.MULTILINE,
 )
-_BEGINNING = re.compile(r"-----(BEGIN [A-Z0-9 ]{0,64})")  # also one that is cut off itself
+_BEGINNING = re.compile(_PLACE + r"-----(BEGIN [^-\n]{0,64})", re.MULTILINE)  # also one that is cut off itself
 # DER is a SEQUENCE (X.690 §8.9) whose length takes more than a byte, or that begins with a number, as short keys do;
 # what is no ASCII has become U+FFFD.
 _DER = re.compile(r"0(\ufffd|.\x02\x01)", re.DOTALL)
@@ -37,7 +42,7 @@ _KINDS = {
 def blocks(text: str) -> Iterator[tuple[str, str, str]]:
     """Yield label, block and body of everything PEM."""
     for found in _BLOCK.finditer(text):
-        yield found[1], found[0].replace("\r\n", "\n"), found[2]
+        yield found[2], found[1].replace("\r\n", "\n"), found[3]
 
 
 def told_incomplete(text: str) -> str:

@@ -23,7 +23,7 @@ FRAMING_HEADERS = frozenset(
     ["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"]
 )
 PLACEHOLDERS = ("{host}", "{uri}")
-_ENDS_OF_AUTHORITY = ("", "/", "?", "#", ":")  # and what its host cannot begin with (RFC 3986 §3.2)
+_END_OF_AUTHORITY = re.compile(r"[/?#]|\{uri\}")  # RFC 3986 §3.2; a {uri} begins with "/"
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _FIELD_VALUE = re.compile(r"([\x21-\x7e\x80-\xff]([\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")  # RFC 9110 §5.5
@@ -112,8 +112,8 @@ def parse_redirect(value: object) -> str:
         raise ValueError('is neither a URL nor a path (expected like "https://{host}{uri}" or "/new")')
     if "\\" in value:
         raise ValueError('holds "\\", which browsers take for "/" (expected "/", or "%5C" in its place)')
-    authority = value.partition("://")[2]
-    if not value.startswith("/") and (authority[:1] in _ENDS_OF_AUTHORITY or authority.startswith("{uri}")):
+    host = _END_OF_AUTHORITY.split(value.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
+    if not value.startswith("/") and (not host or host.startswith(":")):
         # Browsers take the first name of the path for the host that is missing (URL Standard, "special authority
         # ignore slashes"): "https://{uri}" would send "/evil.example" there.
         raise ValueError('names no host behind "://" (expected like "https://{host}{uri}")')

@@ -43,7 +43,7 @@ Key = tuple[str, str]
 """App and mount, as the labels of a metric have them; without an app, the server answers by itself."""
 
 ELSEWHERE: Key = ("", "")  # what no mount serves
-GONE: Key = ("", "(gone)")  # what was counted for mounts that are no more
+GONE: Key = ("", "(gone)")  # what was counted for mounts that are no more; of apps that others have, with their name
 
 # Upper bounds of the histogram, in seconds: those of the Prometheus clients, and some for what is faster and slower.
 BOUNDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -137,9 +137,16 @@ class Tally:
                     row[column] = 0
 
     def fold(self, mounts: Iterable[Key], listeners: Iterable[str]) -> None:
-        """Keep only these apart: the mounts that are no more become one, their listeners are forgotten."""
-        for key in self.mounts.keys() - set(mounts) - {GONE}:
-            _add(self.mounts, GONE, self.mounts.pop(key))
+        """Keep only these apart: the mounts of an app that are no more become one, their listeners are forgotten.
+
+        So what an app has had is its own as long as it has a mount; after that it is nobody's.
+        """
+        known = set(mounts)
+        apps = {app for app, _ in known}
+        for key in self.mounts.keys() - known:
+            gone = (key[0] if key[0] in apps else "", GONE[1])
+            if key != gone:
+                _add(self.mounts, gone, self.mounts.pop(key))
         for name in self.listeners.keys() - set(listeners):
             del self.listeners[name]
 

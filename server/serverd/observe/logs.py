@@ -52,7 +52,8 @@ _WRITE_PATIENCE = 1000.0
 
 # Of a new log file, less the umask: what requests hold is not everybody's; Debian's logs are adm's to read.
 _FILE_MODE = 0o640
-_NO_FILE = "it is no plain file, expected one (without a file: standard error; of the access log, standard output)"
+_WITHOUT = "(without a file: standard error; of the access log, standard output)"
+_NO_FILE = f"it is no plain file, expected one {_WITHOUT}"
 
 
 class Stream(Protocol):
@@ -151,7 +152,7 @@ def _open_file(path: str, *, create: bool = True) -> tuple[int, bool]:
 def _reason(error: OSError) -> str:
     # What O_NOFOLLOW makes of a link (FreeBSD says EMLINK), and the others of what is no file but there.
     if error.errno in {errno.ELOOP, errno.EMLINK}:
-        return "it is a symbolic link, expected a file: name the file that it leads to"
+        return f"it is a symbolic link, expected the file that it leads to {_WITHOUT}"
     if error.errno in {errno.EISDIR, errno.ENXIO}:
         return _NO_FILE
     if error.errno == errno.ENOENT:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from serverd.config.expiry import tell_age
 from serverd.generation import App
 from serverd.messages import AppDown
-from serverd.observe.counters import Tally, answered
+from serverd.observe.counters import SESSIONS, Tally, answered
 from serverd.supervisor.certificates import authorities, certificates, tables
 from serverd.supervisor.fleet import Fleet, Outcome
 from serverd.supervisor.worker import Worker
@@ -72,12 +72,15 @@ def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
 
 
 def with_counts(apps: list[dict[str, Any]], tally: Tally) -> list[dict[str, Any]]:
-    """Return the applications of a description with how many requests each has had, and how many ended in a 5xx."""
+    """Return the applications of a description with how many requests each has had, and how many ended in a 5xx.
+
+    A WebSocket is a request, too, as it is to the workers that are shown beside.
+    """
     rows = [(app, row) for (app, _), row in tally.mounts.items()]
     return [
         one
         | {
-            "requests": _sound(sum(answered(row) for app, row in rows if app == one["name"])),
+            "requests": _sound(sum(answered(row) + row[SESSIONS] for app, row in rows if app == one["name"])),
             "errors": _sound(sum(answered(row, "5xx") for app, row in rows if app == one["name"])),
         }
         for one in apps

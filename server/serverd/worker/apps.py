@@ -138,10 +138,13 @@ def _makes_applications(loaded: Any) -> bool:
     What its constructor takes may look like an application of ASGI 2 or 3. That of an ASGI 2 application, or of an
     endpoint that is awaited, has no such `__call__`.
     """
-    if not inspect.isclass(loaded):
+    if not inspect.isclass(loaded) or hasattr(loaded, "__await__"):
         return False
     own = next((vars(base)["__call__"] for base in loaded.__mro__ if "__call__" in vars(base)), None)
-    return inspect.isfunction(own) and _takes(inspect.signature(own), 4)
+    if not inspect.isfunction(own):
+        return False
+    # What takes any number, as a wrapper does, may be that of ASGI 2, (receive, send).
+    return _takes(inspect.signature(own), 4) and not _takes(inspect.signature(own), 3)
 
 
 def _detect(app: App, loaded: Callable[..., Any]) -> str:
