@@ -196,7 +196,7 @@ def test_a_task_that_others_cancel_before_it_begins_keeps_nobody_for_ever(clock:
         crowd.send(wire, "cd")
         wire.settle()
         for exchange in lost:
-            exchange.reap()
+            exchange.conclude()
     assert crowd.seen["b"] == ["a", "b"]  # at once, as if there had never been others
     assert crowd.seen["c"] == ["a", "b"]
     assert crowd.seen["d"] == ["a", "b", "c", "d"]
@@ -208,12 +208,12 @@ def test_the_client_of_one_that_others_cancel_before_it_begins_has_an_answer_and
     with Wire(Crowd()) as wire:
         wire.transport.deliver(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n")
         (lost,) = wire.service.exchanges
-        lost.reap()
+        lost.conclude()
         assert lost in wire.service.exchanges  # it is about to begin
         assert lost.task is not None
         lost.task.cancel()
         wire.settle()
-        lost.reap()
+        lost.conclude()
         assert wire.received().startswith(b"HTTP/1.1 500 ")
         assert not wire.service.exchanges
         assert "app test failed on GET /a" in caplog.text

@@ -31,7 +31,7 @@ class Request:
 
     is_looked_at = False
 
-    def reap(self) -> None:
+    def conclude(self) -> None:
         self.is_looked_at = True
         raise ValueError("not as it should be")
 

@@ -169,7 +169,7 @@ class Cycle:
             self.task.cancel()
         return self.task
 
-    def reap(self) -> None:
+    def conclude(self) -> None:
         """End a call whose task others have cancelled before its first step: nothing of it runs, nor notes its end."""
         if self.task is not None and self.task.done():
             self.on_failure(asyncio.CancelledError("before the application was called"))

@@ -262,9 +262,9 @@ class Serving:
                 connection.cut()
         for cycle in [cycle for service in self._every_service() for cycle in (*service.exchanges, *service.answers)]:
             try:
-                cycle.reap()
+                cycle.conclude()
             except Exception:
-                log.exception("a request could not be reaped: this is a bug of serverd")
+                log.exception("a request could not be concluded: this is a bug of serverd")
         if self._drained is not None and not self._drained.done() and not self._busy():
             self._drained.set_result(None)
         self._sweep_handle = self._loop.call_later(self._interval, self._sweep)
