@@ -71,7 +71,7 @@ class Tunnel(RequestStream):
             return
         if not self._has_ended:
             self._session.sweep(now)
-        elif self._stream.queue is not None:
+        elif self._stream.backlog is not None:
             self.deadline = now + LINGER_TIMEOUT  # not all has left; the core looks whether it goes on
         elif now >= self.deadline:
             self._connection.core.reset(self._stream, ErrorCode.NO_ERROR)

@@ -32,7 +32,7 @@ from serverd.protocol.http2_registry import StreamSink
 from serverd.protocol.http2_response import ResponseHeads, without_connection_fields
 from serverd.protocol.http2_settings import server_settings
 from serverd.protocol.http2_states import RESET, SEND_END
-from serverd.protocol.http2_stream import Http2Stream
+from serverd.protocol.http2_stream import Backlog, Http2Stream
 
 __all__ = ["ConnectionFault", "ErrorCode", "Http2Bounds", "Http2Core", "Http2Stream", "StreamSink", "TunnelHead"]
 
@@ -169,23 +169,23 @@ class Http2Core:
                 stream.linger -= 1
                 if not stream.linger:
                     self._streams.reset(stream, ErrorCode.NO_ERROR)
-            elif stream.queue is not None:
-                self._watch_progress(stream)
+            elif stream.backlog is not None:
+                self._watch_progress(stream, stream.backlog)
         output.tick()
         self._drain.tick()
 
-    def _watch_progress(self, stream: Http2Stream) -> None:
+    def _watch_progress(self, stream: Http2Stream, backlog: Backlog) -> None:
         """Reset a stream when the peer does not open the window that it waits for.
 
         Only that counts, not how long other streams or the socket take: these the connection above looks after.
         """
         output = self._output
-        waits = not stream.made_progress and (
+        waits = not backlog.made_progress and (
             stream.send_window <= 0 or (output.window <= 0 and not output.made_progress)
         )
-        stream.made_progress = False
-        stream.stalled = stream.stalled + 1 if waits else 0
-        if stream.stalled > self._bounds.send_timeout:
+        backlog.made_progress = False
+        backlog.stalled = backlog.stalled + 1 if waits else 0
+        if backlog.stalled > self._bounds.send_timeout:
             self._streams.reset_early(stream, ErrorCode.CANCEL)
 
     # The end of the connection.

@@ -25,7 +25,7 @@ from serverd.protocol.http2_frames import (
     StreamFault,
     encode_header_block,
 )
-from serverd.protocol.http2_stream import Http2Stream
+from serverd.protocol.http2_stream import Backlog, Http2Stream
 
 __all__ = ["Output"]
 
@@ -143,7 +143,8 @@ class Output:
     def send_data(self, stream: Http2Stream, data: bytes, end: bool) -> bool:
         """Send a part of the body; return whether its `end` has gone out."""
         size = len(data)
-        if stream.queue is None:
+        backlog = stream.backlog
+        if backlog is None:
             # Hot path: a body that fits; benchmarks/ "HTTP/2".
             if (
                 size <= stream.send_window
@@ -155,22 +156,23 @@ class Output:
                 if size or end:
                     self._emit(stream, data, end)
                 return end
-            stream.queue = deque()
+            backlog = stream.backlog = Backlog()
         if size:
-            stream.queue.append(data)
-            stream.queue_size += size
-            stream.blocked = stream.queue_size > HIGH_WATER
-        stream.queue_end = end
-        self._join_round(stream)
+            backlog.queue.append(data)
+            backlog.size += size
+            backlog.blocks = backlog.size > HIGH_WATER
+        backlog.has_end = end
+        self._join_round(stream, backlog)
         return False
 
     def send_trailers(self, stream: Http2Stream, fields: Fields) -> bool:
         """Send the trailer section behind what waits; return whether it has gone out."""
-        if stream.queue is None:
+        backlog = stream.backlog
+        if backlog is None:
             self.send_fields(stream, self._encoder.encode(fields), True)
             return True
-        stream.queue_end = True
-        stream.trailers = fields
+        backlog.has_end = True
+        backlog.trailers = fields
         return False
 
     def open_window(self, increment: int) -> None:
@@ -184,26 +186,25 @@ class Output:
         stream.send_window += increment
         if stream.send_window > LARGEST_WINDOW:
             raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "window of a stream larger than 2**31-1")
-        if stream.queue is not None:
-            self._join_round(stream)
+        if stream.backlog is not None:
+            self._join_round(stream, stream.backlog)
 
     def drop(self, stream: Http2Stream) -> None:
         """Forget what waits of a stream that has ended early."""
-        stream.queue = None
-        stream.queue_size = 0
-        stream.trailers = None
-        stream.blocked = False
-        if stream.is_queued:
+        backlog = stream.backlog
+        stream.backlog = None
+        if backlog is not None and backlog.is_in_round:
             self._round.remove(stream)
-            stream.is_queued = False
 
     def take(self) -> list[bytes]:
         """Return the pieces to be written now, with DATA of about `TAKE_SIZE`; note what became of the streams."""
         waiting = self._round
         while waiting and self.size < TAKE_SIZE and self.window > 0:
             stream = waiting.popleft()
-            stream.is_queued = False
-            self._send_turn(stream)
+            backlog = stream.backlog
+            assert backlog is not None  # else it would not be in the round
+            backlog.is_in_round = False
+            self._send_turn(stream, backlog)
         frames = self._frames
         if self.size <= JOIN_SIZE and len(frames) > 1:
             frames = [b"".join(frames)]
@@ -212,64 +213,42 @@ class Output:
         self.answers = 0
         return frames
 
-    def _join_round(self, stream: Http2Stream) -> None:
+    def _join_round(self, stream: Http2Stream, backlog: Backlog) -> None:
         """Let a stream take its turns if its window allows it; what opens the window calls this again."""
-        if not stream.is_queued and stream.send_window > 0:
-            stream.is_queued = True
+        if not backlog.is_in_round and stream.send_window > 0:
+            backlog.is_in_round = True
             self._round.append(stream)
 
-    def _send_turn(self, stream: Http2Stream) -> None:
+    def _send_turn(self, stream: Http2Stream, backlog: Backlog) -> None:
         """Send one frame of what waits of a stream."""
-        size = min(stream.queue_size, stream.send_window, self.window, DEFAULT_FRAME_SIZE)
+        size = min(backlog.size, stream.send_window, self.window, DEFAULT_FRAME_SIZE)
         if size <= 0:
             return  # SETTINGS have made its window smaller meanwhile
-        data = _cut(stream, size)
-        is_last = stream.queue_end and not stream.queue_size
-        self._emit(stream, data, is_last and stream.trailers is None)
+        data = backlog.cut(size)
+        is_last = backlog.has_end and not backlog.size
+        self._emit(stream, data, is_last and backlog.trailers is None)
+        backlog.made_progress = True
         if is_last:
-            if stream.trailers is not None:
-                self.send_fields(stream, self._encoder.encode(stream.trailers), True)
-            stream.queue = None
+            if backlog.trailers is not None:
+                self.send_fields(stream, self._encoder.encode(backlog.trailers), True)
+            stream.backlog = None
             self.ended.append(stream)
             return
-        if stream.blocked and stream.queue_size <= LOW_WATER:
-            stream.blocked = False
+        if backlog.blocks and backlog.size <= LOW_WATER:
+            backlog.blocks = False
             self.released.append(stream)
-        if not stream.queue_size:
-            stream.queue = None
+        if not backlog.size:
+            stream.backlog = None
             return
         if size < DEFAULT_FRAME_SIZE:
             self._patience.note_dribble(size < DRIBBLE_SIZE)
-        self._join_round(stream)
+        self._join_round(stream, backlog)
 
     def _emit(self, stream: Http2Stream, data: bytes, end: bool) -> None:
         size = len(data)
         stream.send_window -= size
-        stream.made_progress = True
         self.window -= size
         self.data_frames += 1
         self._frames.append(_pack_header(size << 8, END_STREAM if end else 0, stream.id))  # DATA is type 0
         self._frames.append(data)
         self.size += size + _HEADER_SIZE
-
-
-def _cut(stream: Http2Stream, size: int) -> bytes:
-    """Take `size` bytes off the queue of a stream, which has them."""
-    queue = stream.queue
-    assert queue is not None  # it has bytes
-    parts: list[bytes] = []
-    left = size
-    while left:
-        piece = queue[0]
-        offset = stream.offset
-        rest = len(piece) - offset
-        if rest > left:
-            parts.append(piece[offset : offset + left])
-            stream.offset = offset + left
-            break
-        parts.append(piece[offset:] if offset else piece)
-        stream.offset = 0
-        queue.popleft()
-        left -= rest
-    stream.queue_size -= size
-    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -148,7 +148,7 @@ class StreamRegistry:
             self._intake.close(stream)
 
     def _leave(self, stream: Http2Stream, state: StreamState) -> None:
-        if stream.queue is not None:
+        if stream.backlog is not None:
             self._output.drop(stream)
         stream.state = state
         stream.owner = None  # nobody is told anything more, and a circle would wait for the garbage collector

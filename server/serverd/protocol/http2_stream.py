@@ -12,33 +12,62 @@ from serverd.protocol.head import Fields
 from serverd.protocol.http2_states import LOCAL_ENDED, StreamState
 from serverd.protocol.http2_windows import ReceiveWindow
 
-__all__ = ["Http2Stream"]
+__all__ = ["Backlog", "Http2Stream"]
+
+
+class Backlog:
+    """What waits of a response: for a window of the peer's, or for the turn of its stream (`http2_output`)."""
+
+    __slots__ = ("_offset", "blocks", "has_end", "is_in_round", "made_progress", "queue", "size", "stalled", "trailers")
+
+    def __init__(self) -> None:
+        self.queue: deque[bytes] = deque()  # DATA
+        self._offset = 0  # of the first piece, what was sent
+        self.size = 0  # bytes in it
+        self.has_end = False  # it has all of the body
+        self.trailers: Fields | None = None  # to be sent behind it
+        self.is_in_round = False  # its stream is in the round of `http2_output`
+        self.blocks = False  # it is more than should wait
+        self.made_progress = False  # some of it was sent since the last tick
+        self.stalled = 0  # seconds that it has waited for the peer's window
+
+    def cut(self, size: int) -> bytes:
+        """Take `size` bytes off the queue, which has them."""
+        queue = self.queue
+        parts: list[bytes] = []
+        left = size
+        while left:
+            piece = queue[0]
+            offset = self._offset
+            rest = len(piece) - offset
+            if rest > left:
+                parts.append(piece[offset : offset + left])
+                self._offset = offset + left
+                break
+            parts.append(piece[offset:] if offset else piece)
+            self._offset = 0
+            queue.popleft()
+            left -= rest
+        self.size -= size
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class Http2Stream:
     """One stream."""
 
     __slots__ = (
-        "blocked",
+        "backlog",
         "expected",
         "held",
         "id",
-        "is_queued",
         "is_refused",
         "is_tunnel",
         "linger",
-        "made_progress",
-        "offset",
         "owner",
         "pieces",
-        "queue",
-        "queue_end",
-        "queue_size",
         "received",
         "send_window",
-        "stalled",
         "state",
-        "trailers",
         "window",
     )
 
@@ -59,17 +88,20 @@ class Http2Stream:
 
         # The response.
         self.send_window = send_window  # bytes that the peer allows; less than 0 after SETTINGS that made it smaller
-        self.queue: deque[bytes] | None = None  # DATA that waits
-        self.offset = 0  # of the first piece in the queue, what was sent
-        self.queue_size = 0
-        self.queue_end = False  # the queue has all of the body
-        self.trailers: Fields | None = None  # to be sent behind it
-        self.is_queued = False  # it is in the round of `http2_output`
-        self.blocked = False  # more waits than should
-        self.made_progress = False  # something was sent since the last tick
-        self.stalled = 0  # seconds that its queue has waited for the peer's window
+        self.backlog: Backlog | None = None  # DATA that waits
+
+    @property
+    def blocked(self) -> bool:
+        """Whether more waits than should."""
+        return self.backlog is not None and self.backlog.blocks
+
+    @property
+    def queue_size(self) -> int:
+        """How many bytes of DATA wait."""
+        return 0 if self.backlog is None else self.backlog.size
 
     @property
     def is_unread(self) -> bool:
         """Whether what comes of the request is thrown away: its response is complete, though it may not have left."""
-        return self.is_refused or ((self.queue_end or self.state is LOCAL_ENDED) and not self.is_tunnel)
+        has_end = self.state is LOCAL_ENDED or (self.backlog is not None and self.backlog.has_end)
+        return self.is_refused or (has_end and not self.is_tunnel)
