@@ -246,6 +246,34 @@ class TestStalls:
             assert body_of(peer.send(window_update(1, 1))) != b""
         assert not peer.request(1).is_reset
 
+    def test_what_was_sent_before_it_had_to_wait_gives_it_no_more_time(self) -> None:
+        peer = Peer(Http2Bounds(send_timeout=3))
+        peer.send(settings((4, 5)))
+        peer.open(1)
+        peer.respond(1, b"hello", end=False)
+        assert body_of(peer.take()) == b"hello"
+        peer.core.send_body(peer.request(1).stream, b"world", True)
+        for _ in range(3):
+            peer.core.tick()
+        assert not peer.request(1).is_reset
+        peer.core.tick()
+        assert peer.request(1).is_reset
+
+    def test_who_waits_anew_has_all_of_the_time(self) -> None:
+        peer = Peer(Http2Bounds(send_timeout=3))
+        peer.send(settings((4, 0)))
+        peer.open(1)
+        peer.respond(1, b"hello", end=False)
+        for number in range(1, 4):
+            for _ in range(3):
+                peer.core.tick()
+            assert body_of(peer.send(window_update(1, 5))) == b"hello"
+            assert peer.request(1).stream.backlog is None
+            peer.core.send_body(peer.request(1).stream, b"hello", number == 3)
+        for _ in range(3):
+            peer.core.tick()
+        assert not peer.request(1).is_reset
+
     def test_all_are_given_up_when_that_of_the_connection_stays_shut(self) -> None:
         peer = Peer(Http2Bounds(send_timeout=3))
         peer.send(settings((4, LARGEST)))

@@ -158,8 +158,7 @@ class Output:
                 return end
             backlog = stream.backlog = Backlog()
         if size:
-            backlog.queue.append(data)
-            backlog.size += size
+            backlog.add(data)
             backlog.blocks = backlog.size > HIGH_WATER
         backlog.has_end = end
         self._join_round(stream, backlog)
@@ -193,7 +192,7 @@ class Output:
         """Forget what waits of a stream that has ended early."""
         backlog = stream.backlog
         stream.backlog = None
-        if backlog is not None and backlog.is_in_round:
+        if backlog is not None and backlog.in_round:
             self._round.remove(stream)
 
     def take(self) -> list[bytes]:
@@ -203,7 +202,7 @@ class Output:
             stream = waiting.popleft()
             backlog = stream.backlog
             assert backlog is not None  # else it would not be in the round
-            backlog.is_in_round = False
+            backlog.in_round = False
             self._send_turn(stream, backlog)
         frames = self._frames
         if self.size <= JOIN_SIZE and len(frames) > 1:
@@ -215,8 +214,8 @@ class Output:
 
     def _join_round(self, stream: Http2Stream, backlog: Backlog) -> None:
         """Let a stream take its turns if its window allows it; what opens the window calls this again."""
-        if not backlog.is_in_round and stream.send_window > 0:
-            backlog.is_in_round = True
+        if not backlog.in_round and stream.send_window > 0:
+            backlog.in_round = True
             self._round.append(stream)
 
     def _send_turn(self, stream: Http2Stream, backlog: Backlog) -> None:

@@ -18,22 +18,27 @@ __all__ = ["Backlog", "Http2Stream"]
 class Backlog:
     """What waits of a response: for a window of the peer's, or for the turn of its stream (`http2_output`)."""
 
-    __slots__ = ("_offset", "blocks", "has_end", "is_in_round", "made_progress", "queue", "size", "stalled", "trailers")
+    __slots__ = ("_offset", "_queue", "blocks", "has_end", "in_round", "made_progress", "size", "stalled", "trailers")
 
     def __init__(self) -> None:
-        self.queue: deque[bytes] = deque()  # DATA
+        self._queue: deque[bytes] = deque()  # DATA
         self._offset = 0  # of the first piece, what was sent
-        self.size = 0  # bytes in it
+        self.size = 0  # bytes of DATA
         self.has_end = False  # it has all of the body
         self.trailers: Fields | None = None  # to be sent behind it
-        self.is_in_round = False  # its stream is in the round of `http2_output`
+        self.in_round = False  # its stream is in the round of `http2_output`
         self.blocks = False  # it is more than should wait
         self.made_progress = False  # some of it was sent since the last tick
         self.stalled = 0  # seconds that it has waited for the peer's window
 
+    def add(self, data: bytes) -> None:
+        """Put a part of the body behind what waits."""
+        self._queue.append(data)
+        self.size += len(data)
+
     def cut(self, size: int) -> bytes:
-        """Take `size` bytes off the queue, which has them."""
-        queue = self.queue
+        """Take off the first `size` bytes; there are as many."""
+        queue = self._queue
         parts: list[bytes] = []
         left = size
         while left:
@@ -88,17 +93,12 @@ class Http2Stream:
 
         # The response.
         self.send_window = send_window  # bytes that the peer allows; less than 0 after SETTINGS that made it smaller
-        self.backlog: Backlog | None = None  # DATA that waits
+        self.backlog: Backlog | None = None  # what waits of it
 
     @property
     def blocked(self) -> bool:
         """Whether more waits than should."""
         return self.backlog is not None and self.backlog.blocks
-
-    @property
-    def queue_size(self) -> int:
-        """How many bytes of DATA wait."""
-        return 0 if self.backlog is None else self.backlog.size
 
     @property
     def is_unread(self) -> bool:
