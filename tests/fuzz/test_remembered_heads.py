@@ -1,21 +1,27 @@
 """Requests of one connection, and each on a connection of its own: wire and scopes are the same.
 
-Whatever a connection remembers of heads (`http1_head`, `forwarded`, `intake`), it may save time and nothing else.
+Whatever a connection remembers of heads (`http1_head`, `http2_head`, `forwarded`, `intake`, `asgi.scope`), it may save
+time and nothing else.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import hpack
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from serverd.asgi.router import Route, Router
-from serverd.asgi.scope import Endpoint
+from serverd.asgi.scope import Endpoint, Peer
+from serverd.connection.http1 import Http1Connection
+from serverd.connection.http2 import Http2Connection
 from serverd.generation import Limits, Listener
+from tests.protocol.http2_peer import ACK, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, frame, settings
 from tests.support.applications import respond
 from tests.support.fuzzing import examples
-from tests.support.wire import PARSERS, Wire, pieces_of, router_to
+from tests.support.wire import KEY, PARSERS, MemoryTransport, Wire, pieces_of, router_to
 
 LIMITS = Limits(request_line=60, header_size=220, header_count=8, body_size=20)
 FIELDS = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-prefix", "x-forwarded-proto")
@@ -72,7 +78,8 @@ class Site:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         state = {**scope["state"], "request_id": ""}
-        seen = {**scope, "headers": [*scope["headers"]], "extensions": {**scope["extensions"]}, "state": state}
+        seen = {name: value.copy() if hasattr(value, "copy") else value for name, value in scope.items()}
+        seen = {**seen, "state": state, "tls": scope["extensions"].get("tls", {}).copy(), "order": list(scope)}
         self.scopes.append(seen)
         body = b""
         while (message := await receive())["type"] == "http.request":
@@ -80,20 +87,32 @@ class Site:
             if not message["more_body"]:
                 break
         seen["body"] = body
+        is_session = scope["type"] == "websocket"
         scope["headers"].append((b"content-length", b"7"))
         scope["headers"].sort()
-        scope["state"]["spoilt"] = scope["extensions"]["spoilt"] = True
-        scope.update(path="/spoilt", client=None, root_path="/spoilt")
-        await respond(send, seen["path"].encode() + b"|" + body)
+        scope["extensions"].get("tls", {}).clear()
+        for name in ("state", "extensions", "asgi"):
+            scope[name].clear()
+            scope[name]["spoilt"] = True
+        for name in scope:
+            scope[name] = "/spoilt"
+        scope["spoilt"] = True
+        if is_session:
+            await send({"type": "websocket.close"})
+        else:
+            await respond(send, seen["path"].encode() + b"|" + body)
 
 
-def served(pieces: list[bytes], parser: str, trusted: bool) -> tuple[bytes, list[Any], bool]:
-    """Return what is answered to the pieces on a new connection, the scopes, and whether it is ready for more."""
+def mounts_to(scopes: list[Any], generation: int = 0) -> Router:
+    """Return the routes of a site, as a generation has them; their applications leave what they see in `scopes`."""
     site, below = Site(), Site()
-    table = router_to(Endpoint(site, "site", state={"shared": 1}))
-    mounts = Router(
+    site.scopes = below.scopes = scopes
+    state = {"shared": generation}
+    table = router_to(Endpoint(site, "site", state=state))
+    prefix = f"/{generation}" if generation else ""
+    return Router(
         [
-            Route((), "/", Endpoint(site, "site", state={"shared": 1})),
+            Route((), "/", Endpoint(site, "site", state=state, root_path=prefix)),
             Route((), "/m", Endpoint(below, "below", root_path="/m", strip="/m")),
             Route(("other",), "/", Endpoint(below, "below")),
         ],
@@ -101,11 +120,19 @@ def served(pieces: list[bytes], parser: str, trusted: bool) -> tuple[bytes, list
         table._unserved,
         table._options,
     )
-    below.scopes = site.scopes
+
+
+def listener(trusted: bool, limits: Limits) -> Listener:
+    proxies = ("127.0.0.1",) if trusted else ()
+    return Listener("web", (), 1, limits, trusted_proxies=proxies, forwarded_headers=FIELDS)
+
+
+def served(pieces: list[bytes], parser: str, trusted: bool) -> tuple[bytes, list[Any], bool]:
+    """Return what is answered to the pieces on a new connection, the scopes, and whether it is ready for more."""
+    scopes: list[Any] = []
+    mounts = mounts_to(scopes)
     with Wire(mounts, parser, LIMITS) as wire:
-        proxies = ("127.0.0.1",) if trusted else ()
-        listener = Listener("web", (), 1, LIMITS, trusted_proxies=proxies, forwarded_headers=FIELDS)
-        wire.service.adopt(mounts, listener, wire.service.parser)
+        wire.service.adopt(mounts, listener(trusted, LIMITS), wire.service.parser)
         wire.lose()
         wire.connect()
         answer = b""
@@ -113,7 +140,7 @@ def served(pieces: list[bytes], parser: str, trusted: bool) -> tuple[bytes, list
             answer += wire.send(piece)
         # Whether a body is asked for depends on when it comes.
         answer = answer.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
-        return answer, site.scopes, wire.connection.idle and not wire.closed
+        return answer, scopes, wire.connection.idle and not wire.closed
 
 
 @given(st.sampled_from(sorted(PARSERS)), streams(), st.booleans())
@@ -133,3 +160,134 @@ def test_a_head_means_what_it_means_on_a_connection_of_its_own(
     answer, seen, _ = served(pieces_of(b"".join(requests), cuts), parser, trusted)
     assert answer == expected
     assert seen == scopes
+
+
+# Requests that come one by one, all of them good, most of them like one before: what `asgi.scope` begins with.
+
+TLS: dict[str, object] = {"tls_version": 0x0304, "client_cert_name": None}
+PEERS = {
+    "in the clear": Peer(("127.0.0.1", 1), ("127.0.0.1", 80)),
+    "over TLS": Peer(("127.0.0.1", 2), ("127.0.0.1", 443), "https", TLS, frozenset(("a", "other"))),
+}
+SESSION = (
+    (b"upgrade", b"websocket"), (b"connection", b"upgrade"),
+    (b"sec-websocket-key", KEY), (b"sec-websocket-version", b"13"),
+)  # fmt: skip
+
+
+class Asked(NamedTuple):
+    """A request, and the generation that is there when it comes."""
+
+    method: str
+    version: str  # 1.0 and 1.1 are the same in HTTP/2
+    target: str
+    fields: tuple[tuple[bytes, bytes], ...]
+    generation: int
+
+
+asked = st.builds(
+    Asked,
+    st.sampled_from(["GET", "GET", "GET", "HEAD", "POST", "OPTIONS", "TRACE"]),
+    st.sampled_from(["1.1", "1.1", "1.0"]),
+    st.sampled_from([
+        "/", "/?a", "/?b", "/a", "/%61", "*", "http://other/a", "http://a/m/x",
+        "/m", "/m/", "/m/x?q", "/m/%2e%2e/a", "/m/./x", "/m/../m/x", "/x/../m", "//m",
+    ]),
+    st.sampled_from([
+        (),
+        ((b"accept", b"*/*"), (b"x_y", b"1")),
+        ((b"x-forwarded-for", b"192.0.2.1"), (b"x-forwarded-proto", b"https"), (b"x-forwarded-prefix", b"/p")),
+        ((b"x-forwarded-host", b"other"),),
+        SESSION,
+    ]),
+    st.sampled_from([0, 0, 0, 1]),
+).map(lambda one: one._replace(method="OPTIONS") if one.target == "*" else one)  # fmt: skip
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[Asked]:
+    """Draw requests that differ from one another in one thing, and come again."""
+    first = draw(asked)
+    near = [first]
+    for other in draw(st.lists(asked, min_size=1, max_size=4)):
+        name = draw(st.sampled_from(["target", "target", "target", "method", "version", "fields", "generation"]))
+        one = first._replace(**{name: getattr(other, name)})
+        if one.target == "*":
+            one = one._replace(method="OPTIONS")
+        near.append(one)
+    return draw(st.lists(st.sampled_from(near), min_size=4, max_size=12))
+
+
+class Talk(Wire):
+    """A connection of either protocol from one of `PEERS`, to two generations of a site."""
+
+    def __init__(self, protocol: str, peer: str, trusted: bool) -> None:
+        self.protocol, self.peer = protocol, PEERS[peer]
+        self.scopes: list[Any] = []
+        self.generations = [mounts_to(self.scopes, number) for number in range(2)]
+        self.is_open = False
+        super().__init__(self.generations[0])
+        self.listener = listener(trusted, Limits())
+        self.service.adopt(self.generations[0], self.listener, self.service.parser)
+        self.is_open = True
+        self.connect()
+
+    def connect(self) -> None:
+        """Open a connection, once the service is complete."""
+        if not self.is_open:
+            return
+        made = Http2Connection if self.protocol == "h2" else Http1Connection
+        self.connection: Any = made(self.service, self.peer)
+        self.transport = MemoryTransport(self.connection, self.loop, self.ends)
+        self.connection.connection_made(self.transport)
+        self.encoder = hpack.Encoder()
+        self.number = 1
+        if self.protocol == "h2":
+            self.send(PREFACE + settings() + frame(SETTINGS, ACK))
+
+    def ask(self, one: Asked) -> list[Any]:
+        """Send a request; return the scopes of it, which are one or none."""
+        self.service.adopt(self.generations[one.generation], self.listener, self.service.parser)
+        if self.connection.closed:
+            self.connect()
+        self.loop.call_soon(self.transport.deliver, self.block(one) if self.protocol == "h2" else text(one))
+        self.settle()
+        self.received()
+        found = self.scopes[:]
+        self.scopes.clear()
+        return found
+
+    def block(self, one: Asked) -> bytes:
+        """Return the request as HEADERS, which leave the table as it is."""
+        host, target = b"a", one.target.encode()
+        if target.startswith(b"http://"):
+            host, _, target = target[7:].partition(b"/")
+            target = b"/" + target
+        fields = [(b":method", one.method.encode()), (b":scheme", b"http"), (b":path", target), (b":authority", host)]
+        fields += [(name, value) for name, value in one.fields if (name, value) not in SESSION]
+        block = self.encoder.encode([hpack.NeverIndexedHeaderTuple(*item) for item in fields])
+        self.number += 2
+        return frame(HEADERS, END_HEADERS | END_STREAM, self.number - 2, block)
+
+
+def text(one: Asked) -> bytes:
+    """Return the request as HTTP/1 has it, on a connection that goes on."""
+    lines = [f"{one.method} {one.target} HTTP/{one.version}".encode(), b"host: a"]
+    if one.fields is not SESSION:
+        lines.append(b"connection: keep-alive")
+    return b"\r\n".join([*lines, *(b": ".join(item) for item in one.fields), b"", b""])
+
+
+@pytest.mark.parametrize("protocol", ["http/1", "h2"])
+@given(conversations(), st.sampled_from(sorted(PEERS)), st.booleans())
+@examples(200)
+def test_a_scope_says_of_a_request_what_it_says_of_one_that_comes_alone(
+    protocol: str, drawn: list[Asked], peer: str, trusted: bool
+) -> None:
+    with Talk(protocol, peer, trusted) as talk:
+        got = [talk.ask(one) for one in drawn]
+    alone: dict[Asked, Any] = {}
+    for one in set(drawn):
+        with Talk(protocol, peer, trusted) as talk:
+            alone[one] = talk.ask(one)
+    assert got == [alone[one] for one in drawn]

@@ -366,6 +366,17 @@ class TestReceiving:
             given_back += updates_of(peer.take(), 0)
         assert sent - 300_000 < given_back <= sent
 
+    def test_what_comes_of_a_request_whose_whole_response_waits_is_thrown_away(self) -> None:
+        peer = Peer()
+        peer.send(settings((4, 0)))
+        stream = peer.open(1, POST, end=False)
+        peer.respond(1, b"hello")
+        assert stream.is_unread
+        assert updates_of(peer.send(*[data(1, bytes(2**14)) for _ in range(3)]), 1) > 0
+        assert peer.request(1).body == b""
+        assert body_of(peer.send(window_update(1, 5))) == b"hello"
+        assert stream.is_unread
+
     def test_data_of_a_closed_stream_is_given_back(self) -> None:
         peer = Peer()
         peer.core.reset(peer.open(1, POST, end=False), ErrorCode.CANCEL)
