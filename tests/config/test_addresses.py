@@ -36,6 +36,7 @@ def test_an_address_is_read(expected: Address) -> None:
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
+        ("65536", "has a port above 65535"),
         ("8000", r'is a port alone \(expected "127.0.0.1:8000", or ":8000" for every interface\)'),
         ("localhost", "has no port"),
         ("localhost:", "is not an address"),

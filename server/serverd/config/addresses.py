@@ -52,14 +52,12 @@ def parse_address(value: object) -> Address:
     if "://" in value:
         raise ValueError(f"is a URL, not an address {_EXPECTED}")
     host, colon, port = value.rpartition(":")
-    if not colon and _PORT.fullmatch(value):
-        raise ValueError(f'is a port alone (expected "127.0.0.1:{value}", or ":{value}" for every interface)')
-    if not colon:
-        raise ValueError(f"has no port {_EXPECTED}")
     if not _PORT.fullmatch(port):
-        raise ValueError(f"is not an address {_EXPECTED}")
+        raise ValueError(f"{'is not an address' if colon else 'has no port'} {_EXPECTED}")
     if int(port) > 65535:
         raise ValueError("has a port above 65535 (expected 0 to 65535; 0 lets the kernel choose)")
+    if not colon:
+        raise ValueError(f'is a port alone (expected "127.0.0.1:{value}", or ":{value}" for every interface)')
     return Address(AddressKind.TCP, str(value), host=_parse_bind_host(host), port=int(port))
 
 

@@ -110,9 +110,12 @@ def _read_again(
     for number, pair in enumerate(tls.certificates):
         files_of_pair = Reader(read)
         fresh, lines = _read_pair(tls, number, pair, files_of_pair, warnings)
-        kept = files_of_pair.refusal("\n".join(lines) or objection(tls, fresh))
-        pair = replace(pair, kept=kept.report, refused=kept.digest)
-        certificates.append(pair if kept.report else replace(fresh, kept="", refused=""))
+        reason = "\n".join(lines) or objection(tls, fresh)
+        if reason:
+            kept = files_of_pair.refusal(reason)
+            certificates.append(replace(pair, kept=kept.report, refused=kept.digest))
+        else:
+            certificates.append(replace(fresh, kept="", refused=""))
     return replace(renewed, files=files, certificates=tuple(certificates))
 
 
