@@ -64,7 +64,7 @@ def _follow_up(fleet: Fleet, now: float) -> list[Action]:
         fleet.take_step(StepEvent.RETIRED)
     # While STARTING only where a start has failed that waits for a change.
     is_free = fleet.step is Step.IDLE and fleet.phase in {Phase.STARTING, Phase.SERVING}
-    if is_free and (fleet.reload_wanted or fleet.renewal_wanted):
+    if is_free and fleet.wanted.is_any:
         # The end of one reload is told before the beginning of the next: whoever asked for the next waits for that.
         actions += [*_notify(fleet), *transaction.begin(fleet, now)]
     return [*actions, *staffing.staff(fleet, now), *staffing.cover(fleet), *_notify(fleet)]
@@ -97,8 +97,8 @@ def _on_begin(fleet: Fleet, _: events.Begin, now: float) -> list[Action]:
 
 
 def _on_certificates_changed(fleet: Fleet, _: events.CertificatesChanged, __: float) -> list[Action]:
-    fleet.renewal_wanted = fleet.phase is Phase.SERVING
-    return [Log("info", "renewing: files of certificates have changed")] if fleet.renewal_wanted else []
+    fleet.wanted.renewal = fleet.phase is Phase.SERVING
+    return [Log("info", "renewing: files of certificates have changed")] if fleet.wanted.renewal else []
 
 
 def _on_files_changed(fleet: Fleet, event: events.FilesChanged, _: float) -> list[Action]:
