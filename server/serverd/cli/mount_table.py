@@ -46,6 +46,7 @@ def _row(host: str, mount: Mount) -> dict[str, Any]:
         "strip_prefix": mount.target.strip_prefix if isinstance(mount.target, AppTarget) else None,
         "headers": dict(mount.headers),
         "trace": mount.trace if is_app else None,
+        "access_log": mount.access_log,
         "source": mount.source,
     }
 
