@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from serverd.observe.bundle import chosen
 from serverd.observe.logs import escape
 
 __all__ = ["describe_duration", "describe_size", "describe_status"]
@@ -65,7 +66,7 @@ def describe_status(status: Any, now: float) -> str:
         [line for slot in status["slots"] for line in _slot(slot)],
         list(_apps(status["apps"])),
         _table(CERTIFICATE_HEAD, [_certificate(one) for one in status.get("certificates", ())]),
-        _table(AUTHORITY_HEAD, [_authority(one) for one in status.get("authorities", ())]),
+        _table(AUTHORITY_HEAD, [_authority(*one) for one in chosen(status.get("authorities", ()))]),
         _table(LISTENER_HEAD, [(escape(one["name"]), escape(one["url"])) for one in status["listeners"]]),
     )
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
@@ -167,14 +168,14 @@ def _notes(certificate: Mapping[str, Any]) -> Iterator[str]:
         yield f"not renewed: {escape('; '.join(certificate['kept'].splitlines()))}"
 
 
-def _authority(authority: Mapping[str, Any]) -> tuple[str, ...]:
+def _authority(authority: Mapping[str, Any], note: str) -> tuple[str, ...]:
     return (
         escape(authority["tls"]),
         UNKNOWN if authority["until"] is None else _day(authority["until"]),
         _day(authority["since"]),
         escape(authority["key"]),
         escape(authority["name"]),
-        escape(authority["age"] or ""),
+        escape(note),
     )
 
 
