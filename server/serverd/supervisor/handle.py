@@ -222,9 +222,12 @@ def _decode(line: bytes) -> Message | None:
 class LoaderHandle:
     """The program that reads the configuration, and what it has said so far."""
 
+    wants_write = False  # what it has to be told, it finds in its standard input
+
     def __init__(self, process: Process, output: int) -> None:
+        """Hold a process, and the descriptor of its standard output."""
         self.process = process
-        self.output = output
+        self.channel = output
         self.is_open = True  # it may say more
         self.deadline: float | None = None  # when it is given up
         self._said = b""
@@ -233,7 +236,7 @@ class LoaderHandle:
         """Take in what it has said."""
         while self.is_open:
             try:
-                data = os.read(self.output, READ_SIZE)
+                data = os.read(self.channel, READ_SIZE)
             except BlockingIOError:
                 return
             self._said += data
@@ -259,4 +262,4 @@ class LoaderHandle:
     def close(self) -> None:
         """Close the descriptors; the process must have been reaped."""
         self.process.close()
-        os.close(self.output)
+        os.close(self.channel)
