@@ -215,7 +215,7 @@ def _close(descriptors: Sequence[int]) -> None:
 def _decode(line: bytes) -> Message | None:
     try:
         return decode(line)
-    except (ValueError, RecursionError):  # the latter from json, which follows any nesting
+    except ValueError:
         return None
 
 
