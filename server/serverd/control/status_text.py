@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from serverd.observe.bundle import chosen
+from serverd.observe.columns import aligned
 from serverd.observe.logs import escape
 
 __all__ = ["describe_duration", "describe_size", "describe_status"]
 
 # Lines of a failure's traceback: the last ones, with the exception and where it was raised.
 TAIL = 12
-GAP = "  "
 UNKNOWN = "-"
 
 # What each phase and step of `supervisor/states` means to somebody who waits; one that is not here is shown as it is.
@@ -214,14 +214,4 @@ def _number(value: int | None) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: frozenset[int] = frozenset()) -> list[str]:
     """Return the lines of a table, numbers flush right; nothing when there are no rows."""
-    if not rows:
-        return []
-    lines = [head, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return [
-        GAP.join(
-            cell.rjust(width) if column in numbers else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
+    return list(aligned([head, *rows], numbers)) if rows else []
