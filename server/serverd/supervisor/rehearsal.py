@@ -175,19 +175,10 @@ class Rehearsal:
     def _start_preloader(self, action: actions.StartPreloader) -> None:
         self._children.start_preloader(action.generation, self._surroundings(action.generation))
 
-    def _stop_preloader(self, action: actions.StopPreloader) -> None:
-        self._children.stop_preloader(action.generation)
-
     def _spawn(self, action: actions.Spawn) -> None:
         title = f"serverd: worker of a check of {self._path}"
         self._children.spawn(action.worker, action.preloader, title, self._surroundings(action.generation))
         self._children.send(action.worker, Start(action.generation, action.slot, ()))
-
-    def _send(self, action: actions.Send) -> None:
-        self._children.send(action.worker, action.message)
-
-    def _kill(self, action: actions.Kill) -> None:
-        self._children.kill(action.worker)
 
     # What is told
 
@@ -210,10 +201,10 @@ _PERFORM: dict[type[actions.Action], Callable[[Rehearsal, Any], None]] = {
     actions.StopLoader: Rehearsal._stop_loader,
     actions.OpenSockets: Rehearsal._open_sockets,
     actions.StartPreloader: Rehearsal._start_preloader,
-    actions.StopPreloader: Rehearsal._stop_preloader,
+    actions.StopPreloader: lambda rehearsal, action: rehearsal._children.stop_preloader(action.generation),
     actions.Spawn: Rehearsal._spawn,
-    actions.Send: Rehearsal._send,
-    actions.Kill: Rehearsal._kill,
+    actions.Send: lambda rehearsal, action: rehearsal._children.send(action.worker, action.message),
+    actions.Kill: lambda rehearsal, action: rehearsal._children.kill(action.worker),
     actions.Log: Rehearsal._log,
     actions.Complain: Rehearsal._complain,
     actions.Rehearsed: Rehearsal._note_success,

@@ -106,14 +106,6 @@ class Supervisor:
         if self._certificates.look(self._fleet.committed):
             self._loop.emit(events.CertificatesChanged())
 
-    # Reading the configuration
-
-    def _start_loader(self, action: actions.StartLoader) -> None:
-        self._reading.start(action.renewed)
-
-    def _stop_loader(self, _: actions.StopLoader) -> None:
-        self._reading.stop()
-
     # What is open
 
     def _open_sockets(self, action: actions.OpenSockets) -> None:
@@ -130,12 +122,6 @@ class Supervisor:
         if self._predecessor is not None:
             self._predecessor.tell_ready()
             self._predecessor = None
-
-    def _rollback_sockets(self, _: actions.RollbackSockets) -> None:
-        self._holdings.rollback()
-
-    def _close_sockets(self, action: actions.CloseSockets) -> None:
-        self._holdings.close(kept=action.kept)
 
     def _grow_sockets(self, action: actions.GrowSockets) -> None:
         try:
@@ -159,9 +145,6 @@ class Supervisor:
 
     def _start_preloader(self, action: actions.StartPreloader) -> None:
         self._children.start_preloader(action.generation, self._surroundings(action.generation))
-
-    def _stop_preloader(self, action: actions.StopPreloader) -> None:
-        self._children.stop_preloader(action.generation)
 
     def _spawn(self, action: actions.Spawn) -> None:
         generation = action.generation
@@ -191,16 +174,10 @@ class Supervisor:
         told, descriptors = self._grants(action.generation.number)
         self._children.send(action.worker, Propose(action.generation, told, action.is_renewal), descriptors)
 
-    def _request_stacks(self, action: actions.RequestStacks) -> None:
-        self._children.request_stacks(action.worker)
-
     def _log_stacks(self, action: actions.LogStacks) -> None:
         stacks = self._children.take_stacks(action.worker) or "its stacks could not be had"
         in_flight = "".join(f"\n  {request}" for request in action.requests) or " none that is known"
         log.error("%s", action.message, extra={"detail": f"in flight:{in_flight}\n{stacks}"})
-
-    def _kill(self, action: actions.Kill) -> None:
-        self._children.kill(action.worker)
 
     # Another supervisor in our place
 
@@ -260,12 +237,6 @@ class Supervisor:
         if action.client is not None:
             self._desk.reply_reopened(action.client, failures)
 
-    def _configure_logging(self, action: actions.ConfigureLogging) -> None:
-        self._holdings.configure_logging(action.logging)
-
-    def _set_title(self, action: actions.SetTitle) -> None:
-        setproctitle.setproctitle(logs.escape(action.title))
-
 
 _NOTICES: dict[Notice, Callable[[Notifier], None]] = {
     Notice.READY: Notifier.ready,
@@ -274,22 +245,22 @@ _NOTICES: dict[Notice, Callable[[Notifier], None]] = {
 }
 
 _PERFORM: dict[type[actions.Action], Callable[[Supervisor, Any], None]] = {
-    actions.StartLoader: Supervisor._start_loader,
-    actions.StopLoader: Supervisor._stop_loader,
+    actions.StartLoader: lambda supervisor, action: supervisor._reading.start(action.renewed),
+    actions.StopLoader: lambda supervisor, _: supervisor._reading.stop(),
     actions.OpenSockets: Supervisor._open_sockets,
     actions.CommitSockets: Supervisor._commit_sockets,
-    actions.RollbackSockets: Supervisor._rollback_sockets,
-    actions.CloseSockets: Supervisor._close_sockets,
+    actions.RollbackSockets: lambda supervisor, _: supervisor._holdings.rollback(),
+    actions.CloseSockets: lambda supervisor, action: supervisor._holdings.close(kept=action.kept),
     actions.GrowSockets: Supervisor._grow_sockets,
     actions.StartPreloader: Supervisor._start_preloader,
-    actions.StopPreloader: Supervisor._stop_preloader,
+    actions.StopPreloader: lambda supervisor, action: supervisor._children.stop_preloader(action.generation),
     actions.Spawn: Supervisor._spawn,
     actions.Send: Supervisor._send,
     actions.SendSockets: Supervisor._send_sockets,
     actions.SendProposal: Supervisor._send_proposal,
-    actions.RequestStacks: Supervisor._request_stacks,
+    actions.RequestStacks: lambda supervisor, action: supervisor._children.request_stacks(action.worker),
     actions.LogStacks: Supervisor._log_stacks,
-    actions.Kill: Supervisor._kill,
+    actions.Kill: lambda supervisor, action: supervisor._children.kill(action.worker),
     actions.StartSuccessor: Supervisor._start_successor,
     actions.StopSuccessor: Supervisor._stop_successor,
     actions.Log: Supervisor._log,
@@ -300,7 +271,7 @@ _PERFORM: dict[type[actions.Action], Callable[[Supervisor, Any], None]] = {
     actions.Tell: lambda supervisor, action: supervisor._desk.tell(action),
     actions.Notify: Supervisor._notify,
     actions.ReopenLogs: Supervisor._reopen_logs,
-    actions.ConfigureLogging: Supervisor._configure_logging,
-    actions.SetTitle: Supervisor._set_title,
+    actions.ConfigureLogging: lambda supervisor, action: supervisor._holdings.configure_logging(action.logging),
+    actions.SetTitle: lambda _, action: setproctitle.setproctitle(logs.escape(action.title)),
     actions.Exit: lambda *_: None,  # the loop sees to it
 }
