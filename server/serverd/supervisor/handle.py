@@ -166,7 +166,7 @@ class WorkerHandle:
         self.process.signal(signal.SIGUSR2)
 
     def take_stacks(self) -> str:
-        """Return what the worker has written down, "" when it has not, as text of several lines without controls.
+        """Return what the worker has written down, "" when it has not, as text of several lines; it may hold anything.
 
         The end is kept of what is too long: the main thread, which runs the event loop, comes last.
         """
@@ -174,7 +174,7 @@ class WorkerHandle:
         start = max(0, size - STACKS_LIMIT)
         text = os.pread(self._stacks, STACKS_LIMIT, start).decode("utf-8", "backslashreplace")
         lines = text.splitlines()[1 if start else 0 :]  # the first one is cut through
-        return "\n".join([*(["..."] if start else []), *map(_printable, lines)])
+        return "\n".join([*(["..."] if start else []), *lines])
 
     def close(self) -> None:
         """Close the descriptors; the process must have been reaped."""
@@ -200,11 +200,6 @@ def _understand(line: bytes) -> FromWorker | Garbage:
     if isinstance(message, FromWorker):
         return message
     return Garbage(f"sent what is no message of its: {line[:80]!r}")
-
-
-def _printable(line: str) -> str:
-    """Return a line of stacks, which a worker may have written itself, without what a terminal would obey."""
-    return "".join(one if one.isprintable() or one == "\t" else repr(one)[1:-1] for one in line)
 
 
 def _close(descriptors: Sequence[int]) -> None:
