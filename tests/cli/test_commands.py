@@ -233,17 +233,17 @@ def test_a_new_supervisor_is_told_where_to_take_over_from(started: list[Any]) ->
 
 
 def test_a_bug_is_one_and_asks_to_be_reported(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serverd.control.commands.reload", lambda client, **_: 1 / 0)
+    monkeypatch.setattr("serverd.control.commands.order", lambda *_, **__: 1 / 0)
     result = run("reload", "-c", file)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].startswith("serverd: this is a bug of serverd")
 
 
 def test_ctrl_c_ends_the_waiting_and_not_the_work(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(client: object, **_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("serverd.control.commands.reload", interrupted)
+    monkeypatch.setattr("serverd.control.commands.order", interrupted)
     result = run("reload", "-c", file)
     assert result.exit_code == 130
     assert result.stderr == "serverd: not waiting any longer; what was asked goes on\n"
