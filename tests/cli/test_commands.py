@@ -22,8 +22,9 @@ from click.testing import CliRunner, Result
 
 from serverd import cli
 from serverd.cli import control
+from serverd.config import values
 from serverd.config.control import configured_socket
-from serverd.control.requests import Request
+from serverd.control.requests import COMMANDS, MOST_WORKERS, Request
 from serverd.control.server import ControlServer
 from serverd.supervisor import beginning, supervisor
 from serverd.supervisor.source import Source
@@ -345,7 +346,9 @@ def test_completion_is_there_for_shells() -> None:
 
 
 def test_the_group_has_the_commands_that_the_server_understands() -> None:
-    from serverd.control.requests import COMMANDS
-
     assert {command.name for command in control.COMMANDS} == set(COMMANDS)
     assert set(cli.main.commands) > set(COMMANDS)
+
+
+def test_the_number_of_workers_has_one_bound_wherever_it_is_asked_for() -> None:
+    assert control.MOST_WORKERS == MOST_WORKERS == values.MOST_WORKERS
