@@ -13,6 +13,7 @@ import stat
 from pathlib import PurePath
 
 from serverd.config.document import Unreadable
+from serverd.errors import reason_of
 from serverd.generation import Account
 
 __all__ = ["LARGEST_FILE", "read_pem", "read_text"]
@@ -67,7 +68,7 @@ def _read(path: str, reader: int | None, account: Account | None) -> bytes:
     except ValueError:
         raise Unreadable("is not a path that this machine can take") from None
     except OSError as error:
-        raise Unreadable(f"cannot be read: {(error.strerror or 'unknown error').lower()}") from None
+        raise Unreadable(f"cannot be read: {reason_of(error)}") from None
     return content
 
 

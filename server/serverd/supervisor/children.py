@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from serverd.errors import reason_of
 from serverd.generation import Generation
 from serverd.messages import FROM_WORKER, Failed, Loaded, LoadFailed, ToWorker, encode
 from serverd.parent import take_in_orphans
@@ -296,7 +297,7 @@ class Children:
 
 
 def _reason(error: OSError) -> str:
-    text = (error.strerror or str(error)).lower()
+    text = reason_of(error)
     return f"{text}: {error.filename}" if error.filename else text  # which program server.user may not run
 
 

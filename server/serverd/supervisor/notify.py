@@ -17,6 +17,7 @@ import os
 import socket
 import time
 
+from serverd.errors import reason_of
 from serverd.observe.logs import escape
 
 __all__ = ["Notifier"]
@@ -108,7 +109,7 @@ class Notifier:
         except BlockingIOError:
             log.debug("the service manager does not read: %s has to wait", ", ".join(self._unsent))
         except OSError as error:
-            log.debug("the service manager was not told %s: %s", ", ".join(self._unsent), error)
+            log.debug("the service manager was not told %s: %s", ", ".join(self._unsent), reason_of(error))
             self._unsent.clear()
 
     def _send(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import setproctitle
 
-from serverd.errors import BindError
+from serverd.errors import BindError, reason_of
 from serverd.generation import Generation, Logging
 from serverd.messages import Adopt, Propose, Reopen, SocketGrant, Sockets, Start
 from serverd.observe import logs
@@ -156,7 +156,7 @@ class Supervisor:
         try:
             descriptors.append(self._children.ledger.open(action.worker, generation))
         except OSError as error:
-            log.error("worker %d is not counted: there is no memory for it: %s", action.slot, error)
+            log.error("worker %d is not counted: there is no memory for it: %s", action.slot, reason_of(error))
         counted = len(descriptors) > len(told)
         self._children.send(action.worker, Start(generation, action.slot, told, counted), descriptors)
         self._children.send(action.worker, Reopen(), self._holdings.log_descriptors(generation))
@@ -198,7 +198,7 @@ class Supervisor:
                 (*hand_over.descriptors, *hand_over.counter_files),
             )
         except OSError as error:
-            self._loop.emit(events.SuccessorFailed(f"no process for it: {error}"))
+            self._loop.emit(events.SuccessorFailed(f"no process for it: {reason_of(error)}"))
             return
         self._successor = Successor(self._loop.selector, self._on_successor, process, channel, hand_over)
 

@@ -18,7 +18,7 @@ from functools import partial
 from setproctitle import setproctitle
 
 from serverd.asgi.calling import REQUEST_ID
-from serverd.errors import AppError, ConfigError
+from serverd.errors import AppError, ConfigError, reason_of
 from serverd.generation import Generation
 from serverd.messages import (
     Accepted,
@@ -250,7 +250,7 @@ class _Worker:
                 elif isinstance(message, Cover):
                     await serving.cover(message.slots)
             except OSError as error:
-                log.error("cannot accept on a socket, which is left to the other workers: %s", error)
+                log.error("cannot accept on a socket, which is left to the other workers: %s", reason_of(error))
 
     def _propose(self, proposal: Propose, fds: list[int]) -> None:
         """Tell whether the generation can be served by the applications as they are, and keep it if so."""
