@@ -45,7 +45,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "observe": LAYER_0,
     "connection": (*LAYER_0, "der", "protocol", "asgi", "observe"),
-    "control": (*LAYER_0, "observe.logs"),
+    "control": (*LAYER_0, "observe.bundle", "observe.columns", "observe.logs"),
     "worker": (*LAYER_0, "messages", "parent", "protocol", "net", "asgi", "observe", "connection"),
     # Of config only what compares generations and files, and tells the age of certificates: it needs no pydantic.
     "supervisor": (

@@ -34,11 +34,18 @@ __all__ = [
     "ResponseError",
     "ServerdError",
     "SessionError",
+    "reason_of",
 ]
 
 
 class ServerdError(Exception):
     """Root of every error that serverd raises on purpose."""
+
+
+def reason_of(error: Exception) -> str:
+    """Return what the machine says is wrong, or we, as a sentence goes on with it: without its number."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text[:1].lower() + text[1:]
 
 
 class OperatorError(ServerdError):

@@ -327,6 +327,6 @@ def decode(line: bytes) -> Message:
     """
     try:
         message: Message = build(Message, json.loads(line))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:  # json follows any nesting
         raise ValueError(f"not a message: {line[:80]!r}") from error
     return message

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -22,8 +21,9 @@ from click.testing import CliRunner, Result
 
 from serverd import cli
 from serverd.cli import control
+from serverd.config import values
 from serverd.config.control import configured_socket
-from serverd.control.requests import Request
+from serverd.control.requests import COMMANDS, MOST_WORKERS, Request
 from serverd.control.server import ControlServer
 from serverd.supervisor import beginning, supervisor
 from serverd.supervisor.source import Source
@@ -233,17 +233,17 @@ def test_a_new_supervisor_is_told_where_to_take_over_from(started: list[Any]) ->
 
 
 def test_a_bug_is_one_and_asks_to_be_reported(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serverd.control.commands.reload", lambda client, **_: 1 / 0)
+    monkeypatch.setattr("serverd.control.commands.order", lambda *_, **__: 1 / 0)
     result = run("reload", "-c", file)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].startswith("serverd: this is a bug of serverd")
 
 
 def test_ctrl_c_ends_the_waiting_and_not_the_work(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(client: object, **_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("serverd.control.commands.reload", interrupted)
+    monkeypatch.setattr("serverd.control.commands.order", interrupted)
     result = run("reload", "-c", file)
     assert result.exit_code == 130
     assert result.stderr == "serverd: not waiting any longer; what was asked goes on\n"
@@ -302,7 +302,7 @@ def test_an_output_that_fails_is_a_line_and_no_bug(file: str, option: list[str])
     with open("/dev/full", "wb") as full:
         asking = command("status", "-c", file, *option)
         done = subprocess.run(asking, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
-    line = f"serverd: standard output cannot be written: {os.strerror(errno.ENOSPC)}\n"
+    line = "serverd: standard output cannot be written: no space left on device\n"
     assert (done.returncode, done.stderr) == (1, line)
 
 
@@ -345,7 +345,9 @@ def test_completion_is_there_for_shells() -> None:
 
 
 def test_the_group_has_the_commands_that_the_server_understands() -> None:
-    from serverd.control.requests import COMMANDS
-
     assert {command.name for command in control.COMMANDS} == set(COMMANDS)
     assert set(cli.main.commands) > set(COMMANDS)
+
+
+def test_the_number_of_workers_has_one_bound_wherever_it_is_asked_for() -> None:
+    assert control.MOST_WORKERS == MOST_WORKERS == values.MOST_WORKERS

@@ -108,9 +108,10 @@ def test_routes_for_programs_say_everything(file: str) -> None:
         "strip_prefix": True,
         "headers": {},
         "trace": False,
+        "access_log": True,
         "source": "server.toml:20",
     }
-    assert rows[-1]["target"] == {"kind": "respond", "status": 200, "body": "ok", "headers": []}
+    assert rows[-1]["target"] == {"kind": "respond", "status": 200, "body": "ok", "headers": {}}
     assert rows[-1]["headers"] == {"x-from": "here"}
 
 

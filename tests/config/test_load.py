@@ -148,10 +148,11 @@ def test_a_byte_order_mark_is_passed_over(valid: Path) -> None:
     assert load(str(valid), ENVIRON).apps[0].source == "server.toml:14"
 
 
+@pytest.mark.parametrize(("mark", "told"), [("\ufeff", "is UTF-16"), ("", "is UTF-16, or no text at all")])
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_a_file_in_another_encoding_is_told_which_is_expected(valid: Path, encoding: str) -> None:
-    valid.write_bytes(f"\ufeff{valid.read_text()}".encode(encoding))
-    with pytest.raises(ConfigError, match=r"is UTF-16 \(expected UTF-8: save it with that encoding\)"):
+def test_a_file_in_another_encoding_is_told_which_is_expected(valid: Path, encoding: str, mark: str, told: str) -> None:
+    valid.write_bytes(f"{mark}{valid.read_text()}".encode(encoding))
+    with pytest.raises(ConfigError, match=rf"{told} \(expected UTF-8: save it with that encoding\)"):
         load(str(valid), {})
 
 

@@ -98,7 +98,7 @@ def test_a_missing_module_is_told_with_where_to_look_and_what_would_help() -> No
 
 def test_a_drain_is_quick_with_reload_unless_it_is_set() -> None:
     def patience(**options: Any) -> float:
-        return load_document(compose("shop", options), {}, reloads=True).server.graceful_timeout
+        return load_document(compose("shop", options, are_flags=True), {}, reloads=True).server.graceful_timeout
 
     assert patience() == 1.0
     assert patience(timeout_graceful_shutdown=9) == 9.0

@@ -27,6 +27,7 @@ from serverd.config.renewal import renew
 from serverd.errors import ConfigError, RenewalError
 from serverd.generation import Account, Certificate, Generation, Tls, Validity
 from serverd.messages import Loaded, decode, encode
+from serverd.net.tls import first_block
 from tests.support.authority import DAY, Authority, Issued
 
 from .conftest import Load, Report
@@ -653,6 +654,7 @@ class TestCertificatesAsBytes:
         pem, facts = read_certificates(read_pem(str(file)))
         assert facts == read_certificates(A.cert)[1]
         context.load_verify_locations(cadata=pem)
+        assert ssl.PEM_cert_to_DER_cert(first_block(pem)) == ssl.PEM_cert_to_DER_cert(A.cert)
 
     def test_two_files_put_together_without_a_line_between(self) -> None:
         assert read_certificates(A.cert.rstrip() + B.cert)[0] == A.cert + B.cert

@@ -35,6 +35,10 @@ def serve(tmp_path: Path, *replies: dict[str, Any], ends: bool = True) -> Servic
     return Service(tmp_path / "x.sock", answer)
 
 
+def reload(client: ControlClient) -> Outcome:
+    return commands.order(client, "reload")
+
+
 def run(service: Service, command: Ask, *arguments: Any, **options: Any) -> Outcome:
     with service, ControlClient(service.path, "server.toml") as client:
         return command(client, *arguments, **options)
@@ -43,11 +47,10 @@ def run(service: Service, command: Ask, *arguments: Any, **options: Any) -> Outc
 @pytest.mark.parametrize(
     ("command", "arguments", "options", "request_"),
     [
-        (commands.reload, (), {}, Request("reload")),
-        (commands.reload, (), {"dry_run": True}, Request("reload", dry_run=True)),
-        (commands.scale, (3,), {}, Request("scale", workers=3)),
-        (commands.upgrade, (), {}, Request("upgrade")),
-        (commands.reopen, (), {}, Request("reopen")),
+        (commands.order, ("reload",), {}, Request("reload")),
+        (commands.order, ("reload",), {"dry_run": True}, Request("reload", dry_run=True)),
+        (commands.order, ("scale",), {"workers": 3}, Request("scale", workers=3)),
+        (commands.order, ("upgrade",), {}, Request("upgrade")),
         (commands.stop, (), {}, Request("stop")),
     ],
 )
@@ -59,7 +62,7 @@ def test_a_command_asks_for_its_own_and_shows_the_answer(
     assert [request for _, request in service.desk.asked] == [request_]
 
 
-@pytest.mark.parametrize("command", [commands.reload, commands.upgrade, commands.stop])
+@pytest.mark.parametrize("command", [reload, commands.stop])
 def test_a_refusal_is_three_with_error_and_detail(tmp_path: Path, command: Ask) -> None:
     detail = 'Traceback (most recent call last):\n  File "shop.py", line 3\nSyntaxError: \x1b[31mno\n'
     service = serve(tmp_path, {"ok": False, "error": "reload failed: apps.shop\x07", "detail": detail})
@@ -74,13 +77,11 @@ def test_a_refusal_is_three_with_error_and_detail(tmp_path: Path, command: Ask) 
     "reply", [{"ok": False}, {"ok": False, "error": ""}, {"ok": False, "error": 7, "detail": ["x"]}]
 )
 def test_a_refusal_without_words_still_says_something(tmp_path: Path, reply: dict[str, Any]) -> None:
-    assert run(serve(tmp_path, reply), commands.reload) == Outcome(
-        3, err="serverd: the server refused without a reason\n"
-    )
+    assert run(serve(tmp_path, reply), reload) == Outcome(3, err="serverd: the server refused without a reason\n")
 
 
 def test_success_without_words_is_silent(tmp_path: Path) -> None:
-    assert run(serve(tmp_path, {"ok": True}), commands.reload) == Outcome(0)
+    assert run(serve(tmp_path, {"ok": True}), reload) == Outcome(0)
 
 
 # stop
@@ -91,7 +92,7 @@ def test_stop_waits_for_the_end_of_the_server(tmp_path: Path) -> None:
     assert run(service, commands.stop, timeout=10) == Outcome(0, "stopped\n")
 
 
-@pytest.mark.parametrize("command", [commands.stop, commands.reload])
+@pytest.mark.parametrize("command", [commands.stop, reload])
 def test_a_server_that_goes_without_a_promise_has_failed(tmp_path: Path, command: Ask) -> None:
     with pytest.raises(ServerGone):
         run(serve(tmp_path, ends=False), command)
@@ -99,7 +100,7 @@ def test_a_server_that_goes_without_a_promise_has_failed(tmp_path: Path, command
 
 def test_a_reload_whose_server_goes_away_has_failed_whatever_it_promised(tmp_path: Path) -> None:
     with pytest.raises(ServerGone):
-        run(serve(tmp_path, {"ok": True, "text": "loading"}, ends=False), commands.reload)
+        run(serve(tmp_path, {"ok": True, "text": "loading"}, ends=False), reload)
 
 
 def test_a_stop_that_takes_too_long_is_an_error(tmp_path: Path) -> None:

@@ -55,6 +55,23 @@ def test_authorities_of_clients_have_their_dates_too() -> None:
     ]
 
 
+def test_of_a_bundle_those_are_shown_that_something_is_to_be_said_of_and_the_first_to_end() -> None:
+    sound = {"tls": "main", "key": "client_ca", "since": 0, "age": None}
+    bundle = [{**sound, "name": f"root {number}", "until": 1_950_000_000 - number} for number in range(130)]
+    late = {**sound, "name": "late", "until": 0, "age": "has expired"}
+    other = {**sound, "tls": "inner", "name": "alone", "until": 1_900_000_000}
+    text = describe_status(status(authorities=[*bundle, late, other]), NOW)
+    table = next(block for block in text.split("\n\n") if block.startswith("CLIENTS OF"))
+    assert [" ".join(line.split()[3:]) for line in table.splitlines()[1:]] == [
+        "client_ca late has expired",
+        "client_ca root 129 and 129 more that end no earlier",
+        "client_ca alone",
+    ]
+    few = describe_status(status(authorities=[*bundle[:3], late]), NOW)
+    assert few.count("root ") == 3
+    assert "more" not in few
+
+
 def test_a_server_without_tls_has_no_table() -> None:
     assert "TLS" not in describe_status(status(certificates=[]), NOW)
     assert "TLS" not in describe_status(status(), NOW)

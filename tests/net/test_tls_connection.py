@@ -26,7 +26,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serverd import der
-from serverd.asgi.refusal import Refusal
 from serverd.connection import tls, tls_extension
 from serverd.connection.handshake import Handshake
 from serverd.connection.negotiation import Negotiation
@@ -182,16 +181,11 @@ class TestHandshake:
         }
 
     def test_the_observer_of_a_refused_request_is_told_how_it_came(self) -> None:
-        told: list[Refusal] = []
-
-        class Notes:
-            def on_refusal(self, refusal: Refusal) -> None:
-                told.append(refusal)
-
+        notes = Notes()
         with TlsWire(hello) as wire:
-            wire.service.observer = Notes()
+            wire.service.observer = notes
             assert wire.shake().ask(b"GET /x HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400 ")
-        (refusal,) = told
+        (refusal,) = notes.refusals
         assert refusal.tls is not None
         assert refusal.tls["tls_version"] == 0x0304
 

@@ -84,6 +84,13 @@ def test_authorities_of_clients_stand_there_escaped() -> None:
     assert "expires soon" in text
 
 
+def test_of_a_bundle_of_authorities_one_row_says_how_many_there_are() -> None:
+    one = {"tls": "main", "key": "client_ca", "name": "root", "since": 0, "until": 1_900_000_000, "age": None}
+    text = Outline(shown({**report_of(MOUNTS, LISTENERS), "authorities": [one] * 130})).text
+    assert text.count("root") == 1
+    assert "and 129 more that end no earlier" in text
+
+
 def test_what_it_is_told_later_is_escaped_too() -> None:
     event = page.make_event(make_overview(report_of(MOUNTS, LISTENERS)))
     outline = Outline(event["html"])

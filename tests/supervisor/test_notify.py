@@ -62,11 +62,10 @@ def notifier(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> Notifier:
     [
         (Notifier.ready, "READY=1"),
         (Notifier.stopping, "STOPPING=1"),
-        (Notifier.watchdog, "WATCHDOG=1"),
         (lambda notifier: notifier.main_pid(4711), "MAINPID=4711"),
         (lambda notifier: notifier.status("generation 2 is serving"), "STATUS=generation 2 is serving"),
     ],
-    ids=["ready", "stopping", "watchdog", "main pid", "status"],
+    ids=["ready", "stopping", "main pid", "status"],
 )
 def test_each_event_is_one_datagram(
     notifier: Notifier, manager: Manager, tell: Callable[[Notifier], None], heard: str
@@ -134,7 +133,11 @@ def test_the_watchdog_is_fed_at_half_its_patience_and_only_by_whom_it_watches(
     for name, value in zip(VARIABLES, (manager.address, usec, pid), strict=True):
         if value:
             monkeypatch.setenv(name, value)
-    assert Notifier.from_environment().watchdog_interval == interval
+    notifier = Notifier.from_environment()
+    assert notifier.watchdog_interval == interval
+    for now in (100.0, 114.9, 115.0, 129.9):
+        notifier.watchdog(now)
+    assert manager.heard() == (["WATCHDOG=1"] * 2 if interval else [])
 
 
 def test_a_watchdog_without_a_manager_to_tell_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,8 +210,8 @@ def test_what_is_told_later_is_told_in_the_order_of_its_last_word(notifier: Noti
     notifier.stopping()
     notifier.status("stopping")
     manager.heard()
-    notifier.watchdog()
-    assert manager.heard() == ["STOPPING=1", "STATUS=stopping", "WATCHDOG=1"]
+    notifier.main_pid(7)
+    assert manager.heard() == ["STOPPING=1", "STATUS=stopping", "MAINPID=7"]
 
 
 def test_no_descriptor_stays_open(notifier: Notifier) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import typing
 from collections import Counter
 from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 
@@ -28,13 +28,22 @@ from serverd.messages import (
     Ready,
     Starting,
 )
-from serverd.supervisor import actions, events
+from serverd.supervisor import actions, events, policy, supervisor
 from serverd.supervisor.policy import decide
 from serverd.supervisor.states import Phase, StateError, Step, WorkerState
 from serverd.supervisor.wording import describe_exit
 from tests.supervisor.scene import HUP, INT, QUIT, TERM, TTIN, TTOU, USR1, USR2, Scene, asked, make_generation, said
 from tests.supervisor.world import World
 from tests.support.every import every
+
+
+def kinds(module: ModuleType, base: type) -> set[type]:
+    """Return the classes of a module that derive from `base`."""
+    found = (one for one in vars(module).values() if isinstance(one, type) and issubclass(one, base))
+    return {one for one in found if one is not base}
+
+
+EVENTS = {*kinds(events, events.Happening), events.Loaded, events.LoadFailed}
 
 MESSAGES: list[FromWorker] = [
     Starting("server.toml:6: apps.h"),
@@ -207,5 +216,10 @@ def test_the_dice_let_everything_happen() -> None:
         world.runs(400)
         seen += world.seen
     messages = (*FROM_WORKER, Adopt, Cover, Drain, Inspect)
-    kinds = {*typing.get_args(events.Event), *typing.get_args(actions.Action), *messages}
-    assert {kind.__name__ for kind in kinds - {events.WorkerSaid, actions.Send, actions.Rehearsed}} <= set(seen)
+    everything = {*EVENTS, *kinds(actions, actions.Action), *messages}
+    assert {kind.__name__ for kind in everything - {events.WorkerSaid, actions.Send, actions.Rehearsed}} <= set(seen)
+
+
+def test_every_event_is_decided_upon_and_every_action_performed() -> None:
+    assert policy._HANDLERS.keys() == EVENTS
+    assert supervisor._PERFORM.keys() == kinds(actions, actions.Action) - {actions.Rehearsed}

@@ -245,7 +245,7 @@ class World:
         assert set(self.fleet.workers) == self.alive
         assert self.announced == sorted(set(self.announced))
         assert max(self.answers.values(), default=0) <= 1
-        waiting = len(self.fleet.clients) + len(self.fleet.next_clients)
+        waiting = len(self.fleet.wish.clients) + len(self.fleet.wanted.clients)
         assert self.answers.total() + waiting == self.clients
         if self.exit_code is not None:
             self._check_end()

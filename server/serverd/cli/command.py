@@ -34,8 +34,10 @@ class _Group(click.Group):
         try:
             return super().main(*args, **options)
         except OSError as error:  # of `show`, or of click, which shows help itself; a closed pipe it leaves quietly
+            from serverd.errors import reason_of
+
             abandon(sys.stdout)
-            say(f"serverd: standard output cannot be written: {error.strerror}\n")
+            say(f"serverd: standard output cannot be written: {reason_of(error)}\n")
             sys.exit(EXIT_OUTPUT)
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:

@@ -86,7 +86,7 @@ def reload(path: str, socket: str | None, dry_run: bool, timeout: int | None) ->
     """
     from serverd.control import commands
 
-    _ask(path, socket, lambda client: commands.reload(client, dry_run=dry_run, timeout=timeout))
+    _ask(path, socket, lambda client: commands.order(client, "reload", timeout, dry_run=dry_run))
 
 
 @click.command()
@@ -96,7 +96,7 @@ def reopen(path: str, socket: str | None, timeout: int | None) -> None:
     """Open the log files anew, as after logrotate has moved them."""
     from serverd.control import commands
 
-    _ask(path, socket, lambda client: commands.reopen(client, timeout=timeout))
+    _ask(path, socket, lambda client: commands.order(client, "reopen", timeout))
 
 
 @click.command()
@@ -106,7 +106,7 @@ def stop(path: str, socket: str | None, timeout: int | None) -> None:
     """Stop gracefully and wait until the server has gone."""
     from serverd.control import commands
 
-    _ask(path, socket, lambda client: commands.stop(client, timeout=timeout))
+    _ask(path, socket, lambda client: commands.stop(client, timeout))
 
 
 @click.command()
@@ -117,7 +117,7 @@ def scale(workers: int, path: str, socket: str | None, timeout: int | None) -> N
     """Change the number of workers to N, until the file says another one, or an upgrade."""
     from serverd.control import commands
 
-    _ask(path, socket, lambda client: commands.scale(client, workers, timeout=timeout))
+    _ask(path, socket, lambda client: commands.order(client, "scale", timeout, workers=workers))
 
 
 @click.command()
@@ -130,7 +130,7 @@ def upgrade(path: str, socket: str | None, timeout: int | None) -> None:
     """
     from serverd.control import commands
 
-    _ask(path, socket, lambda client: commands.upgrade(client, timeout=timeout))
+    _ask(path, socket, lambda client: commands.order(client, "upgrade", timeout))
 
 
 def _ask(path: str, socket: str | None, question: Callable[[ControlClient], Outcome]) -> NoReturn:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from serverd.cli.syntax import Definition, Source, read_source
-from serverd.errors import OperatorError
+from serverd.errors import OperatorError, reason_of
 
 __all__ = ["Application", "Discovery", "discover"]
 
@@ -63,7 +63,7 @@ def discover(directory: str) -> Discovery:
     try:
         os.listdir(directory)
     except OSError as error:
-        raise OperatorError(f"cannot look into {directory}: {(error.strerror or str(error)).lower()}") from None
+        raise OperatorError(f"cannot look into {directory}: {reason_of(error)}") from None
     found: list[Application] = []
     mounted: set[str] = set()
     broken: list[str] = []

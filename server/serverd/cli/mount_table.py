@@ -6,10 +6,10 @@ host, the longer path before the shorter one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 from serverd.generation import AppTarget, Generation, Mount
+from serverd.observe.columns import aligned
 from serverd.observe.logs import escape
 from serverd.supervisor.wording import describe_target, target_of
 
@@ -46,6 +46,7 @@ def _row(host: str, mount: Mount) -> dict[str, Any]:
         "strip_prefix": mount.target.strip_prefix if isinstance(mount.target, AppTarget) else None,
         "headers": dict(mount.headers),
         "trace": mount.trace if is_app else None,
+        "access_log": mount.access_log,
         "source": mount.source,
     }
 
@@ -60,15 +61,4 @@ def describe_table(generation: Generation) -> str:
         root_path = "-" if row["root_path"] is None else row["root_path"] or '""'
         strip = "yes" if row["strip_prefix"] else "-"
         lines.append((host, mount.path, listeners, describe_target(mount), root_path, strip, mount.source))
-    return "".join(f"{escape(line)}\n" for line in _aligned(lines))
-
-
-def _aligned(lines: list[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        yield "  ".join(_padded(line, widths)).rstrip()
-
-
-def _padded(line: Iterable[str], widths: list[int]) -> Iterator[str]:
-    for cell, width in zip(line, widths, strict=True):
-        yield cell.ljust(width)
+    return "".join(f"{escape(line)}\n" for line in aligned(lines))

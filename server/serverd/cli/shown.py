@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from serverd.config.certificates import covers
 from serverd.generation import Certificate, Listener
 from serverd.net.encounter import curious, shake_hands
-from serverd.net.tls import Contexts
+from serverd.net.tls import Contexts, first_block
 
 __all__ = ["Passed", "Shown", "shown_certificates"]
 
@@ -57,13 +57,12 @@ def shown_certificates(listener: Listener, host: str) -> tuple[list[Shown], list
     host = host.lower().removesuffix(".").strip("[]")
     contexts = Contexts(listener.tls)
     certificates = listener.tls.certificates
+    known = [ssl.PEM_cert_to_DER_cert(first_block(one.cert)) for one in certificates]
     found: dict[int, str] = {}
     for version, suites, whom in _CLIENTS:
         der = _seen(contexts, host, curious(version, version, suites))
-        # Of several that are the same one the first is as good as any.
-        number = next((n for n, one in enumerate(certificates) if der is not None and _first(one) == der), None)
-        if number is not None:
-            found.setdefault(number, whom)
+        if der is not None and der in known:
+            found.setdefault(known.index(der), whom)  # of several that are the same one the first is as good as any
     shown = [
         Shown(one.source, one.names, _is_for(one, host), whom, _why(one, host))
         for one, whom in ((certificates[number], whom) for number, whom in found.items())
@@ -105,11 +104,6 @@ def _passed(others: list[Certificate], winners: list[Certificate], host: str) ->
         else:
             why = "no client is known that would be shown it"
         yield Passed(one.source, one.names, why)
-
-
-def _first(certificate: Certificate) -> bytes:
-    end = "-----END CERTIFICATE-----"
-    return ssl.PEM_cert_to_DER_cert(certificate.cert[: certificate.cert.index(end) + len(end)])
 
 
 def _seen(contexts: Contexts, host: str, context: ssl.SSLContext) -> bytes | None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from serverd.cli.discovery import Application, Discovery, discover
 from serverd.config.load import load
-from serverd.errors import ConfigError, OperatorError
+from serverd.errors import ConfigError, OperatorError, reason_of
 from serverd.observe.logs import escape
 
 __all__ = ["write_configuration"]
@@ -88,7 +88,7 @@ def write_configuration(directory: str, *, overwrite: bool = False) -> str:
     except FileExistsError:
         raise OperatorError(_taken(path)) from None
     except OSError as error:
-        raise OperatorError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from None
+        raise OperatorError(f"cannot write {path}: {reason_of(error)}") from None
     finally:
         with contextlib.suppress(OSError):
             os.unlink(trial)

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 # RFC 7468 §5; §5.3 for the older labels of certificates.
-_CERTIFICATES = ("CERTIFICATE", "X509 CERTIFICATE")
+_CERTIFICATE, _OLDER = _CERTIFICATES = ("CERTIFICATE", "X509 CERTIFICATE")
 _TRUSTED = "TRUSTED CERTIFICATE"  # OpenSSL's own, with notes on what it is trusted for, which nobody here reads
 _REVOCATION_LISTS = ("X509 CRL",)
 _KEYS = ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")
@@ -105,7 +105,8 @@ def read_certificates(text: str) -> tuple[str, list[Facts]]:
             facts.append(_read_certificate(binascii.a2b_base64(body)))
         except ValueError as error:  # binascii.Error is one
             raise ValueError(f"holds something else as certificate {number}: it {_predicate(error)}") from None
-    return "".join(f"{block}\n" for block, _ in found), facts
+    # Under the label that Python's `ssl` knows, too.
+    return "".join(f"{block}\n".replace(_OLDER, _CERTIFICATE) for block, _ in found), facts
 
 
 def _found(text: str, labels: tuple[str, ...], none: str, expected: str) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ import stat
 from pathlib import PurePath
 
 from serverd.config.document import Unreadable
+from serverd.errors import reason_of
 from serverd.generation import Account
 
 __all__ = ["LARGEST_FILE", "read_pem", "read_text"]
@@ -28,11 +29,13 @@ def read_text(path: str, reader: int | None = None, account: Account | None = No
     is. `account`: who is told as well, and must not choose it; others may. Raises Unreadable with a predicate.
     """
     content = _read(path, reader, account)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise Unreadable("is UTF-16 (expected UTF-8: save it with that encoding)")
+    if b"\0" in content:  # which would pass for UTF-8, and is nothing that a configuration may hold
+        raise Unreadable("is UTF-16, or no text at all (expected UTF-8: save it with that encoding)")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise Unreadable("is UTF-16 (expected UTF-8: save it with that encoding)") from None
         line = content[: error.start].count(b"\n") + 1
         raise Unreadable(f"is not UTF-8: line {line} holds byte 0x{content[error.start]:02x}") from None
 
@@ -65,7 +68,7 @@ def _read(path: str, reader: int | None, account: Account | None) -> bytes:
     except ValueError:
         raise Unreadable("is not a path that this machine can take") from None
     except OSError as error:
-        raise Unreadable(f"cannot be read: {(error.strerror or 'unknown error').lower()}") from None
+        raise Unreadable(f"cannot be read: {reason_of(error)}") from None
     return content
 
 

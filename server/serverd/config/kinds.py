@@ -25,6 +25,7 @@ from serverd.config.routes import (
     parse_status,
 )
 from serverd.config.values import (
+    MOST_WORKERS,
     parse_app_target,
     parse_cipher_list,
     parse_duration,
@@ -172,7 +173,8 @@ Workers = Annotated[
     int | Literal["auto"],
     PlainValidator(parse_workers),
     Kind(
-        'whole number, or "auto"', _or_variable({"type": "integer", "minimum": 1, "maximum": 1024}, {"enum": ["auto"]})
+        'whole number, or "auto"',
+        _or_variable({"type": "integer", "minimum": 1, "maximum": MOST_WORKERS}, {"enum": ["auto"]}),
     ),
 ]
 Count = Annotated[

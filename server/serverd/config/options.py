@@ -115,17 +115,24 @@ class OptionDocument(Document):
     """A document that nobody has written down: values, and which option each of them comes from."""
 
     def __init__(
-        self, name: str, values: Mapping[str, Any], names: Mapping[Path, str], said: str = "", title: str = ""
+        self,
+        name: str,
+        values: Mapping[str, Any],
+        names: Mapping[Path, str] | None = None,
+        spell: Callable[[str], str] | None = None,
+        said: str = "",
+        title: str = "",
     ) -> None:
-        """Take over `values`; relative paths are relative to the current directory.
+        """Take over `values`; `names` tells whence they come, and relative paths start in the current directory.
 
-        The control socket is found by `name`; people are told that something stands in what is `said`, and that
-        `title` is served. Both are the name unless they are given.
+        `spell` returns what an option is called; without, there are none. The control socket is found by `name`; people
+        are told that something stands in what is `said`, and that `title` is served: the name unless they are given.
         """
         super().__init__(os.path.abspath(name), said or name, 0)
         self.home = "the current directory"
         self.written = dict(values)
-        self._names = names
+        self._names = names or {}
+        self._spell = spell
         self._title = title or name
 
     @property
@@ -136,9 +143,7 @@ class OptionDocument(Document):
     def term(self, path: Path) -> str:
         """Return what the value at `path` is called, or would be."""
         option = next((option for option in OPTIONS if option.path == path), None)
-        if not self._names or option is None:
-            return super().term(path)
-        return flag(option.name) if any(name.startswith("--") for name in self._names.values()) else option.name
+        return super().term(path) if self._spell is None or option is None else self._spell(option.name)
 
     def place(self, path: Path) -> str:
         """Return the option that the value at `path` comes from, or the first that a table has a value from.
@@ -175,14 +180,13 @@ def title(target: str, are_flags: bool) -> str:
     return f"{target} ({'serverd run' if are_flags else 'serverd.run'})"
 
 
-def compose(
-    target: str, options: Mapping[str, Any], spell: Callable[[str], str] = flag, label: str = ""
-) -> OptionDocument:
+def compose(target: str, options: Mapping[str, Any], *, are_flags: bool) -> OptionDocument:
     """Return the document in which one application, `target`, is served as `options` say, by their names.
 
-    `spell` returns how a problem calls an option, `label` is what the whole is called. Raises ConfigError when options
-    contradict each other.
+    `are_flags`: they stand on a command line, where problems find them. Raises ConfigError when options contradict each
+    other.
     """
+    spell = flag if are_flags else str
     given = {name: value for name, value in options.items() if value is not None}
     _refuse(_contradictions(given, spell), spell)
     tables: dict[str, Any] = {
@@ -190,7 +194,7 @@ def compose(
         "apps": {APP: {"app": target}},
         "mounts": [{"app": APP}],
     }
-    names: dict[Path, str] = {(*_APP, "app"): "APP" if spell is flag else "app"}
+    names: dict[Path, str] = {(*_APP, "app"): "APP" if are_flags else "app"}
     binding = [name for name in ("host", "port", "uds", "fd") if name in given]
     names[*_LISTENER, "bind"] = "/".join(map(spell, binding or ["host", "port"]))
     if given.pop("proxy_headers", False):
@@ -211,9 +215,8 @@ def compose(
     if "ws_max_size" in given:  # a message of one frame must not meet another bound
         _put(tables, (*_SOCKET, "frame_size"), given["ws_max_size"])
         names[*_SOCKET, "frame_size"] = spell("ws_max_size")
-    are_flags = spell is flag
     said = "the command line" if are_flags else "the arguments"
-    return OptionDocument(call(target, options), tables, names, said, title(target, are_flags))
+    return OptionDocument(call(target, options), tables, names, spell, said, title(target, are_flags))
 
 
 def _refuse(problems: Iterable[tuple[str, str]], spell: Callable[[str], str]) -> None:
@@ -307,4 +310,4 @@ def pack(target: str, options: Mapping[str, Any], *, are_flags: bool) -> bytes:
 def unpack(data: bytes) -> OptionDocument:
     """Return the document of options that `pack` has packed; raises ConfigError as `compose` does."""
     target, options, are_flags = json.loads(data)
-    return compose(target, options, flag if are_flags else str)
+    return compose(target, options, are_flags=are_flags)

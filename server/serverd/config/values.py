@@ -14,6 +14,7 @@ import os
 import re
 
 __all__ = [
+    "MOST_WORKERS",
     "Substituted",
     "parse_app_target",
     "parse_cipher_list",
@@ -103,7 +104,7 @@ def parse_size(value: object) -> int:
 
 # Each is a process with a socket per address: more than any machine has processors, and few enough for a mistake in
 # the file to cost nothing but a line.
-_MOST_WORKERS = 1024
+MOST_WORKERS = 1024
 
 
 def parse_workers(value: object) -> int | str:
@@ -119,8 +120,8 @@ def parse_workers(value: object) -> int | str:
         raise ValueError(f'is not a whole number or "auto"{hint}')
     if value < 1:
         raise ValueError('is too few (expected at least 1, or "auto")')
-    if value > _MOST_WORKERS:
-        raise ValueError(f'is too many (expected at most {_MOST_WORKERS}, or "auto")')
+    if value > MOST_WORKERS:
+        raise ValueError(f'is too many (expected at most {MOST_WORKERS}, or "auto")')
     return value
 
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from serverd.control.peer import ROOT, is_trusted, peer_uid
 from serverd.control.requests import encode
-from serverd.errors import OperatorError
+from serverd.errors import OperatorError, reason_of
 
 __all__ = ["ControlClient", "ControlError", "ServerGone"]
 
@@ -179,4 +179,4 @@ def _no_answer(path: str, served: str, error: OSError) -> str:
         return f"cannot ask the server at {path}: it is not taking connections"
     if not error.errno:  # Python's own check, before the kernel's
         return f"cannot ask a server at {path}: the path is too long for a unix socket"
-    return f"cannot ask the server at {path}: {(error.strerror or str(error)).lower()}"
+    return f"cannot ask the server at {path}: {reason_of(error)}"

@@ -1,6 +1,6 @@
-"""What `serverd status`, `reload`, `reopen`, `stop`, `scale` and `upgrade` ask, and what they make of the answer.
+"""What the commands about a running server ask, and what they make of the answer; `requests` has what there is.
 
-Each returns an `Outcome`, or raises ControlError; none prints or ends a process, which is the command line's part.
+Each function returns an `Outcome`, or raises ControlError; none prints or ends a process, as the command line does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from serverd.control.client import ControlClient, ControlError, ServerGone
 from serverd.control.status_text import describe_status
 from serverd.observe.logs import escape
 
-__all__ = ["Outcome", "read_status", "reload", "reopen", "scale", "stop", "upgrade", "watch_status"]
+__all__ = ["Outcome", "order", "read_status", "stop", "watch_status"]
 
 EXIT_OK = 0
 EXIT_REFUSED = 3  # as of a start that the configuration does not allow
@@ -59,27 +59,12 @@ def watch_status(
         sleep(WATCH_INTERVAL)
 
 
-def reload(client: ControlClient, *, dry_run: bool = False, timeout: float | None = None) -> Outcome:
-    """Reload the configuration and the applications, or tell what that would do; wait until it is decided."""
-    return _told(client.ask({"command": "reload", "dry_run": dry_run}, timeout))
+def order(client: ControlClient, command: str, timeout: float | None = None, **details: Any) -> Outcome:
+    """Have the server do something, and wait until it is done, or decided that it is not."""
+    return _told(client.ask({"command": command, **details}, timeout))
 
 
-def reopen(client: ControlClient, *, timeout: float | None = None) -> Outcome:
-    """Open the log files anew, as after logrotate has moved them."""
-    return _told(client.ask({"command": "reopen"}, timeout))
-
-
-def scale(client: ControlClient, workers: int, *, timeout: float | None = None) -> Outcome:
-    """Change the number of workers, until the file says another one, or an upgrade."""
-    return _told(client.ask({"command": "scale", "workers": workers}, timeout))
-
-
-def upgrade(client: ControlClient, *, timeout: float | None = None) -> Outcome:
-    """Let a new supervisor, from the serverd that is installed now, take over; wait until it has."""
-    return _told(client.ask({"command": "upgrade"}, timeout))
-
-
-def stop(client: ControlClient, *, timeout: float | None = None) -> Outcome:
+def stop(client: ControlClient, timeout: float | None = None) -> Outcome:
     """Stop the server gracefully; wait until it has gone."""
     promises: list[dict[str, Any]] = []
     try:

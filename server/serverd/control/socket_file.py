@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from serverd.control.peer import is_trusted, peer_pid
-from serverd.errors import BindError
+from serverd.errors import BindError, reason_of
 
 __all__ = ["SocketFile"]
 
@@ -236,5 +236,4 @@ def _reason(error: Exception) -> str:
         return "the directory above its directory must exist"
     if isinstance(error, OSError) and not error.errno:  # Python's own check, before the kernel's
         return "the path is too long for a unix socket (set socket in [control] to a shorter one)"
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text[:1].lower() + text[1:]
+    return reason_of(error)

@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from serverd.observe.bundle import chosen
+from serverd.observe.columns import aligned
 from serverd.observe.logs import escape
 
 __all__ = ["describe_duration", "describe_size", "describe_status"]
 
 # Lines of a failure's traceback: the last ones, with the exception and where it was raised.
 TAIL = 12
-GAP = "  "
 UNKNOWN = "-"
 
 # What each phase and step of `supervisor/states` means to somebody who waits; one that is not here is shown as it is.
@@ -65,7 +66,7 @@ def describe_status(status: Any, now: float) -> str:
         [line for slot in status["slots"] for line in _slot(slot)],
         list(_apps(status["apps"])),
         _table(CERTIFICATE_HEAD, [_certificate(one) for one in status.get("certificates", ())]),
-        _table(AUTHORITY_HEAD, [_authority(one) for one in status.get("authorities", ())]),
+        _table(AUTHORITY_HEAD, [_authority(*one) for one in chosen(status.get("authorities", ()))]),
         _table(LISTENER_HEAD, [(escape(one["name"]), escape(one["url"])) for one in status["listeners"]]),
     )
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
@@ -167,14 +168,14 @@ def _notes(certificate: Mapping[str, Any]) -> Iterator[str]:
         yield f"not renewed: {escape('; '.join(certificate['kept'].splitlines()))}"
 
 
-def _authority(authority: Mapping[str, Any]) -> tuple[str, ...]:
+def _authority(authority: Mapping[str, Any], note: str) -> tuple[str, ...]:
     return (
         escape(authority["tls"]),
         UNKNOWN if authority["until"] is None else _day(authority["until"]),
         _day(authority["since"]),
         escape(authority["key"]),
         escape(authority["name"]),
-        escape(authority["age"] or ""),
+        escape(note),
     )
 
 
@@ -213,14 +214,4 @@ def _number(value: int | None) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: frozenset[int] = frozenset()) -> list[str]:
     """Return the lines of a table, numbers flush right; nothing when there are no rows."""
-    if not rows:
-        return []
-    lines = [head, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return [
-        GAP.join(
-            cell.rjust(width) if column in numbers else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
+    return list(aligned([head, *rows], numbers)) if rows else []

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from serverd.errors import OperatorError
+from serverd.errors import OperatorError, reason_of
 
 if TYPE_CHECKING:
     import trustme
@@ -61,7 +61,7 @@ def make_certificate(directory: str, names: Sequence[str]) -> str:
     except OSError as error:
         # What else has a name is a file of our own making, which says nothing to anybody.
         place = error.filename2 or f"to {folder}"
-        raise OperatorError(f"cannot write {place}: {(error.strerror or str(error)).lower()}") from error
+        raise OperatorError(f"cannot write {place}: {reason_of(error)}") from error
     except ValueError as error:  # a name that is none, in the words of the library idna
         listed = ", ".join(f'"{name}"' for name in names)
         raise OperatorError(f"no certificate for {listed}: {error} ({_EXPECTED})") from error

@@ -41,14 +41,14 @@ def configure(
         if not (isinstance(app, str) or callable(app)):
             refuse(["app"], f'{type(app).__name__} is no application (expected one, or "package.module:attribute")')
         if isinstance(app, str):
-            return Configured(load_document(compose(app, options, str), os.environ))
-        return Configured(load_document(compose(_GIVEN, options, str), os.environ), {"app": app})
+            return Configured(load_document(compose(app, options, are_flags=False), os.environ))
+        return Configured(load_document(compose(_GIVEN, options, are_flags=False), os.environ), {"app": app})
     if options:
         refuse(options, "goes with app=..., not with a configuration, which has a key for it")
     if isinstance(config, Mapping):
         objects: dict[str, Any] = {}
         values = _plain(config, (), objects)
-        return Configured(load_document(OptionDocument("config", values, {}), os.environ), objects)
+        return Configured(load_document(OptionDocument("config", values), os.environ), objects)
     assert config is not None  # as told above
     return Configured(load(os.fspath(config), os.environ))
 

@@ -22,7 +22,7 @@ from serverd.embed.keywords import OF_PROCESSES, Options
 from serverd.errors import LifespanError, ServerdError
 from serverd.messages import AppDown, AppUp, Message, SocketGrant
 from serverd.net.bindings import Bindings
-from serverd.worker.applications import Applications, Imported
+from serverd.worker.applications import SHUTDOWN_TIMEOUT, Applications, Imported
 from serverd.worker.apps import as_application
 from serverd.worker.identities import make_identities
 from serverd.worker.serving import Serving
@@ -31,9 +31,6 @@ from serverd.worker.sources import Sources
 __all__ = ["Server"]
 
 log = logging.getLogger("serverd.embed")
-
-# What is left of a drain for the lifespan shutdowns when the requests have used all of it; as a worker has it.
-_SHUTDOWN_TIMEOUT = 5.0
 
 
 class Server:
@@ -100,7 +97,7 @@ class Server:
             self._serving = serving
         except BaseException:
             try:
-                await self._applications.shut_down(_SHUTDOWN_TIMEOUT)
+                await self._applications.shut_down()
             finally:
                 self._bindings.close()
                 self._bindings = None
@@ -145,7 +142,7 @@ class Server:
             await self._drain(serving, patience)
         finally:
             try:
-                await self._applications.shut_down(max(end - self._loop.time(), _SHUTDOWN_TIMEOUT))
+                await self._applications.shut_down(max(end - self._loop.time(), SHUTDOWN_TIMEOUT))
             finally:
                 self._bindings.close()
                 self._bindings = None

@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from serverd.errors import BindError
+from serverd.errors import BindError, reason_of
 from serverd.generation import Address
 from serverd.net.endpoints import EVERYWHERE_4, EVERYWHERE_6, Access, Endpoint
 from serverd.net.socket_files import Identity, change_access, new_identity, unix_identity
@@ -69,7 +69,7 @@ def resolve(address: Address) -> tuple[Endpoint, ...]:
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
-        raise BindError(f"the name {address.host} does not resolve ({_reason(error)})") from error
+        raise BindError(f"the name {address.host} does not resolve ({reason_of(error)})") from error
     endpoints: dict[Endpoint, None] = {}  # a dict keeps the resolver's order and drops its repetitions
     for family, _, _, _, sockaddr in found:
         scope = int(sockaddr[3]) if len(sockaddr) == 4 else 0
@@ -208,12 +208,7 @@ def refusal(address: Address, error: OSError | BindError) -> str:
         remedy = "ports below 1024 need CAP_NET_BIND_SERVICE"
     elif isinstance(error, FileNotFoundError):
         remedy = "the directory of the socket must exist"
-    return f"cannot bind {address.text}: {_reason(error)}" + (f" ({remedy})" if remedy else "")
-
-
-def _reason(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text[:1].lower() + text[1:]
+    return f"cannot bind {address.text}: {reason_of(error)}" + (f" ({remedy})" if remedy else "")
 
 
 def _has_ipv6() -> bool:

@@ -23,7 +23,7 @@ from serverd.errors import ConfigError
 from serverd.generation import Certificate, Tls
 from serverd.net.client_hello import is_one_record, offered_protocols
 
-__all__ = ["CIPHERS", "LONGEST_HELLO", "Contexts", "file_of", "objection"]
+__all__ = ["CIPHERS", "LONGEST_HELLO", "Contexts", "file_of", "first_block", "objection"]
 
 # Of TLS 1.2: forward secrecy and authenticated encryption only, in the order of Mozilla's "intermediate" guideline 5.7.
 CIPHERS = (
@@ -236,7 +236,7 @@ def _context(tls: Tls, group: Sequence[int], protocols: Sequence[str]) -> _Conte
     """Return a context for those of the certificates whose numbers are in `group`."""
     certificates = [tls.certificates[number] for number in group]
     context = _Context(ssl.PROTOCOL_TLS_SERVER)
-    context.shown = [(one.key_type, _first_block(one.cert)) for one in certificates]
+    context.shown = [(one.key_type, first_block(one.cert)) for one in certificates]
     context.names = frozenset(name for one in certificates for name in one.names)
     context.minimum_version = _VERSIONS[tls.min_version]
     context.options |= _OPTIONS
@@ -342,7 +342,7 @@ def file_of(text: str) -> Iterator[str]:
         yield file.name
 
 
-def _first_block(pem: str) -> str:
+def first_block(pem: str) -> str:
     """Return the first of the certificates in a PEM text (RFC 7468)."""
     end = "-----END CERTIFICATE-----\n"
     return pem[: pem.index(end) + len(end)] if end in pem else pem

@@ -12,9 +12,9 @@ that is not trusted, and any bytes are numbers.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from serverd.generation import AppTarget, Generation, Mount
 
@@ -30,10 +30,11 @@ __all__ = [
     "MOUNT_WIDTH",
     "REFUSALS",
     "Chart",
+    "Ended",
     "Key",
     "Tally",
-    "answered",
     "class_at",
+    "ended",
     "key_of",
 ]
 
@@ -88,10 +89,26 @@ def class_at(status_class: int) -> int:
     return _FIRST_CLASS + status_class * CLASS_WIDTH
 
 
-def answered(row: Sequence[int], *classes: str) -> int:
-    """Return how many requests a mount's row has counted, of the classes of status that are named, else of all."""
-    places = [class_at(CLASSES.index(name)) for name in classes or CLASSES]
-    return sum(sum(row[place : place + MICROSECONDS]) for place in places)
+class Ended(NamedTuple):
+    """The requests of a mount that have ended with one class of status."""
+
+    status: str
+    buckets: Sequence[int]  # how many took how long, by BOUNDS; the last of them longer
+    microseconds: int
+    received: int  # bytes
+    sent: int
+
+    @property
+    def number(self) -> int:
+        """How many there are."""
+        return sum(self.buckets)
+
+
+def ended(row: Sequence[int]) -> Iterator[Ended]:
+    """Yield what the row of a mount has counted, class by class."""
+    for number, status in enumerate(CLASSES):
+        part = row[class_at(number) : class_at(number + 1)]
+        yield Ended(status, part[:MICROSECONDS], part[MICROSECONDS], part[RECEIVED], part[SENT])
 
 
 def key_of(mount: Mount) -> Key:

@@ -15,6 +15,8 @@ import stat
 import time
 from collections.abc import Callable
 
+from serverd.errors import reason_of
+
 __all__ = ["LineWriter", "open_unblocking"]
 
 log = logging.getLogger("serverd.access")
@@ -123,7 +125,7 @@ class LineWriter:
         except BlockingIOError:
             pass  # others were quicker; the pipe takes the rest later
         except OSError as error:
-            self._lose(error.strerror or str(error))
+            self._lose(reason_of(error))
             return
         del self._unwritten[:done]
         if done and self._lost:
@@ -154,7 +156,6 @@ class LineWriter:
 
     def _lose(self, reason: str) -> None:
         """Give up what could not be written: the disk is full, or the reader has gone."""
-        reason = reason.lower()
         if reason not in self._reasons:
             log.error("the access log cannot be written: %s", reason)
             self._reasons[reason] = None

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
-from serverd.errors import OperatorError
+from serverd.errors import OperatorError, reason_of
 from serverd.generation import Logging
 
 __all__ = ["LogFile", "Stream", "configure", "escape", "keep"]
@@ -157,7 +157,7 @@ def _reason(error: OSError) -> str:
         return _NO_FILE
     if error.errno == errno.ENOENT:
         return "its directory must exist"
-    return (error.strerror or str(error)).lower()
+    return reason_of(error)
 
 
 def configure(settings: Logging, stream: Stream, request_id: Callable[[], str] = str) -> None:

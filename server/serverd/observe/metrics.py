@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 
 from serverd.observe import counters
-from serverd.observe.counters import BOUNDS, CLASSES, FIRST_REFUSAL, REFUSALS, class_at
+from serverd.observe.counters import BOUNDS, CLASSES, FIRST_REFUSAL, REFUSALS, ended
 from serverd.observe.overview import PROTOCOLS
 
 __all__ = ["render"]
@@ -144,19 +144,17 @@ def _mounts(mounts: list[dict[str, Any]]) -> Iterator[Metric]:
     received = CounterMetricFamily("serverd_request_body_bytes", "Bytes of request bodies.", labels=labels)
     sent = CounterMetricFamily("serverd_response_body_bytes", "Bytes of response bodies.", labels=labels)
     for one in mounts:
-        for number, status in enumerate(CLASSES):
-            place = class_at(number)
-            row = one["row"][place : place + counters.CLASS_WIDTH]
-            ended = list(accumulate(row[: len(_LIMITS)]))
-            values = [one["app"], one["mount"], status]
-            if ended[-1] or status in _EXPECTED:
-                requests.add_metric(values, ended[-1])
-            if not ended[-1]:
+        for those in ended(one["row"]):
+            values = [one["app"], one["mount"], those.status]
+            number = those.number
+            if number or those.status in _EXPECTED:
+                requests.add_metric(values, number)
+            if not number:
                 continue  # a histogram of nothing is 18 lines
-            buckets = list(zip(_LIMITS, ended, strict=True))
-            duration.add_metric(values, buckets, row[counters.MICROSECONDS] / 1e6)
-            received.add_metric(values, row[counters.RECEIVED])
-            sent.add_metric(values, row[counters.SENT])
+            buckets = list(zip(_LIMITS, accumulate(those.buckets), strict=True))
+            duration.add_metric(values, buckets, those.microseconds / 1e6)
+            received.add_metric(values, those.received)
+            sent.add_metric(values, those.sent)
     yield from (requests, duration, received, sent)
 
     def column(index: int) -> Rows:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from serverd.observe import counters
-from serverd.observe.counters import BOUNDS, CLASSES, FIRST_REFUSAL, REFUSALS, class_at
+from serverd.observe.counters import BOUNDS, FIRST_REFUSAL, REFUSALS, ended
 
 __all__ = ["PROTOCOLS", "OverviewSource", "make_overview", "quantile"]
 
@@ -46,22 +46,14 @@ def make_overview(report: OverviewSource) -> dict[str, Any]:
 
 
 def _mount(path: str, row: Sequence[int]) -> dict[str, Any]:
-    requests: dict[str, int] = {}
-    buckets = [0] * _BUCKETS
-    totals = {"received": 0, "sent": 0}
-    for number, name in enumerate(CLASSES):
-        place = class_at(number)
-        those = row[place : place + _BUCKETS]
-        if any(those):
-            requests[name] = sum(those)
-            buckets = [one + more for one, more in zip(buckets, those, strict=True)]
-            totals["received"] += row[place + counters.RECEIVED]
-            totals["sent"] += row[place + counters.SENT]
+    classes = [one for one in ended(row) if any(one.buckets)]
+    buckets = [sum(column) for column in zip([0] * _BUCKETS, *(one.buckets for one in classes), strict=True)]
     return {
         "mount": path,
-        "requests": requests,
+        "requests": {one.status: one.number for one in classes},
         "in_flight": row[counters.IN_FLIGHT],
-        **totals,
+        "received": sum(one.received for one in classes),
+        "sent": sum(one.sent for one in classes),
         "sessions": row[counters.SESSIONS],
         "sessions_open": row[counters.SESSIONS_OPEN],
         "messages_received": row[counters.MESSAGES_RECEIVED],

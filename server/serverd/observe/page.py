@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import Any
 
+from serverd.observe.bundle import chosen
 from serverd.observe.counters import BOUNDS
 
 __all__ = ["POLICY", "make_event", "render"]
@@ -250,9 +251,9 @@ def _authorities(authorities: Iterable[dict[str, Any]]) -> str:
             _text("revoked certificates" if one["key"] == "client_crl" else "certificate"),
             _text(_moment(one["since"])),
             _text(_moment(one["until"])) if one["until"] else _NONE,
-            _pill(one["age"], "warn") if one["age"] else _pill("valid", "good"),
+            _pill(note, "warn") if one["age"] else f"{_pill('valid', 'good')} {_text(note)}",
         ]
-        for one in authorities
+        for one, note in chosen(authorities)
     ]
     return _panel(("table", "authority", "what", "issued", "valid until", ""), rows, ())
 

@@ -56,20 +56,26 @@ class Notice(Enum):
     STOPPING = "stopping"
 
 
+class Action:
+    """One thing to be done."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class StartLoader:
+class StartLoader(Action):
     """Start reading the configuration; brings Loaded or LoadFailed."""
 
     renewed: Generation | None = None  # not the configuration, but the certificates of this one
 
 
 @dataclass(frozen=True, slots=True)
-class StopLoader:
+class StopLoader(Action):
     """Kill the loader; its result is no longer wanted."""
 
 
 @dataclass(frozen=True, slots=True)
-class OpenSockets:
+class OpenSockets(Action):
     """Open what the generation needs of the machine, sockets for `slots` slots; brings SocketsOpened or BindFailed."""
 
     generation: Generation
@@ -77,24 +83,24 @@ class OpenSockets:
 
 
 @dataclass(frozen=True, slots=True)
-class CommitSockets:
+class CommitSockets(Action):
     """Close what only the older generation had open, and log what is new and what is closed."""
 
 
 @dataclass(frozen=True, slots=True)
-class RollbackSockets:
+class RollbackSockets(Action):
     """Close what the last OpenSockets opened."""
 
 
 @dataclass(frozen=True, slots=True)
-class CloseSockets:
+class CloseSockets(Action):
     """Close everything that is open; `kept` leaves the files of unix sockets to the successor."""
 
     kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class GrowSockets:
+class GrowSockets(Action):
     """Open sockets for `slots` slots of the committed generation; brings SlotsOpened or SlotsFailed."""
 
     slots: int
@@ -102,7 +108,7 @@ class GrowSockets:
 
 
 @dataclass(frozen=True, slots=True)
-class StartPreloader:
+class StartPreloader(Action):
     """Have the applications of the generation imported, for workers to be forked; brings Preloaded or PreloadFailed.
 
     A generation that running workers adopt gets none of its own: of those that are not stopped, the latest up to a
@@ -113,14 +119,14 @@ class StartPreloader:
 
 
 @dataclass(frozen=True, slots=True)
-class StopPreloader:
+class StopPreloader(Action):
     """End the preloader of a generation; without effect when it has none."""
 
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
-class Spawn:
+class Spawn(Action):
     """Start a worker; brings WorkerSpawned or SpawnFailed."""
 
     worker: int
@@ -130,7 +136,7 @@ class Spawn:
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class Send(Action):
     """Send a worker a message that carries no descriptors."""
 
     worker: int
@@ -138,7 +144,7 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class SendSockets:
+class SendSockets(Action):
     """Send a worker the sockets of a generation as they are now; a generation proposed to it is dropped with that."""
 
     worker: int
@@ -146,7 +152,7 @@ class SendSockets:
 
 
 @dataclass(frozen=True, slots=True)
-class SendProposal:
+class SendProposal(Action):
     """Send a worker a generation and its sockets."""
 
     worker: int
@@ -155,7 +161,7 @@ class SendProposal:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(Action):
     """Answer a worker's question how everything stands."""
 
     worker: int
@@ -163,14 +169,14 @@ class Tell:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestStacks:
+class RequestStacks(Action):
     """Have the stacks of a worker's threads written down."""
 
     worker: int
 
 
 @dataclass(frozen=True, slots=True)
-class LogStacks:
+class LogStacks(Action):
     """Log `message` as an error, with the stacks that were requested."""
 
     worker: int
@@ -179,24 +185,24 @@ class LogStacks:
 
 
 @dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(Action):
     """Send SIGKILL to a worker."""
 
     worker: int
 
 
 @dataclass(frozen=True, slots=True)
-class StartSuccessor:
+class StartSuccessor(Action):
     """Start another supervisor on our sockets; brings SuccessorReady or SuccessorFailed."""
 
 
 @dataclass(frozen=True, slots=True)
-class StopSuccessor:
+class StopSuccessor(Action):
     """Kill the other supervisor, which does not serve yet."""
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class Log(Action):
     """Log one event; `detail` is a report or a traceback of several lines."""
 
     level: str
@@ -205,19 +211,19 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
-class Complain:
+class Complain(Action):
     """Write plain text to stderr: why the start failed."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsed:
+class Rehearsed(Action):
     """Note that everything has succeeded that a start does before its commit (`rehearsal`)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Action):
     """Answer a client of the control socket; without `end`, it waits on until the supervisor is gone."""
 
     client: int
@@ -228,21 +234,21 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyStatus:
+class ReplyStatus(Action):
     """Tell a client of the control socket how everything stands."""
 
     client: int
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyPlan:
+class ReplyPlan(Action):
     """Read the configuration, and tell a client of the control socket what a reload would do."""
 
     client: int
 
 
 @dataclass(frozen=True, slots=True)
-class Notify:
+class Notify(Action):
     """Tell the service manager where the service stands (sd_notify(3))."""
 
     notice: Notice | None  # None: as before, and only the text is new
@@ -250,62 +256,28 @@ class Notify:
 
 
 @dataclass(frozen=True, slots=True)
-class ReopenLogs:
+class ReopenLogs(Action):
     """Open the log files anew, for ourselves and every worker."""
 
     client: int | None = None  # who asked for it on the control socket, and is told how it went
 
 
 @dataclass(frozen=True, slots=True)
-class ConfigureLogging:
+class ConfigureLogging(Action):
     """Log as the generation says from here on."""
 
     logging: Logging
 
 
 @dataclass(frozen=True, slots=True)
-class SetTitle:
+class SetTitle(Action):
     """Set the process title."""
 
     title: str
 
 
 @dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(Action):
     """End the supervisor."""
 
     code: int
-
-
-Action = (
-    StartLoader
-    | StopLoader
-    | OpenSockets
-    | CommitSockets
-    | RollbackSockets
-    | CloseSockets
-    | GrowSockets
-    | StartPreloader
-    | StopPreloader
-    | Spawn
-    | Send
-    | SendSockets
-    | SendProposal
-    | Tell
-    | RequestStacks
-    | LogStacks
-    | Kill
-    | StartSuccessor
-    | StopSuccessor
-    | Log
-    | Complain
-    | Rehearsed
-    | Reply
-    | ReplyStatus
-    | ReplyPlan
-    | Notify
-    | ReopenLogs
-    | ConfigureLogging
-    | SetTitle
-    | Exit
-)

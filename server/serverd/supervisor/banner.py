@@ -7,10 +7,11 @@ terminal, is one line for each event. `holdings` shows it with the first commit.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from serverd.generation import App, AppTarget, Generation, Mount
 from serverd.net.bindings import Place
+from serverd.observe.columns import aligned
 from serverd.observe.logs import escape
 from serverd.supervisor.wording import describe_target
 from serverd.version import RELEASE
@@ -34,7 +35,7 @@ def banner(generation: Generation, places: Sequence[Place]) -> str:
     urls = [(name, clickable(place.url)) for name, place in zip(names, places, strict=True)]
     apps = {app.name: app for app in generation.apps}
     mounts = [_row(mount, generation, apps) for mount in generation.mounts[:MOST_MOUNTS]]
-    lines = [f"serverd {RELEASE} serves {generation.source}", "", *_aligned(urls), "", *_aligned(mounts)]
+    lines = [f"serverd {RELEASE} serves {generation.source}", "", *_indented(urls), "", *_indented(mounts)]
     if len(generation.mounts) > MOST_MOUNTS:
         lines.append(f"  and {len(generation.mounts) - MOST_MOUNTS} mounts more (serverd routes)")
     return "".join(f"{escape(line)}\n" for line in [*lines, ""])
@@ -57,8 +58,5 @@ def _row(mount: Mount, generation: Generation, apps: dict[str, App]) -> tuple[st
     return mount.path + hosts + listeners, describe_target(mount), app, mount.source
 
 
-def _aligned(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    table = list(rows)
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        yield ("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
+def _indented(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    return (f"  {line}" for line in aligned(rows))

@@ -14,6 +14,7 @@ import selectors
 from collections.abc import Callable
 from typing import Any
 
+from serverd.errors import reason_of
 from serverd.generation import Generation
 from serverd.supervisor import events
 from serverd.supervisor.source import Watched
@@ -81,7 +82,7 @@ class ChangeWatch:
         try:
             self._process, self._output = spawn_program(self._command, (), told)
         except OSError as error:
-            log.error("changes are not seen, HUP reloads: no process for the watcher: %s", error)
+            log.error("changes are not seen, HUP reloads: no process for the watcher: %s", reason_of(error))
             return
         self._selector.register(self._output, selectors.EVENT_READ, self._on_output)
 

@@ -12,7 +12,9 @@ import selectors
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
+from serverd.errors import reason_of
 from serverd.generation import Generation
 from serverd.messages import FROM_WORKER, Failed, Loaded, LoadFailed, ToWorker, encode
 from serverd.parent import take_in_orphans
@@ -31,7 +33,15 @@ log = logging.getLogger("serverd.supervisor")
 # Seconds for a killed preloader or loader to be gone at the very end, so that no zombie is left to whoever adopts it.
 REAP_PATIENCE = 1.0
 
+Handle = WorkerHandle | PreloaderHandle | LoaderHandle
 Outcome = Callable[[Loaded | LoadFailed], None]
+
+
+class _Attention(NamedTuple):
+    """What is done about a child whose process has not been reaped."""
+
+    hear: Callable[[], None]  # take in what it has said
+    on_end: Callable[[int], None]  # with its status, when its handle is closed
 
 
 class Children:
@@ -45,8 +55,9 @@ class Children:
         self._commands = commands
         self.ledger = Ledger()
         self._workers: dict[int, WorkerHandle] = {}
-        self._preloaders: dict[int, PreloaderHandle] = {}  # by generation; all that are not reaped
-        self._loaders: dict[LoaderHandle, Outcome] = {}  # all that are not reaped
+        self._preloaders: dict[int, PreloaderHandle] = {}  # by generation
+        self._loaders: dict[LoaderHandle, Outcome] = {}
+        self._children: dict[Handle, _Attention] = {}  # all of these, until they are reaped
 
     # Workers
 
@@ -66,8 +77,7 @@ class Children:
             self._emit(events.SpawnFailed(number, _reason(error)))
             return
         handle = self._workers[number] = WorkerHandle(number, process, channel, stacks)
-        self._selector.register(channel, selectors.EVENT_READ, partial(self._on_channel, handle))
-        self._watch_exit(process, partial(self._on_worker_exit, handle))
+        self._attend(handle, partial(self._hear_worker, handle), partial(self._on_worker_end, handle))
         self._emit(events.WorkerSpawned(number, process.pid))
 
     def _fork(self, preloader: PreloaderHandle, title: str, surroundings: Surroundings, *descriptors: int) -> int:
@@ -83,7 +93,7 @@ class Children:
         handle = self._workers.get(number)
         if handle is not None and handle.is_open:
             handle.send(message, descriptors or ())
-            self._watch_channel(handle)
+            self._watch(handle)
 
     def send_all(self, message: ToWorker, descriptors: list[int]) -> None:
         """Send every worker a message."""
@@ -107,16 +117,7 @@ class Children:
         handle = self._workers.get(number)
         return "" if handle is None else handle.take_stacks()
 
-    def _on_channel(self, handle: WorkerHandle, mask: int) -> None:
-        if handle.number not in self._workers:  # reaped since select returned
-            return
-        if mask & selectors.EVENT_WRITE:
-            handle.flush()
-        if mask & selectors.EVENT_READ:
-            self._receive(handle)
-        self._watch_channel(handle)
-
-    def _receive(self, handle: WorkerHandle) -> None:
+    def _hear_worker(self, handle: WorkerHandle) -> None:
         for message in handle.receive():
             if isinstance(message, Garbage):
                 self._emit(events.WorkerBroke(handle.number, message.reason))
@@ -126,25 +127,7 @@ class Children:
         if not handle.is_open:
             self._emit(events.ChannelClosed(handle.number))
 
-    def _watch_channel(self, handle: WorkerHandle) -> None:
-        """Wait for what the handle wants next."""
-        if not handle.is_open:
-            with contextlib.suppress(KeyError):  # it may have been closed by the message before
-                self._selector.unregister(handle.channel)
-            return
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if handle.wants_write else 0)
-        self._selector.modify(handle.channel, wanted, partial(self._on_channel, handle))
-
-    def _on_worker_exit(self, handle: WorkerHandle, _: int = 0) -> None:
-        if handle.number not in self._workers:  # SIGCHLD has told already
-            return
-        status = handle.process.reap()
-        if status is None:
-            return
-        if handle.is_open:
-            self._receive(handle)  # its last words, which say more than its status
-            self._selector.unregister(handle.channel)
-        self._forget(handle)
+    def _on_worker_end(self, handle: WorkerHandle, status: int) -> None:
         del self._workers[handle.number]
         self.ledger.close(handle.number)
         self._emit(events.WorkerExited(handle.number, status))
@@ -162,9 +145,7 @@ class Children:
             self._emit(events.PreloadFailed(f"no process for the preloader: {_reason(error)}"))
             return
         handle = self._preloaders[generation.number] = PreloaderHandle(generation, process, channel)
-        wanted = selectors.EVENT_READ | selectors.EVENT_WRITE
-        self._selector.register(channel, wanted, partial(self._on_preloader, handle))
-        self._watch_exit(process, partial(self._on_preloader_exit, handle))
+        self._attend(handle, partial(self._hear_preloader, handle), partial(self._on_preloader_end, handle))
 
     def stop_preloader(self, generation: int) -> None:
         """End the preloader of a generation; its workers live on."""
@@ -172,18 +153,6 @@ class Children:
         if handle is not None:
             handle.is_wanted = handle.can_fork = False
             handle.process.kill()
-
-    def _on_preloader(self, handle: PreloaderHandle, mask: int) -> None:
-        if handle.generation.number not in self._preloaders:  # reaped since select returned
-            return
-        if mask & selectors.EVENT_WRITE:
-            handle.flush()
-        if mask & selectors.EVENT_READ:
-            self._hear_preloader(handle)
-        if not handle.is_open:
-            self._unwatch_preloader(handle)
-        elif not handle.wants_write:
-            self._selector.modify(handle.channel, selectors.EVENT_READ, partial(self._on_preloader, handle))
 
     def _hear_preloader(self, handle: PreloaderHandle) -> None:
         message = handle.receive()
@@ -195,20 +164,7 @@ class Children:
         elif message is not None:
             self._emit(events.Preloaded())
 
-    def _unwatch_preloader(self, handle: PreloaderHandle) -> None:
-        with contextlib.suppress(KeyError):  # it may have hung up before; a fork that fails sees that first
-            self._selector.unregister(handle.channel)
-
-    def _on_preloader_exit(self, handle: PreloaderHandle, _: int = 0) -> None:
-        if handle.generation.number not in self._preloaders:  # SIGCHLD has told already
-            return
-        status = handle.process.reap()
-        if status is None:
-            return
-        if handle.is_open:
-            self._hear_preloader(handle)
-        self._unwatch_preloader(handle)
-        self._forget(handle)
+    def _on_preloader_end(self, handle: PreloaderHandle, status: int) -> None:
         del self._preloaders[handle.generation.number]
         if not handle.is_wanted:
             return
@@ -238,19 +194,21 @@ class Children:
             on_outcome(LoadFailed(f"the configuration cannot be read: no process for the loader: {_reason(error)}"))
             return None
         handle.deadline = deadline
-        self._attend(handle, on_outcome)
+        self._attend_loader(handle, on_outcome)
         return handle
 
     def take_loader(self, process: Process, output: int, on_outcome: Outcome) -> LoaderHandle:
         """Look after a loader that somebody else has started; it may have ended already, which its pidfd tells."""
         handle = LoaderHandle(process, output)
-        self._attend(handle, on_outcome)
+        self._attend_loader(handle, on_outcome)
         return handle
 
-    def _attend(self, handle: LoaderHandle, on_outcome: Outcome) -> None:
+    def _attend_loader(self, handle: LoaderHandle, on_outcome: Outcome) -> None:
         self._loaders[handle] = on_outcome
-        self._selector.register(handle.output, selectors.EVENT_READ, partial(self._on_loader_output, handle))
-        self._watch_exit(handle.process, partial(self._on_loader_exit, handle))
+        self._attend(handle, handle.receive, partial(self._on_loader_end, handle))
+
+    def _on_loader_end(self, handle: LoaderHandle, status: int) -> None:
+        self._loaders.pop(handle)(handle.outcome(status))
 
     def deadline(self) -> float | None:
         """Return when `expire` has something to do at the latest."""
@@ -269,68 +227,77 @@ class Children:
         self._loaders[handle] = _ignore
         handle.process.kill()
 
-    def _on_loader_output(self, handle: LoaderHandle, _: int) -> None:
-        if handle not in self._loaders:  # reaped since select returned
-            return
-        handle.receive()
-        if not handle.is_open:
-            self._selector.unregister(handle.output)
+    # All of them
 
-    def _on_loader_exit(self, handle: LoaderHandle, _: int = 0) -> None:
-        if handle not in self._loaders:  # SIGCHLD has told already
+    def _attend(self, handle: Handle, hear: Callable[[], None], on_end: Callable[[int], None]) -> None:
+        """Wait for what a child says, for its room to be told more, and for its end."""
+        self._children[handle] = _Attention(hear, on_end)
+        self._selector.register(handle.channel, selectors.EVENT_READ, partial(self._on_channel, handle))
+        if handle.process.exit_descriptor is not None:
+            self._selector.register(handle.process.exit_descriptor, selectors.EVENT_READ, partial(self._look, handle))
+        self._watch(handle)
+
+    def _on_channel(self, handle: Handle, mask: int) -> None:
+        attention = self._children.get(handle)
+        if attention is None:  # reaped since select returned
             return
-        status = handle.process.reap()
-        if status is None:
+        if mask & selectors.EVENT_WRITE and not isinstance(handle, LoaderHandle):
+            handle.flush()
+        if mask & selectors.EVENT_READ:
+            attention.hear()
+        self._watch(handle)
+
+    def _watch(self, handle: Handle) -> None:
+        """Wait for what the handle wants next."""
+        if handle.is_open:
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if handle.wants_write else 0)
+            self._selector.modify(handle.channel, wanted, partial(self._on_channel, handle))
+        else:
+            with contextlib.suppress(KeyError):  # it may have been closed by the message before
+                self._selector.unregister(handle.channel)
+
+    def _look(self, handle: Handle, _: int = 0) -> None:
+        """See whether a child has ended, as its descriptor and SIGCHLD tell, whichever comes first."""
+        attention = self._children.get(handle)
+        status = None if attention is None else handle.process.reap()
+        if attention is None or status is None:
             return
         if handle.is_open:
-            handle.receive()
-            self._selector.unregister(handle.output)
-        self._forget(handle)
-        self._loaders.pop(handle)(handle.outcome(status))
-
-    # Ends
-
-    def _watch_exit(self, process: Process, on_exit: Callable[[int], None]) -> None:
-        if process.exit_descriptor is not None:
-            self._selector.register(process.exit_descriptor, selectors.EVENT_READ, on_exit)
-
-    def _forget(self, handle: WorkerHandle | PreloaderHandle | LoaderHandle) -> None:
+            attention.hear()  # its last words, which say more than its status
+        with contextlib.suppress(KeyError):  # it may have hung up before
+            self._selector.unregister(handle.channel)
         if handle.process.exit_descriptor is not None:
             self._selector.unregister(handle.process.exit_descriptor)
         handle.close()
+        del self._children[handle]
+        attention.on_end(status)
 
     def reap(self, others: set[int]) -> None:
         """Look after our children at SIGCHLD, and after orphans that have become ours; `others` are seen to elsewhere.
 
         Orphans come to the first process of a container, and to us when we take them in for a preloader's sake.
         """
-        for worker in list(self._workers.values()):
-            self._on_worker_exit(worker)
-        for preloader in list(self._preloaders.values()):
-            self._on_preloader_exit(preloader)
-        for loader in list(self._loaders):
-            self._on_loader_exit(loader)
+        for handle in list(self._children):
+            self._look(handle)
         spawn.reap_orphans(others | self._pids())
 
     def _pids(self) -> set[int]:
-        processes = [handle.process for handle in self._workers.values()]
-        processes += [handle.process for handle in self._preloaders.values()]
-        return {process.pid for process in processes} | {handle.process.pid for handle in self._loaders}
+        return {handle.process.pid for handle in self._children}
 
     def close(self) -> None:
         """Leave no zombie of a preloader or loader behind; the workers have been reaped."""
-        for preloader in list(self._preloaders.values()):
-            self.stop_preloader(preloader.generation.number)
-            if preloader.process.reap_within(REAP_PATIENCE):
-                self._on_preloader_exit(preloader)
-        for handle in list(self._loaders):
-            self.stop_loader(handle)
+        for generation in self._preloaders:
+            self.stop_preloader(generation)
+        for loader in self._loaders:
+            self.stop_loader(loader)
+        ending: list[Handle] = [*self._preloaders.values(), *self._loaders]
+        for handle in ending:
             if handle.process.reap_within(REAP_PATIENCE):
-                self._on_loader_exit(handle)
+                self._look(handle)
 
 
 def _reason(error: OSError) -> str:
-    text = (error.strerror or str(error)).lower()
+    text = reason_of(error)
     return f"{text}: {error.filename}" if error.filename else text  # which program server.user may not run
 
 

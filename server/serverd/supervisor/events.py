@@ -20,6 +20,7 @@ __all__ = [
     "ChannelClosed",
     "Event",
     "FilesChanged",
+    "Happening",
     "LoadFailed",
     "Loaded",
     "PreloadFailed",
@@ -39,20 +40,26 @@ __all__ = [
 ]
 
 
+class Happening:
+    """An event that is not a message of the loader's."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(Happening):
     """The supervisor's process has started; comes first, and once."""
 
 
 @dataclass(frozen=True, slots=True)
-class SignalReceived:
+class SignalReceived(Happening):
     """One of HUP, TERM, INT, QUIT, USR1, USR2, TTIN and TTOU came."""
 
     signal: signal.Signals
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Happening):
     """A client of the control socket wants something; it waits for a Reply."""
 
     client: int
@@ -60,24 +67,24 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class CertificatesChanged:
+class CertificatesChanged(Happening):
     """Files of certificates, keys or revoked certificates are others than those that were read."""
 
 
 @dataclass(frozen=True, slots=True)
-class SocketsOpened:
+class SocketsOpened(Happening):
     """Everything that the candidate needs of the machine is open."""
 
 
 @dataclass(frozen=True, slots=True)
-class BindFailed:
+class BindFailed(Happening):
     """Not everything that the candidate needs of the machine could be opened, and nothing has been."""
 
     report: str  # a line for everything that failed
 
 
 @dataclass(frozen=True, slots=True)
-class SlotsOpened:
+class SlotsOpened(Happening):
     """There are sockets for this number of slots."""
 
     count: int
@@ -85,7 +92,7 @@ class SlotsOpened:
 
 
 @dataclass(frozen=True, slots=True)
-class SlotsFailed:
+class SlotsFailed(Happening):
     """There could be no sockets for more slots."""
 
     report: str
@@ -93,12 +100,12 @@ class SlotsFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class Preloaded:
+class Preloaded(Happening):
     """The applications of the candidate are imported, and workers can be forked."""
 
 
 @dataclass(frozen=True, slots=True)
-class PreloadFailed:
+class PreloadFailed(Happening):
     """They could not be imported."""
 
     summary: str
@@ -106,7 +113,7 @@ class PreloadFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerSpawned:
+class WorkerSpawned(Happening):
     """The process of a worker exists."""
 
     worker: int
@@ -114,7 +121,7 @@ class WorkerSpawned:
 
 
 @dataclass(frozen=True, slots=True)
-class SpawnFailed:
+class SpawnFailed(Happening):
     """The machine refused another process."""
 
     worker: int
@@ -122,7 +129,7 @@ class SpawnFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerSaid:
+class WorkerSaid(Happening):
     """A worker sent a message."""
 
     worker: int
@@ -130,7 +137,7 @@ class WorkerSaid:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerBroke:
+class WorkerBroke(Happening):
     """A worker said what no worker says."""
 
     worker: int
@@ -138,14 +145,14 @@ class WorkerBroke:
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelClosed:
+class ChannelClosed(Happening):
     """A worker hung up: it exits, or can no longer be told anything."""
 
     worker: int
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerExited:
+class WorkerExited(Happening):
     """A worker is reaped."""
 
     worker: int
@@ -153,52 +160,29 @@ class WorkerExited:
 
 
 @dataclass(frozen=True, slots=True)
-class SuccessorReady:
+class SuccessorReady(Happening):
     """The other supervisor serves on our sockets."""
 
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
-class SuccessorFailed:
+class SuccessorFailed(Happening):
     """The other supervisor has gone without serving, or could not be started."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Happening):
     """A deadline of the fleet has passed."""
 
 
 @dataclass(frozen=True, slots=True)
-class FilesChanged:
+class FilesChanged(Happening):
     """With --reload: what the configuration or an application is made of has changed, in words."""
 
     what: str
 
 
-Event = (
-    Begin
-    | SignalReceived
-    | Asked
-    | CertificatesChanged
-    | FilesChanged
-    | Loaded
-    | LoadFailed
-    | SocketsOpened
-    | BindFailed
-    | SlotsOpened
-    | SlotsFailed
-    | Preloaded
-    | PreloadFailed
-    | WorkerSpawned
-    | SpawnFailed
-    | WorkerSaid
-    | WorkerBroke
-    | ChannelClosed
-    | WorkerExited
-    | SuccessorReady
-    | SuccessorFailed
-    | Tick
-)
+Event = Happening | Loaded | LoadFailed

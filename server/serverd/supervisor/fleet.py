@@ -13,6 +13,7 @@ from serverd.generation import Generation
 from serverd.messages import BEAT_INTERVAL, Drain
 from serverd.supervisor.actions import Action, Kill, Log, Notice, Send, Spawn
 from serverd.supervisor.backoff import Backoff
+from serverd.supervisor.complaints import Complaints
 from serverd.supervisor.states import (
     PHASES,
     STEPS,
@@ -26,7 +27,7 @@ from serverd.supervisor.states import (
 )
 from serverd.supervisor.worker import Worker
 
-__all__ = ["UNREADY_PATIENCE", "Fleet", "Outcome", "Slot"]
+__all__ = ["UNREADY_PATIENCE", "Fleet", "Outcome", "Slot", "Wish"]
 
 # Seconds for a worker that is no longer wanted and has never said it is ready: it has nothing in
 # flight, at most an import or a start-up to break off.
@@ -53,6 +54,26 @@ class Outcome:
     ok: bool
     at: float  # of the same clock as `now`
     message: str
+
+
+@dataclass(slots=True)
+class Wish:
+    """What a transaction is wanted for; wishes that come while another one is under way become one."""
+
+    reload: bool = False  # read everything
+    fresh: bool = False  # with new workers in any case
+    renewal: bool = False  # read the certificates
+    clients: list[int] = field(default_factory=list)  # of the control socket, waiting for it
+
+    @property
+    def is_any(self) -> bool:
+        """Whether anything is wished for."""
+        return self.reload or self.renewal
+
+    @property
+    def is_renewal(self) -> bool:
+        """Whether nothing but certificates is to be read; a reload reads them, too."""
+        return self.renewal and not self.reload
 
 
 _PHASES = {Phase.STARTING: "the server is starting"}
@@ -85,17 +106,11 @@ class Fleet:
     watches_files: bool = False  # reloads when they change; a start that fails waits for that, too
     has_file: bool = True  # whose change can mend a configuration; options never change
     is_succeeded: bool = False  # another supervisor has taken over
-    reload_wanted: bool = False  # begins when the step is IDLE
-    fresh_wanted: bool = False  # with new workers in any case
-    is_fresh: bool = False  # the transaction under way was begun so
-    renewal_wanted: bool = False  # as well, unless a reload is wanted, which reads everything
-    is_renewal: bool = False  # the transaction under way is one
-    complaint: str = ""  # why the last renewal has failed; "": it has not
-    refused: frozenset[str] = frozenset()  # of certificates that cannot be renewed: what has been told of
+    wanted: Wish = field(default_factory=Wish)  # begins when the step is IDLE
+    wish: Wish = field(default_factory=Wish)  # that the transaction under way fulfils
+    complaints: Complaints = field(default_factory=Complaints)
     unannounced: bool = False  # a reload is committed, but a connection may still reach what was before
     live: str = ""  # what a reload changes that the running workers adopt; "": new workers
-    clients: list[int] = field(default_factory=list)  # of the control socket, waiting for this transaction
-    next_clients: list[int] = field(default_factory=list)  # waiting for the one that is wanted
     outcome: Outcome | None = None
     reloads: int = 0  # that succeeded
     failed_reloads: int = 0

@@ -166,7 +166,7 @@ class WorkerHandle:
         self.process.signal(signal.SIGUSR2)
 
     def take_stacks(self) -> str:
-        """Return what the worker has written down, "" when it has not, as text of several lines without controls.
+        """Return what the worker has written down, "" when it has not, as text of several lines; it may hold anything.
 
         The end is kept of what is too long: the main thread, which runs the event loop, comes last.
         """
@@ -174,7 +174,7 @@ class WorkerHandle:
         start = max(0, size - STACKS_LIMIT)
         text = os.pread(self._stacks, STACKS_LIMIT, start).decode("utf-8", "backslashreplace")
         lines = text.splitlines()[1 if start else 0 :]  # the first one is cut through
-        return "\n".join([*(["..."] if start else []), *map(_printable, lines)])
+        return "\n".join([*(["..."] if start else []), *lines])
 
     def close(self) -> None:
         """Close the descriptors; the process must have been reaped."""
@@ -202,11 +202,6 @@ def _understand(line: bytes) -> FromWorker | Garbage:
     return Garbage(f"sent what is no message of its: {line[:80]!r}")
 
 
-def _printable(line: str) -> str:
-    """Return a line of stacks, which a worker may have written itself, without what a terminal would obey."""
-    return "".join(one if one.isprintable() or one == "\t" else repr(one)[1:-1] for one in line)
-
-
 def _close(descriptors: Sequence[int]) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
@@ -215,16 +210,19 @@ def _close(descriptors: Sequence[int]) -> None:
 def _decode(line: bytes) -> Message | None:
     try:
         return decode(line)
-    except (ValueError, RecursionError):  # the latter from json, which follows any nesting
+    except ValueError:
         return None
 
 
 class LoaderHandle:
     """The program that reads the configuration, and what it has said so far."""
 
+    wants_write = False  # what it has to be told, it finds in its standard input
+
     def __init__(self, process: Process, output: int) -> None:
+        """Hold a process, and the descriptor of its standard output."""
         self.process = process
-        self.output = output
+        self.channel = output
         self.is_open = True  # it may say more
         self.deadline: float | None = None  # when it is given up
         self._said = b""
@@ -233,7 +231,7 @@ class LoaderHandle:
         """Take in what it has said."""
         while self.is_open:
             try:
-                data = os.read(self.output, READ_SIZE)
+                data = os.read(self.channel, READ_SIZE)
             except BlockingIOError:
                 return
             self._said += data
@@ -259,4 +257,4 @@ class LoaderHandle:
     def close(self) -> None:
         """Close the descriptors; the process must have been reaped."""
         self.process.close()
-        os.close(self.output)
+        os.close(self.channel)

@@ -17,6 +17,7 @@ import os
 import socket
 import time
 
+from serverd.errors import reason_of
 from serverd.observe.logs import escape
 
 __all__ = ["Notifier"]
@@ -35,9 +36,10 @@ class Notifier:
         """Speak to the datagram socket at `address` (path, or @name in the abstract namespace); "" is nobody."""
         self._address = address
         self._watchdog_usec = watchdog_usec if address else 0
-        # Seconds between two calls of `watchdog`: half of what is allowed, as sd_watchdog_enabled(3)
+        # Seconds between two words to the watchdog: half of what is allowed, as sd_watchdog_enabled(3)
         # recommends; None: nobody watches.
         self.watchdog_interval: float | None = self._watchdog_usec / 2_000_000 or None
+        self.watchdog_due = None if self.watchdog_interval is None else 0.0  # at once; of the monotonic clock
         self._unsent: dict[str, str] = {}  # by name of the first field, in order; only the latest of each counts
 
     @classmethod
@@ -89,9 +91,11 @@ class Notifier:
         """Tell that `pid` is the main process from now on; the last word of an old supervisor."""
         self._notify(f"MAINPID={pid}")
 
-    def watchdog(self) -> None:
-        """Tell that the supervisor is alive; due every `watchdog_interval`."""
-        self._notify("WATCHDOG=1")
+    def watchdog(self, now: float) -> None:
+        """Tell that the supervisor is alive, if that is due."""
+        if self.watchdog_interval is not None and self.watchdog_due is not None and now >= self.watchdog_due:
+            self._notify("WATCHDOG=1")
+            self.watchdog_due = now + self.watchdog_interval
 
     def _notify(self, message: str) -> None:
         """Send what is left and `message`; what a full queue does not take is left for the next call."""
@@ -105,7 +109,7 @@ class Notifier:
         except BlockingIOError:
             log.debug("the service manager does not read: %s has to wait", ", ".join(self._unsent))
         except OSError as error:
-            log.debug("the service manager was not told %s: %s", ", ".join(self._unsent), error)
+            log.debug("the service manager was not told %s: %s", ", ".join(self._unsent), reason_of(error))
             self._unsent.clear()
 
     def _send(self) -> None:

@@ -16,7 +16,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 
-from serverd.errors import BindError
+from serverd.errors import BindError, reason_of
 
 __all__ = ["PidFile"]
 
@@ -49,7 +49,7 @@ class PidFile:
             above = os.path.dirname(self._directory)
             raise self._refusal(f"there is no directory {above} ({self._directory} would be made in it)") from error
         except OSError as error:
-            raise self._refusal((error.strerror or str(error)).lower()) from error
+            raise self._refusal(reason_of(error)) from error
         self._content = content
 
     def examine(self) -> None:
@@ -63,7 +63,7 @@ class PidFile:
                 reason = f"there is no directory {place} ({self._directory} would be made in it)"
                 raise self._refusal(reason) from None
         except OSError as error:
-            raise self._refusal((error.strerror or str(error)).lower()) from error
+            raise self._refusal(reason_of(error)) from error
         if not os.access(place, os.W_OK | os.X_OK):
             raise self._refusal(f"nothing can be put into {place}: permission denied")
 

@@ -64,7 +64,7 @@ def _follow_up(fleet: Fleet, now: float) -> list[Action]:
         fleet.take_step(StepEvent.RETIRED)
     # While STARTING only where a start has failed that waits for a change.
     is_free = fleet.step is Step.IDLE and fleet.phase in {Phase.STARTING, Phase.SERVING}
-    if is_free and (fleet.reload_wanted or fleet.renewal_wanted):
+    if is_free and fleet.wanted.is_any:
         # The end of one reload is told before the beginning of the next: whoever asked for the next waits for that.
         actions += [*_notify(fleet), *transaction.begin(fleet, now)]
     return [*actions, *staffing.staff(fleet, now), *staffing.cover(fleet), *_notify(fleet)]
@@ -92,33 +92,9 @@ def _notify(fleet: Fleet) -> list[Action]:
     return [Notify(notice if notice is not before[0] else None, text)]
 
 
-def _on_begin(fleet: Fleet, _: events.Begin, now: float) -> list[Action]:
-    return transaction.begin(fleet, now)
-
-
 def _on_certificates_changed(fleet: Fleet, _: events.CertificatesChanged, __: float) -> list[Action]:
-    fleet.renewal_wanted = fleet.phase is Phase.SERVING
-    return [Log("info", "renewing: files of certificates have changed")] if fleet.renewal_wanted else []
-
-
-def _on_files_changed(fleet: Fleet, event: events.FilesChanged, _: float) -> list[Action]:
-    return requests.reload_changed(fleet, event.what)
-
-
-def _on_loaded(fleet: Fleet, event: events.Loaded, _: float) -> list[Action]:
-    return transaction.load(fleet, event.generation)
-
-
-def _on_load_failed(fleet: Fleet, event: events.LoadFailed, now: float) -> list[Action]:
-    return transaction.rollback(fleet, event.report, "", now, is_final=not fleet.has_file, refused=event.refused)
-
-
-def _on_opened(fleet: Fleet, _: events.SocketsOpened, now: float) -> list[Action]:
-    return transaction.open_done(fleet, now)
-
-
-def _on_bind_failed(fleet: Fleet, event: events.BindFailed, now: float) -> list[Action]:
-    return transaction.rollback(fleet, event.report, "", now, is_final=True)
+    fleet.wanted.renewal = fleet.phase is Phase.SERVING
+    return [Log("info", "renewing: files of certificates have changed")] if fleet.wanted.renewal else []
 
 
 def _on_slots_opened(fleet: Fleet, event: events.SlotsOpened, _: float) -> list[Action]:
@@ -137,22 +113,10 @@ def _on_slots_failed(fleet: Fleet, event: events.SlotsFailed, _: float) -> list[
     return [Log("error", text, event.report), *replies]
 
 
-def _on_preloaded(fleet: Fleet, _: events.Preloaded, now: float) -> list[Action]:
-    return transaction.prepare(fleet, now)
-
-
 def _on_preload_failed(fleet: Fleet, event: events.PreloadFailed, now: float) -> list[Action]:
     if fleet.step not in {Step.PRELOADING, Step.PREPARING}:
         return []  # it has done its duty: its generation is committed, or has been rolled back
     return transaction.rollback(fleet, event.summary, event.detail, now)
-
-
-def _on_successor_ready(fleet: Fleet, event: events.SuccessorReady, now: float) -> list[Action]:
-    return upgrade.succeeded(fleet, event.pid, now)
-
-
-def _on_successor_failed(fleet: Fleet, event: events.SuccessorFailed, _: float) -> list[Action]:
-    return upgrade.failed(fleet, event.reason)
 
 
 def _on_tick(fleet: Fleet, _: events.Tick, now: float) -> list[Action]:
@@ -170,18 +134,20 @@ def _on_tick(fleet: Fleet, _: events.Tick, now: float) -> list[Action]:
 _Handler = Callable[[Fleet, Any, float], list[Action]]
 
 _HANDLERS: dict[type[Event], _Handler] = {
-    events.Begin: _on_begin,
+    events.Begin: lambda fleet, _, now: transaction.begin(fleet, now),
     events.SignalReceived: requests.on_signal,
     events.Asked: requests.on_asked,
     events.CertificatesChanged: _on_certificates_changed,
-    events.FilesChanged: _on_files_changed,
-    events.Loaded: _on_loaded,
-    events.LoadFailed: _on_load_failed,
-    events.SocketsOpened: _on_opened,
-    events.BindFailed: _on_bind_failed,
+    events.FilesChanged: lambda fleet, event, _: requests.reload_changed(fleet, event.what),
+    events.Loaded: lambda fleet, event, _: transaction.load(fleet, event.generation),
+    events.LoadFailed: lambda fleet, event, now: transaction.rollback(
+        fleet, event.report, "", now, is_final=not fleet.has_file, refused=event.refused
+    ),
+    events.SocketsOpened: lambda fleet, _, now: transaction.open_done(fleet, now),
+    events.BindFailed: lambda fleet, event, now: transaction.rollback(fleet, event.report, "", now, is_final=True),
     events.SlotsOpened: _on_slots_opened,
     events.SlotsFailed: _on_slots_failed,
-    events.Preloaded: _on_preloaded,
+    events.Preloaded: lambda fleet, _, now: transaction.prepare(fleet, now),
     events.PreloadFailed: _on_preload_failed,
     events.WorkerSpawned: workers.on_spawned,
     events.SpawnFailed: workers.on_spawn_failed,
@@ -189,7 +155,7 @@ _HANDLERS: dict[type[Event], _Handler] = {
     events.WorkerBroke: workers.on_broke,
     events.ChannelClosed: workers.on_channel_closed,
     events.WorkerExited: workers.on_exited,
-    events.SuccessorReady: _on_successor_ready,
-    events.SuccessorFailed: _on_successor_failed,
+    events.SuccessorReady: lambda fleet, event, now: upgrade.succeeded(fleet, event.pid, now),
+    events.SuccessorFailed: lambda fleet, event, _: upgrade.failed(fleet, event.reason),
     events.Tick: _on_tick,
 }

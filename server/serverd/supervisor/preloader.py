@@ -127,7 +127,7 @@ class PreloaderHandle:
         line, _, self._incoming = self._incoming.partition(b"\n")
         try:
             return decode(line)
-        except (ValueError, RecursionError):
+        except ValueError:
             self._give_up()
             return None
 

@@ -11,10 +11,6 @@ that cannot be had, and applications, each of which may be down in the worker. `
 
 from __future__ import annotations
 
-import selectors
-import signal
-import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -32,9 +28,8 @@ from serverd.supervisor.children import Children
 from serverd.supervisor.fleet import Fleet
 from serverd.supervisor.handle import LoaderHandle
 from serverd.supervisor.limits import raise_descriptor_limit
+from serverd.supervisor.loop import Loop
 from serverd.supervisor.pid_file import PidFile
-from serverd.supervisor.policy import decide
-from serverd.supervisor.signals import SignalInbox
 from serverd.supervisor.source import Source
 from serverd.supervisor.spawn import Commands, Surroundings
 
@@ -78,57 +73,32 @@ class Rehearsal:
         self._examine = examine
         self._lifespan = lifespan
         self.report = Report()
-        self._fleet = Fleet(is_rehearsal=True)
-        self._queue: deque[events.Event] = deque([events.Begin()])
-        self._selector = selectors.DefaultSelector()
-        self._children = Children(self._selector, self._hear, commands or Commands())
+        self._loop = Loop(Fleet(is_rehearsal=True), self._perform, lambda: self._children.reap(set()))
+        self._children = Children(self._loop.selector, self._hear, commands or Commands())
         self._loader: LoaderHandle | None = None
         self._down: set[str] = set()  # applications that a finding tells of
-        self._has_ended = False
 
     def run(self) -> Report:
         """Return what was found; not complete when a signal has ended it."""
         raise_descriptor_limit()
-        with self._selector, SignalInbox() as inbox:
-            self._selector.register(inbox.descriptor, selectors.EVENT_READ, None)
+        with self._loop:
             try:
-                while not self._has_ended:
-                    self._decide()
-                    if not self._has_ended:
-                        self._wait(inbox)
+                self._loop.run()
             finally:
                 self._children.close()
         return self.report
 
-    def _decide(self) -> None:
-        while self._queue and not self._has_ended:
-            for action in decide(self._fleet, self._queue.popleft(), time.monotonic()):
-                perform = _PERFORM.get(type(action))  # what is missing would change something, or tell of it
-                if perform is not None:
-                    perform(self, action)
-
-    def _wait(self, inbox: SignalInbox) -> None:
-        deadline = self._fleet.deadline()
-        ready = self._selector.select(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        if not ready:
-            ready = self._selector.select(0)  # a wait that SIGSTOP has interrupted returns without having looked
-        for number in inbox.take():
-            if number is signal.SIGCHLD:
-                self._children.reap(set())
-            else:
-                self._queue.append(events.SignalReceived(number))
-        for key, mask in ready:
-            if key.data is not None:
-                key.data(mask)
-        if deadline is not None and time.monotonic() >= deadline:
-            self._queue.append(events.Tick())
+    def _perform(self, action: actions.Action) -> None:
+        perform = _PERFORM.get(type(action))  # what is missing would change something, or tell of it
+        if perform is not None:
+            perform(self, action)
 
     def _hear(self, event: events.Event) -> None:
         """Take what a child says or does; of an application that is down, only the first word."""
         if isinstance(event, events.WorkerSaid) and isinstance(event.message, AppDown):
             self._note_down(event.message)
         else:
-            self._queue.append(event)
+            self._loop.emit(event)
 
     def _note_down(self, message: AppDown) -> None:
         if message.app in self._down:
@@ -152,13 +122,13 @@ class Rehearsal:
         self._loader = None
         if isinstance(outcome, LoadFailed):
             self.report.invalid = outcome.report
-            self._queue.append(outcome)
+            self._loop.emit(outcome)
             return
         generation = self.report.generation = outcome.generation
         problems, warnings = self._examine(generation)
         self.report.problems += map(Finding, problems)
         self.report.warnings += map(Finding, warnings)
-        self._queue.append(Loaded(self._rehearsed(generation)))
+        self._loop.emit(Loaded(self._rehearsed(generation)))
 
     def _rehearsed(self, generation: Generation) -> Generation:
         """Return the generation as the worker gets it: one that goes on where a start would be given up."""
@@ -183,7 +153,7 @@ class Rehearsal:
         self.report.problems += map(Finding, trial.problems)
         self.report.notes += map(Finding, trial.notes)
         self._look_at_files(generation, running)
-        self._queue.append(events.SocketsOpened())
+        self._loop.emit(events.SocketsOpened())
 
     def _look_at_files(self, generation: Generation, running: Running | None) -> None:
         looks: list[Callable[[], None]] = []
@@ -205,19 +175,10 @@ class Rehearsal:
     def _start_preloader(self, action: actions.StartPreloader) -> None:
         self._children.start_preloader(action.generation, self._surroundings(action.generation))
 
-    def _stop_preloader(self, action: actions.StopPreloader) -> None:
-        self._children.stop_preloader(action.generation)
-
     def _spawn(self, action: actions.Spawn) -> None:
         title = f"serverd: worker of a check of {self._path}"
         self._children.spawn(action.worker, action.preloader, title, self._surroundings(action.generation))
         self._children.send(action.worker, Start(action.generation, action.slot, ()))
-
-    def _send(self, action: actions.Send) -> None:
-        self._children.send(action.worker, action.message)
-
-    def _kill(self, action: actions.Kill) -> None:
-        self._children.kill(action.worker)
 
     # What is told
 
@@ -234,21 +195,17 @@ class Rehearsal:
     def _note_success(self, _: actions.Rehearsed) -> None:
         self.report.is_complete = True
 
-    def _exit(self, _: actions.Exit) -> None:
-        self._has_ended = True
-
 
 _PERFORM: dict[type[actions.Action], Callable[[Rehearsal, Any], None]] = {
     actions.StartLoader: Rehearsal._start_loader,
     actions.StopLoader: Rehearsal._stop_loader,
     actions.OpenSockets: Rehearsal._open_sockets,
     actions.StartPreloader: Rehearsal._start_preloader,
-    actions.StopPreloader: Rehearsal._stop_preloader,
+    actions.StopPreloader: lambda rehearsal, action: rehearsal._children.stop_preloader(action.generation),
     actions.Spawn: Rehearsal._spawn,
-    actions.Send: Rehearsal._send,
-    actions.Kill: Rehearsal._kill,
+    actions.Send: lambda rehearsal, action: rehearsal._children.send(action.worker, action.message),
+    actions.Kill: lambda rehearsal, action: rehearsal._children.kill(action.worker),
     actions.Log: Rehearsal._log,
     actions.Complain: Rehearsal._complain,
     actions.Rehearsed: Rehearsal._note_success,
-    actions.Exit: Rehearsal._exit,
 }

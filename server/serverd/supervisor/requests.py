@@ -64,12 +64,12 @@ def on_asked(fleet: Fleet, event: Asked, now: float) -> list[Action]:
         case "reload" if request.dry_run:
             return [*_inspect(fleet), ReplyPlan(client)]
         case "reload":
-            fleet.next_clients.append(client)
+            fleet.wanted.clients.append(client)
             return _want_reload(fleet, "asked for on the control socket")
         case "upgrade" if refusal := upgrade.refusal(fleet):
             return [Reply(client, False, refusal)]
         case "upgrade":
-            fleet.clients.append(client)
+            fleet.wish.clients.append(client)
             return upgrade.begin(fleet, now)
     raise AssertionError(f"a command that nobody carries out: {request.command}")
 
@@ -88,13 +88,13 @@ def reload_changed(fleet: Fleet, what: str) -> list[Action]:
     """Reload because files have changed, with new workers in any case: what they read from them is not known."""
     if fleet.phase not in {Phase.STARTING, Phase.SERVING}:
         return []
-    fleet.fresh_wanted = True
+    fleet.wanted.fresh = True
     return _want_reload(fleet, what)
 
 
 def _want_reload(fleet: Fleet, why: str) -> list[Action]:
     """Note the wish; `policy` begins as soon as no transaction is under way."""
-    fleet.reload_wanted = True
+    fleet.wanted.reload = True
     if fleet.step is Step.IDLE:
         return [Log("info", f"reloading: {why}")]
     before = _UNTIL.get(fleet.step, "the last generation has been decided on")

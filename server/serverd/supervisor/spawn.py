@@ -178,17 +178,12 @@ def fork_worker(start: Callable[[int, int], int]) -> tuple[Process, socket.socke
 
     `start` gets the two descriptors and returns the pid of a child of ours, or raises OSError.
     """
-    with contextlib.ExitStack() as undo:
-        ours, theirs = socket.socketpair()
-        undo.enter_context(ours)
-        ours.setblocking(False)
-        with theirs:
-            stacks = _open_nameless_file()
-            undo.callback(os.close, stacks)
-            pid = start(theirs.fileno(), stacks)
-        process = Process(pid)
-        undo.pop_all()
-    return process, ours, stacks
+    stacks = _open_nameless_file()
+    try:
+        return (*_with_channel(lambda channel: start(channel, stacks)), stacks)
+    except BaseException:
+        os.close(stacks)
+        raise
 
 
 def spawn_preloader(command: tuple[str, ...], surroundings: Surroundings) -> tuple[Process, socket.socket]:
@@ -197,16 +192,11 @@ def spawn_preloader(command: tuple[str, ...], surroundings: Surroundings) -> tup
     Raises OSError when the machine refuses another process or descriptor, or us the right to make it what its
     surroundings ask.
     """
-    with contextlib.ExitStack() as undo:
-        ours, theirs = socket.socketpair()
-        undo.enter_context(ours)
-        ours.setblocking(False)
-        with theirs:
-            channel = theirs.fileno()
-            pid = _start([*command, "--channel", str(channel)], pass_fds=[channel], **_options(surroundings))
-        process = Process(pid)
-        undo.pop_all()
-    return process, ours
+
+    def start(channel: int) -> int:
+        return _start([*command, "--channel", str(channel)], pass_fds=[channel], **_options(surroundings))
+
+    return _with_channel(start)
 
 
 def spawn_program(
@@ -239,17 +229,25 @@ def spawn_supervisor(
     `command` says what it serves. It has `environment` beside ours, and inherits `descriptors` under
     their numbers. Raises OSError when the machine refuses another process or descriptor.
     """
-    ours, theirs = socket.socketpair()
+
+    def start(channel: int) -> int:
+        arguments = [*command, "--take-over", str(channel)]
+        return _start(arguments, env={**os.environ, **environment}, pass_fds=[channel, *descriptors])
+
+    return _with_channel(start)
+
+
+def _with_channel(start: Callable[[int], int]) -> tuple[Process, socket.socket]:
+    """Have `start` make a process, given the number of its end of a channel; return it and our end.
+
+    Raises OSError, with nothing left behind.
+    """
     with contextlib.ExitStack() as undo:
+        ours, theirs = socket.socketpair()
         undo.enter_context(ours)
         ours.setblocking(False)
         with theirs:
-            channel = theirs.fileno()
-            pid = _start(
-                [*command, "--take-over", str(channel)],
-                env={**os.environ, **environment},
-                pass_fds=[channel, *descriptors],
-            )
+            pid = start(theirs.fileno())
         process = Process(pid)
         undo.pop_all()
     return process, ours

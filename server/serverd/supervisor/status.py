@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, TypeVar
 
 from serverd.config.expiry import tell_age
 from serverd.generation import App
 from serverd.messages import AppDown
-from serverd.observe.counters import SESSIONS, Tally, answered
+from serverd.observe.counters import SESSIONS, Tally, ended
 from serverd.supervisor.certificates import authorities, certificates, tables
 from serverd.supervisor.fleet import Fleet, Outcome
 from serverd.supervisor.worker import Worker
@@ -76,15 +77,14 @@ def with_counts(apps: list[dict[str, Any]], tally: Tally) -> list[dict[str, Any]
 
     A WebSocket is a request, too, as it is to the workers that are shown beside.
     """
-    rows = [(app, row) for (app, _), row in tally.mounts.items()]
-    return [
-        one
-        | {
-            "requests": _sound(sum(answered(row) + row[SESSIONS] for app, row in rows if app == one["name"])),
-            "errors": _sound(sum(answered(row, "5xx") for app, row in rows if app == one["name"])),
-        }
-        for one in apps
-    ]
+    requests: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
+    for (app, _), row in tally.mounts.items():
+        requests[app] += row[SESSIONS]
+        for those in ended(row):
+            requests[app] += those.number
+            errors[app] += those.number if those.status == "5xx" else 0
+    return [one | {"requests": _sound(requests[one["name"]]), "errors": _sound(errors[one["name"]])} for one in apps]
 
 
 def _in_order(fleet: Fleet) -> list[Worker]:

@@ -1,9 +1,7 @@
-"""The parent of every process: waits for something to happen and does what `policy` decides.
+"""The parent of every process: does what `policy` decides about what its `loop` has waited for.
 
 It holds the children (`children`), what is open (`holdings`) and the way to the service manager (`notify`),
-and no policy: events go into `decide`, actions come out and are performed in order. It never imports an
-application or the event loop of a worker. There is no polling: it sleeps in `select` until something happens
-or the fleet's next deadline. `cli` calls it.
+and no policy. It never imports an application or the event loop of a worker. `cli` calls it.
 """
 
 from __future__ import annotations
@@ -11,17 +9,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import selectors
-import signal
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import setproctitle
 
-from serverd.errors import BindError
+from serverd.errors import BindError, reason_of
 from serverd.generation import Generation, Logging
 from serverd.messages import Adopt, Propose, Reopen, SocketGrant, Sockets, Start
 from serverd.observe import logs
@@ -34,10 +29,9 @@ from serverd.supervisor.desk import Desk
 from serverd.supervisor.fleet import Fleet
 from serverd.supervisor.holdings import Holdings
 from serverd.supervisor.limits import raise_descriptor_limit
+from serverd.supervisor.loop import Loop
 from serverd.supervisor.notify import Notifier
-from serverd.supervisor.policy import decide
 from serverd.supervisor.reading import Reading
-from serverd.supervisor.signals import SignalInbox
 from serverd.supervisor.source import Source
 from serverd.supervisor.spawn import Commands, Surroundings
 from serverd.supervisor.succession import HandOver, Predecessor, Successor
@@ -60,37 +54,30 @@ class Supervisor:
         self._predecessor: Predecessor | None = None  # until we serve
         self._successor: Successor | None = None
         self._fleet = Fleet(watches_files=source.watched is not None, has_file=not source.options)
-        self._queue: deque[events.Event] = deque([events.Begin()])
-        self._selector = selectors.DefaultSelector()
-        self._children = Children(self._selector, self._queue.append, self._commands)
-        self._holdings = Holdings(self._selector, lambda *asked: self._queue.append(events.Asked(*asked)))
-        watcher = self._commands.watcher
-        self._reading = Reading(source, self._children, self._selector, self._queue.append, watcher, begun)
+        self._loop = Loop(self._fleet, lambda action: _PERFORM[type(action)](self, action), self._reap)
+        selector, emit = self._loop.selector, self._loop.emit
+        self._children = Children(selector, emit, self._commands)
+        self._holdings = Holdings(selector, lambda *asked: emit(events.Asked(*asked)))
+        self._reading = Reading(source, self._children, selector, emit, self._commands.watcher, begun)
         self._desk = Desk(self._fleet, self._holdings, self._children, self._reading)
         self._notifier = Notifier.from_environment()
-        self._watchdog_due = time.monotonic() if self._notifier.watchdog_interval else float("inf")
         self._certificates = CertificateWatch(time.monotonic, time.time)
-        self._exit_code: int | None = None
+        self._loop.attend(self._children.deadline, self._children.expire)
+        self._loop.attend(lambda: self._certificates.deadline, self._look_at_certificates)
+        self._loop.attend(lambda: self._notifier.watchdog_due, lambda now: self._notifier.watchdog(now))
 
     def run(self) -> int:
         """Serve until asked to stop; return the exit code of the process."""
         logs.configure(Logging(), sys.stderr)
         raise_descriptor_limit()
         setproctitle.setproctitle(f"serverd: supervisor {logs.escape(self._source.path)}")
-        with self._selector, SignalInbox() as inbox:
-            self._selector.register(inbox.descriptor, selectors.EVENT_READ, None)
+        with self._loop:
             try:
-                if not self._inherit():
-                    return BindError.exit_code
-                while self._exit_code is None:
-                    self._decide()
-                    if self._exit_code is None:
-                        self._wait(inbox)
+                return self._loop.run() if self._inherit() else BindError.exit_code
             finally:
                 self._reading.close()
                 self._children.close()
                 self._holdings.leave()
-        return self._exit_code
 
     def _inherit(self) -> bool:
         """Take over what another supervisor leaves to us, if it does; return False when that fails."""
@@ -110,49 +97,14 @@ class Supervisor:
         self._fleet.slots_served = self._holdings.bindings.slots()  # connections may wait on any of them
         return True
 
-    def _decide(self) -> None:
-        while self._queue and self._exit_code is None:
-            for action in decide(self._fleet, self._queue.popleft(), time.monotonic()):
-                _PERFORM[type(action)](self, action)
+    def _reap(self) -> None:
+        if self._successor is not None:
+            self._successor.look()
+        self._children.reap(set() if self._successor is None else {self._successor.pid})
 
-    def _wait(self, inbox: SignalInbox) -> None:
-        """Sleep until something happens, and put it into the queue."""
-        deadline = self._fleet.deadline()
-        dues = (self._watchdog_due, deadline, self._children.deadline(), self._certificates.deadline)
-        due = min(one for one in dues if one is not None)
-        ready = self._selector.select(None if due == float("inf") else max(0.0, due - time.monotonic()))
-        if not ready:
-            # A wait that was interrupted, as by SIGSTOP, and whose time is over, returns without having looked.
-            ready = self._selector.select(0)
-        # Signals first: whoever stops a whole process group should not see its workers replaced.
-        for number in inbox.take():
-            if number is signal.SIGCHLD:
-                if self._successor is not None:
-                    self._successor.look()
-                self._children.reap(set() if self._successor is None else {self._successor.pid})
-            else:
-                self._queue.append(events.SignalReceived(number))
-        for key, mask in ready:
-            if key.data is not None:
-                key.data(mask)
-        # Time last: beats that have waited because we were held up are not late.
-        now = time.monotonic()
-        if deadline is not None and now >= deadline:
-            self._queue.append(events.Tick())
-        self._children.expire(now)
+    def _look_at_certificates(self, _: float) -> None:
         if self._certificates.look(self._fleet.committed):
-            self._queue.append(events.CertificatesChanged())
-        if now >= self._watchdog_due:
-            self._notifier.watchdog()
-            self._watchdog_due = now + (self._notifier.watchdog_interval or float("inf"))
-
-    # Reading the configuration
-
-    def _start_loader(self, action: actions.StartLoader) -> None:
-        self._reading.start(action.renewed)
-
-    def _stop_loader(self, _: actions.StopLoader) -> None:
-        self._reading.stop()
+            self._loop.emit(events.CertificatesChanged())
 
     # What is open
 
@@ -160,9 +112,9 @@ class Supervisor:
         try:
             self._holdings.prepare(action.generation, action.slots)
         except BindError as error:
-            self._queue.append(events.BindFailed(str(error)))
+            self._loop.emit(events.BindFailed(str(error)))
         else:
-            self._queue.append(events.SocketsOpened())
+            self._loop.emit(events.SocketsOpened())
 
     def _commit_sockets(self, _: actions.CommitSockets) -> None:
         if self._holdings.commit():
@@ -171,19 +123,13 @@ class Supervisor:
             self._predecessor.tell_ready()
             self._predecessor = None
 
-    def _rollback_sockets(self, _: actions.RollbackSockets) -> None:
-        self._holdings.rollback()
-
-    def _close_sockets(self, action: actions.CloseSockets) -> None:
-        self._holdings.close(kept=action.kept)
-
     def _grow_sockets(self, action: actions.GrowSockets) -> None:
         try:
             self._holdings.bindings.grow(action.slots)
         except BindError as error:
-            self._queue.append(events.SlotsFailed(str(error), action.client))
+            self._loop.emit(events.SlotsFailed(str(error), action.client))
         else:
-            self._queue.append(events.SlotsOpened(action.slots, action.client))
+            self._loop.emit(events.SlotsOpened(action.slots, action.client))
 
     def _grants(self, generation: int) -> tuple[tuple[SocketGrant, ...], list[int]]:
         """Return the sockets of all slots as a worker is told of them, and their descriptors."""
@@ -200,9 +146,6 @@ class Supervisor:
     def _start_preloader(self, action: actions.StartPreloader) -> None:
         self._children.start_preloader(action.generation, self._surroundings(action.generation))
 
-    def _stop_preloader(self, action: actions.StopPreloader) -> None:
-        self._children.stop_preloader(action.generation)
-
     def _spawn(self, action: actions.Spawn) -> None:
         generation = action.generation
         title = f"serverd: worker {action.slot} (generation {generation.number})"
@@ -213,7 +156,7 @@ class Supervisor:
         try:
             descriptors.append(self._children.ledger.open(action.worker, generation))
         except OSError as error:
-            log.error("worker %d is not counted: there is no memory for it: %s", action.slot, error)
+            log.error("worker %d is not counted: there is no memory for it: %s", action.slot, reason_of(error))
         counted = len(descriptors) > len(told)
         self._children.send(action.worker, Start(generation, action.slot, told, counted), descriptors)
         self._children.send(action.worker, Reopen(), self._holdings.log_descriptors(generation))
@@ -231,23 +174,17 @@ class Supervisor:
         told, descriptors = self._grants(action.generation.number)
         self._children.send(action.worker, Propose(action.generation, told, action.is_renewal), descriptors)
 
-    def _request_stacks(self, action: actions.RequestStacks) -> None:
-        self._children.request_stacks(action.worker)
-
     def _log_stacks(self, action: actions.LogStacks) -> None:
         stacks = self._children.take_stacks(action.worker) or "its stacks could not be had"
         in_flight = "".join(f"\n  {request}" for request in action.requests) or " none that is known"
         log.error("%s", action.message, extra={"detail": f"in flight:{in_flight}\n{stacks}"})
-
-    def _kill(self, action: actions.Kill) -> None:
-        self._children.kill(action.worker)
 
     # Another supervisor in our place
 
     def _start_successor(self, _: actions.StartSuccessor) -> None:
         if os.getpid() == 1:
             # What runs as the first process of a container takes the container along when it ends.
-            self._queue.append(events.SuccessorFailed("process 1 cannot be replaced: start the container anew"))
+            self._loop.emit(events.SuccessorFailed("process 1 cannot be replaced: start the container anew"))
             return
         fleet = self._fleet
         assert fleet.committed is not None  # else there is nothing to leave
@@ -261,16 +198,16 @@ class Supervisor:
                 (*hand_over.descriptors, *hand_over.counter_files),
             )
         except OSError as error:
-            self._queue.append(events.SuccessorFailed(f"no process for it: {error}"))
+            self._loop.emit(events.SuccessorFailed(f"no process for it: {reason_of(error)}"))
             return
-        self._successor = Successor(self._selector, self._on_successor, process, channel, hand_over)
+        self._successor = Successor(self._loop.selector, self._on_successor, process, channel, hand_over)
 
     def _on_successor(self, event: events.SuccessorReady | events.SuccessorFailed) -> None:
         self._successor = None
         if isinstance(event, events.SuccessorReady):
             self._notifier.main_pid(event.pid)
             self._notifier = Notifier()  # that was our last word
-        self._queue.append(event)
+        self._loop.emit(event)
 
     def _stop_successor(self, _: actions.StopSuccessor) -> None:
         if self._successor is not None:
@@ -300,15 +237,6 @@ class Supervisor:
         if action.client is not None:
             self._desk.reply_reopened(action.client, failures)
 
-    def _configure_logging(self, action: actions.ConfigureLogging) -> None:
-        self._holdings.configure_logging(action.logging)
-
-    def _set_title(self, action: actions.SetTitle) -> None:
-        setproctitle.setproctitle(logs.escape(action.title))
-
-    def _exit(self, action: actions.Exit) -> None:
-        self._exit_code = action.code
-
 
 _NOTICES: dict[Notice, Callable[[Notifier], None]] = {
     Notice.READY: Notifier.ready,
@@ -317,22 +245,22 @@ _NOTICES: dict[Notice, Callable[[Notifier], None]] = {
 }
 
 _PERFORM: dict[type[actions.Action], Callable[[Supervisor, Any], None]] = {
-    actions.StartLoader: Supervisor._start_loader,
-    actions.StopLoader: Supervisor._stop_loader,
+    actions.StartLoader: lambda supervisor, action: supervisor._reading.start(action.renewed),
+    actions.StopLoader: lambda supervisor, _: supervisor._reading.stop(),
     actions.OpenSockets: Supervisor._open_sockets,
     actions.CommitSockets: Supervisor._commit_sockets,
-    actions.RollbackSockets: Supervisor._rollback_sockets,
-    actions.CloseSockets: Supervisor._close_sockets,
+    actions.RollbackSockets: lambda supervisor, _: supervisor._holdings.rollback(),
+    actions.CloseSockets: lambda supervisor, action: supervisor._holdings.close(kept=action.kept),
     actions.GrowSockets: Supervisor._grow_sockets,
     actions.StartPreloader: Supervisor._start_preloader,
-    actions.StopPreloader: Supervisor._stop_preloader,
+    actions.StopPreloader: lambda supervisor, action: supervisor._children.stop_preloader(action.generation),
     actions.Spawn: Supervisor._spawn,
     actions.Send: Supervisor._send,
     actions.SendSockets: Supervisor._send_sockets,
     actions.SendProposal: Supervisor._send_proposal,
-    actions.RequestStacks: Supervisor._request_stacks,
+    actions.RequestStacks: lambda supervisor, action: supervisor._children.request_stacks(action.worker),
     actions.LogStacks: Supervisor._log_stacks,
-    actions.Kill: Supervisor._kill,
+    actions.Kill: lambda supervisor, action: supervisor._children.kill(action.worker),
     actions.StartSuccessor: Supervisor._start_successor,
     actions.StopSuccessor: Supervisor._stop_successor,
     actions.Log: Supervisor._log,
@@ -343,7 +271,7 @@ _PERFORM: dict[type[actions.Action], Callable[[Supervisor, Any], None]] = {
     actions.Tell: lambda supervisor, action: supervisor._desk.tell(action),
     actions.Notify: Supervisor._notify,
     actions.ReopenLogs: Supervisor._reopen_logs,
-    actions.ConfigureLogging: Supervisor._configure_logging,
-    actions.SetTitle: Supervisor._set_title,
-    actions.Exit: Supervisor._exit,
+    actions.ConfigureLogging: lambda supervisor, action: supervisor._holdings.configure_logging(action.logging),
+    actions.SetTitle: lambda _, action: setproctitle.setproctitle(logs.escape(action.title)),
+    actions.Exit: lambda *_: None,  # the loop sees to it
 }

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from serverd.config.changes import compare
-from serverd.config.expiry import KEPT
 from serverd.errors import OperatorError
 from serverd.generation import Generation
 from serverd.messages import Adopt
@@ -39,8 +38,7 @@ from serverd.supervisor.actions import (
     StopPreloader,
     StopSuccessor,
 )
-from serverd.supervisor.certificates import certificates
-from serverd.supervisor.fleet import Fleet, Outcome, Slot
+from serverd.supervisor.fleet import Fleet, Outcome, Slot, Wish
 from serverd.supervisor.states import Phase, PhaseEvent, Step, StepEvent, WorkerState
 from serverd.supervisor.wording import duration, workers
 
@@ -71,10 +69,8 @@ ANSWER_PATIENCE = 5.0
 def begin(fleet: Fleet, now: float) -> list[Action]:
     """Begin a transaction: have the configuration read, or, if that is all that is wanted, the certificates."""
     fleet.take_step(StepEvent.LOAD, now + LOAD_PATIENCE)
-    renewed = fleet.committed if fleet.renewal_wanted and not fleet.reload_wanted else None
-    fleet.is_fresh, fleet.is_renewal = fleet.fresh_wanted, renewed is not None
-    fleet.reload_wanted = fleet.renewal_wanted = fleet.fresh_wanted = False
-    fleet.clients, fleet.next_clients = fleet.next_clients, []
+    fleet.wish, fleet.wanted = fleet.wanted, Wish()
+    renewed = fleet.committed if fleet.wish.is_renewal else None
     return [StartLoader(renewed)]
 
 
@@ -87,19 +83,9 @@ def load(fleet: Fleet, generation: Generation) -> list[Action]:
     actions: list[Action] = []
     if fleet.committed is None:
         actions.append(ConfigureLogging(generation.logging))
-    # Of a pair that is kept although another is renewed, why it cannot be used may have been said when it was alone.
-    refused = _refused(generation)
-    is_said = fleet.is_renewal and refused <= fleet.refused
-    said = frozenset(f"{line}{KEPT}" for line in fleet.complaint.splitlines() if is_said)
-    fleet.complaint = ""
-    if fleet.is_renewal:
-        fleet.refused = refused
-    actions.extend(Log("warning", warning) for warning in generation.warnings if warning not in said)
+    warnings = fleet.complaints.hear_loaded(generation, is_renewal=fleet.wish.is_renewal)
+    actions.extend(Log("warning", warning) for warning in warnings)
     return [*actions, OpenSockets(fleet.candidate, fleet.candidate_slots)]
-
-
-def _refused(generation: Generation) -> frozenset[str]:
-    return frozenset(one.refused for _, one in certificates(generation) if one.refused)
 
 
 def _count_slots(fleet: Fleet, new: Generation) -> int:
@@ -113,9 +99,9 @@ def open_done(fleet: Fleet, now: float) -> list[Action]:
     """Ask the running workers whether they can serve the candidate, or get new ones if that is out of the question."""
     assert fleet.candidate is not None
     changes = compare(fleet.committed, fleet.candidate) if fleet.committed is not None else None
-    if changes is None or fleet.is_fresh:
+    if changes is None or fleet.wish.fresh:
         return _renew(fleet, now)
-    if not (changes.is_live or fleet.is_renewal):
+    if not (changes.is_live or fleet.wish.is_renewal):
         return [Log("info", f"starting new workers: {', '.join(changes.restart)}"), *_renew(fleet, now)]
     fleet.take_step(StepEvent.PROPOSE, now + ANSWER_PATIENCE)
     fleet.live = ", ".join(changes.live) or "nothing has changed"
@@ -128,7 +114,7 @@ def _propose(fleet: Fleet) -> list[Action]:
     for worker in fleet.current():
         if worker.state is WorkerState.READY and not worker.has_proposal:
             worker.has_proposal, worker.has_accepted = True, False
-            actions.append(SendProposal(worker.number, fleet.candidate, fleet.is_renewal))
+            actions.append(SendProposal(worker.number, fleet.candidate, fleet.wish.is_renewal))
     return actions
 
 
@@ -224,7 +210,8 @@ def _commit(fleet: Fleet, slots: dict[int, Slot]) -> list[Action]:
     assert fleet.candidate is not None
     new = fleet.candidate
     fleet.unannounced = fleet.committed is not None
-    fleet.committed, fleet.candidate, fleet.refused = new, None, _refused(new)
+    fleet.committed, fleet.candidate = new, None
+    fleet.complaints.hear_committed(new)
     fleet.slots, fleet.growing = slots, 0
     fleet.slots_served = max(fleet.slots_served, len(slots))
     ready = Log("info", f"ready: generation {new.number}, {workers(len(slots))}")
@@ -255,7 +242,7 @@ def _conclude(fleet: Fleet, outcome: Outcome, detail: str = "") -> list[Action]:
     fleet.outcome = outcome
     fleet.reloads += outcome.ok
     fleet.failed_reloads += not outcome.ok
-    clients, fleet.clients = fleet.clients, []
+    clients, fleet.wish.clients = fleet.wish.clients, []
     text = outcome.message if outcome.ok else f"reload failed, {outcome.message}"
     return [Reply(client, outcome.ok, text, detail) for client in clients]
 
@@ -268,9 +255,7 @@ def rollback(
     With --reload a start that has failed waits for a change, unless no change can mend it (`is_final`). Files that a
     renewal has `refused` are complained of once.
     """
-    is_known = fleet.is_renewal and bool(refused) and fleet.refused.issuperset(refused)
-    fleet.refused = frozenset(refused) or fleet.refused
-    fleet.complaint = reason if fleet.is_renewal else ""
+    is_known = fleet.complaints.hear_failed(reason, refused, is_renewal=fleet.wish.is_renewal)
     had_sockets = fleet.step in {Step.PROPOSING, Step.PRELOADING, Step.PREPARING}
     if fleet.committed is None and (is_final or not fleet.watches_files):
         fleet.exit_code = OperatorError.exit_code
@@ -329,12 +314,12 @@ def stop(fleet: Fleet, now: float) -> list[Action]:
         actions.append(StopSuccessor())
     actions += _stop_preloaders(fleet, fleet.preloaders)
     fleet.take_step(StepEvent.ABORT)
-    fleet.reload_wanted = fleet.renewal_wanted = fleet.fresh_wanted = fleet.unannounced = False
+    fleet.unannounced = False
     fleet.delay_ends = fleet.candidate = None
     fleet.slots.clear()
     fleet.growing = 0
-    clients = [*fleet.clients, *fleet.next_clients]
-    fleet.clients, fleet.next_clients = [], []
+    clients = [*fleet.wish.clients, *fleet.wanted.clients]
+    fleet.wish, fleet.wanted = Wish(), Wish()
     text = "another supervisor has taken over" if fleet.is_succeeded else "the server stops"
     actions += [Reply(client, False, text) for client in clients]
     for worker in fleet.workers.values():

@@ -36,11 +36,11 @@ def succeeded(fleet: Fleet, pid: int, now: float) -> list[Action]:
     fleet.move(PhaseEvent.STOP)
     fleet.is_succeeded = True
     log = Log("info", f"upgraded: supervisor {pid} serves, leaving{transaction.patience(fleet)}")
-    replies: list[Action] = [Reply(client, True, f"upgraded: supervisor {pid} serves") for client in fleet.clients]
-    fleet.clients = []
+    replies: list[Action] = [Reply(client, True, f"upgraded: supervisor {pid} serves") for client in fleet.wish.clients]
+    fleet.wish.clients = []
     # It has read the configuration at some time since its start: before or after the change that was meant.
     lost = "the reload that was asked for meanwhile is not done, ask the new supervisor for it"
-    left = [Log("warning", lost)] if fleet.reload_wanted else []
+    left = [Log("warning", lost)] if fleet.wanted.reload else []
     return [log, *left, *replies, *transaction.stop(fleet, now)]
 
 
@@ -51,7 +51,7 @@ def failed(fleet: Fleet, reason: str) -> list[Action]:
     fleet.take_step(StepEvent.ROLLBACK)
     reason, _, detail = reason.partition("\n")  # it may be a whole report
     text = f"upgrade failed, this supervisor goes on serving: {reason}"
-    clients, fleet.clients = fleet.clients, []
+    clients, fleet.wish.clients = fleet.wish.clients, []
     return [Log("error", text, detail), *(Reply(client, False, text, detail) for client in clients)]
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import signal
 from typing import Any
 
-from serverd.generation import Mount
+from serverd.generation import Mount, RespondTarget
 
 __all__ = ["describe_exit", "describe_target", "duration", "explain_exit", "size", "target_of", "workers"]
 
@@ -32,6 +32,8 @@ def target_of(mount: Mount) -> dict[str, Any]:
     target = mount.target
     kind = type(target).__name__.removesuffix("Target").lower()
     values = {item.name: getattr(target, item.name) for item in dataclasses.fields(target)}
+    if isinstance(target, RespondTarget):
+        values["headers"] = dict(target.headers)
     return {"kind": kind} | {name: value for name, value in values.items() if name not in ("root_path", "strip_prefix")}
 
 

@@ -30,10 +30,12 @@ from serverd.worker import retry
 from serverd.worker.apps import explain, load_app, place
 from serverd.worker.sources import Sources
 
-__all__ = ["Applications", "Imported", "told"]
+__all__ = ["SHUTDOWN_TIMEOUT", "Applications", "Imported", "told"]
 
 log = logging.getLogger("serverd.worker")
 
+# What is left of a drain for the lifespan shutdowns when the requests have used all of it.
+SHUTDOWN_TIMEOUT = 5.0
 # Characters of an application's failure that are told: the end of a traceback says what went wrong.
 _SUMMARY_SIZE = 2_000
 _DETAIL_SIZE = 100_000
@@ -110,7 +112,7 @@ class Applications:
             self._set_down(app, f"{place(app)}: not up after {patience:g} s, its start-up goes on", "", retry.wait(1))
         return True
 
-    async def shut_down(self, patience: float) -> None:
+    async def shut_down(self, patience: float = SHUTDOWN_TIMEOUT) -> None:
         """Shut the applications down, all at once: one that hangs takes nothing from the others.
 
         A start-up that goes on is broken off; `bring_up` must have ended or have been cancelled.

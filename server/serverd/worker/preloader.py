@@ -19,7 +19,7 @@ import threading
 
 from setproctitle import setproctitle
 
-from serverd.errors import AppError
+from serverd.errors import AppError, reason_of
 from serverd.generation import Generation
 from serverd.messages import Failed, Fork, Forked, Preload, Preloaded
 from serverd.observe import logs
@@ -94,7 +94,7 @@ def _serve(channel: Channel, imported: Imported) -> int:
         try:
             pid = _fork_twice()
         except OSError as error:
-            channel.send(Forked(0, (error.strerror or str(error)).lower()))
+            channel.send(Forked(0, reason_of(error)))
         else:
             if not pid:
                 channel.close()

@@ -18,7 +18,7 @@ from functools import partial
 from setproctitle import setproctitle
 
 from serverd.asgi.calling import REQUEST_ID
-from serverd.errors import AppError, ConfigError
+from serverd.errors import AppError, ConfigError, reason_of
 from serverd.generation import Generation
 from serverd.messages import (
     Accepted,
@@ -44,7 +44,7 @@ from serverd.messages import (
 from serverd.observe import logs
 from serverd.observe.access import AccessLog
 from serverd.parent import die_with_parent
-from serverd.worker.applications import Applications, Imported
+from serverd.worker.applications import SHUTDOWN_TIMEOUT, Applications, Imported
 from serverd.worker.channel import Channel, close_all
 from serverd.worker.identities import Identities, make_identities
 from serverd.worker.inside import Inside
@@ -61,8 +61,6 @@ __all__ = ["run"]
 
 log = logging.getLogger("serverd.worker")
 
-# What is left of a drain for the lifespan shutdowns when the requests have used all of it.
-_SHUTDOWN_TIMEOUT = 5.0
 _STANDARD_ERROR = 2
 
 # Seconds that lines of the access log wait for others, to be written together.
@@ -135,10 +133,10 @@ class _Worker:
             # Nobody wants this generation any more, and its start-up may take for ever.
             bring_up.cancel()
             await asyncio.wait({bring_up})
-            await self._applications.shut_down(_SHUTDOWN_TIMEOUT)
+            await self._applications.shut_down()
             return 0
         if not bring_up.result():
-            await self._applications.shut_down(_SHUTDOWN_TIMEOUT)
+            await self._applications.shut_down()
             return AppError.exit_code
         self._inside.observers = Observers(self._inside.counters, self._access_log, self._start.slot)
         serving = Serving(
@@ -160,7 +158,7 @@ class _Worker:
         await serving.close()
         self._channel.send(Draining())
         await serving.drain(drain.timeout, drain.replaced)
-        await self._applications.shut_down(max(end - loop.time(), _SHUTDOWN_TIMEOUT))
+        await self._applications.shut_down(max(end - loop.time(), SHUTDOWN_TIMEOUT))
         return 0
 
     async def _bring_up(self) -> bool:
@@ -252,7 +250,7 @@ class _Worker:
                 elif isinstance(message, Cover):
                     await serving.cover(message.slots)
             except OSError as error:
-                log.error("cannot accept on a socket, which is left to the other workers: %s", error)
+                log.error("cannot accept on a socket, which is left to the other workers: %s", reason_of(error))
 
     def _propose(self, proposal: Propose, fds: list[int]) -> None:
         """Tell whether the generation can be served by the applications as they are, and keep it if so."""

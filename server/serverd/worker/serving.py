@@ -17,6 +17,7 @@ from serverd.asgi.cycle import Cycle
 from serverd.asgi.scope import Endpoint
 from serverd.asgi.session import Session
 from serverd.connection.service import OpenConnection, Service
+from serverd.errors import reason_of
 from serverd.generation import Generation
 from serverd.messages import SocketGrant
 from serverd.protocol.http1_head import FieldParser
@@ -152,7 +153,7 @@ class Serving:
         try:
             await self._acceptors.settle()
         except OSError as error:
-            log.error("cannot accept on a socket again: %s", error)
+            log.error("cannot accept on a socket again: %s", reason_of(error))
 
     def _forget_empty(self) -> None:
         """Forget services without connections; not in the sweep, as one may still be accepting its last ones."""

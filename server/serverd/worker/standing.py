@@ -15,6 +15,7 @@ class Standing:
         """Begin; `down` returns the names of the applications that are not up."""
         self._down = down
         self._leaving: list[asyncio.Event] = []
+        self.is_draining = False
         self.reason = ""  # why others should be asked, apart from applications that are down
 
     def why_not(self) -> str:
@@ -29,14 +30,9 @@ class Standing:
 
     def drain(self) -> None:
         """Take note that this worker drains, and wake whoever watches it."""
-        self.reason = "this worker is draining"
+        self.reason, self.is_draining = "this worker is draining", True
         for event in self._leaving:
             event.set()
-
-    @property
-    def is_draining(self) -> bool:
-        """Whether this worker drains."""
-        return self.reason == "this worker is draining"
 
     async def rest(self, seconds: float) -> bool:
         """Wait; return at once, with True, when this worker drains."""
