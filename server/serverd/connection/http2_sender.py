@@ -12,7 +12,7 @@ from serverd.asgi.scope import Peer
 from serverd.connection.base import Connection
 from serverd.connection.burst import Burst
 from serverd.connection.service import Service
-from serverd.protocol.http2 import Http2Core, StreamSink
+from serverd.protocol.http2 import Http2Core, StreamSource
 
 __all__ = ["Http2Sender"]
 
@@ -27,10 +27,10 @@ class Http2Sender(Connection):
 
     __slots__ = ("_burst", "_flushes", "_gathers", "_receives", "core")
 
-    def __init__(self, service: Service, peer: Peer | None, trusted: bool | None, sink: StreamSink) -> None:
-        """Prepare; `peer` and `trusted` as for every `Connection`, `sink` hears what the core has read."""
+    def __init__(self, service: Service, peer: Peer | None, trusted: bool | None, source: StreamSource) -> None:
+        """Prepare; `peer` and `trusted` as for every `Connection`, `source` makes the streams of the core."""
         super().__init__(service, peer, trusted)
-        self.core = Http2Core(sink, service.http2_bounds, service.defaults)
+        self.core = Http2Core(source, service.http2_bounds, service.defaults)
         self._flushes = False  # what there is to send is sent in the next turn
         self._gathers = False  # of it, what streams have sent: what others add leaves with it
         self._burst = Burst()  # of what the only stream sends
