@@ -154,7 +154,9 @@ class Tunnel(RequestStream):
             self.send_body(b"", True)
 
     def _note_end(self) -> None:
+        cycle = self.cycle
         super()._note_end()
+        self.cycle = cycle  # the session hears what has come from its peer
         self.deadline = self._connection.service.loop.time() + LINGER_TIMEOUT
 
     def _let_go(self) -> None:

@@ -123,14 +123,17 @@ class Http2Receiver:
             stream.is_refused = True
             stream.on_refused(error)
             return
-        # Hot path: no look at the type of what is not notable, as every TunnelHead is; benchmarks/ "HTTP/2".
-        stream = self._open(stream_id, end, head.length, head.notable and type(head) is TunnelHead)
+        if end and not head.notable:
+            # Hot path: `_open` without a call for it, and what no TunnelHead can be; benchmarks/ "HTTP/2".
+            stream = self._source.make_stream(stream_id, REMOTE_ENDED, self._output.initial_window, False)
+            streams.open[stream_id] = stream
+        else:
+            stream = self._open(stream_id, end, head.length, type(head) is TunnelHead)
         stream.on_request(head, end)
 
     def _open(self, stream_id: int, end: bool, length: int, is_tunnel: bool) -> Http2Stream:
         """Return a new stream whose body, unless there is none, has `length` bytes; less than 0: not announced."""
-        # Hot path: IDLE.after[RECEIVE_HEADERS], and with `end` OPEN.after[RECEIVE_END]; benchmarks/ "HTTP/2".
-        state = REMOTE_ENDED if end else OPEN
+        state = REMOTE_ENDED if end else OPEN  # IDLE.after[RECEIVE_HEADERS], and with `end` what comes after that
         stream = self._source.make_stream(stream_id, state, self._output.initial_window, is_tunnel)
         self._streams.open[stream_id] = stream
         if not end:
