@@ -22,6 +22,7 @@ from serverd.errors import PeerError
 from serverd.protocol.head import RequestHead
 from serverd.protocol.http1_response import DefaultFields
 from serverd.protocol.http2 import ConnectionFault, ErrorCode, Http2Bounds, Http2Core, Http2Stream
+from serverd.protocol.http2_states import StreamState
 from tests.protocol.http2_peer import (
     CONNECT,
     CONTINUATION,
@@ -39,6 +40,7 @@ from tests.protocol.http2_peer import (
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
+    ToldStream,
     feed,
     frame,
     frames_of,
@@ -53,7 +55,7 @@ BOUNDS = Http2Bounds(concurrent_streams=6, initial_window=300, largest_window=12
 
 
 class Application:
-    """The StreamSink of a core: keeps requests, and answers when it is told to."""
+    """The StreamSource of a core: keeps requests, and answers when it is told to."""
 
     def __init__(self) -> None:
         self.core = Http2Core(self, BOUNDS, DefaultFields(b"serverd"))
@@ -63,6 +65,9 @@ class Application:
         self.complete: set[int] = set()
         self.reset: set[int] = set()
         self.refused: dict[int, int] = {}
+
+    def make_stream(self, stream_id: int, state: StreamState, send_window: int, is_tunnel: bool) -> Http2Stream:
+        return ToldStream(self, stream_id, state, send_window, is_tunnel)
 
     def on_request(self, stream: Http2Stream, head: RequestHead, end: bool) -> None:
         assert stream.id not in self.streams
@@ -92,7 +97,7 @@ class Application:
         self.core.release(stream)
 
     def on_writable(self, stream: Http2Stream) -> None:
-        assert not stream.blocked
+        assert not stream.overflows
 
     def check_bounds(self) -> None:
         """Check that a connection keeps no more than it may."""

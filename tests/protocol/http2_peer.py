@@ -7,7 +7,7 @@ decides what the server is sent or what it is understood to have said.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import hpack
 import pytest
@@ -16,6 +16,7 @@ from serverd.errors import PeerError
 from serverd.protocol.head import Fields, RequestHead
 from serverd.protocol.http1_response import DefaultFields
 from serverd.protocol.http2 import ConnectionFault, ErrorCode, Http2Bounds, Http2Core, Http2Stream
+from serverd.protocol.http2_states import StreamState
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -95,11 +96,49 @@ class Request:
     writable: int = 0
 
 
+class StreamSink(Protocol):
+    """Whom `ToldStream` tells what it is told."""
+
+    def on_request(self, stream: Http2Stream, head: RequestHead, end: bool) -> None: ...
+    def on_refused(self, stream: Http2Stream, error: PeerError) -> None: ...
+    def on_body(self, stream: Http2Stream, data: bytes, end: bool) -> None: ...
+    def on_reset(self, stream: Http2Stream) -> None: ...
+    def on_writable(self, stream: Http2Stream) -> None: ...
+
+
+class ToldStream(Http2Stream):
+    """A stream that hands on what it is told."""
+
+    __slots__ = ("_sink",)
+
+    def __init__(self, sink: StreamSink, stream_id: int, state: StreamState, send_window: int, is_tunnel: bool) -> None:
+        super().__init__(stream_id, state, send_window, is_tunnel)
+        self._sink = sink
+
+    def on_request(self, head: RequestHead, end: bool) -> None:
+        self._sink.on_request(self, head, end)
+
+    def on_refused(self, error: PeerError) -> None:
+        self._sink.on_refused(self, error)
+
+    def on_body(self, data: bytes, end: bool) -> None:
+        self._sink.on_body(self, data, end)
+
+    def on_reset(self) -> None:
+        self._sink.on_reset(self)
+
+    def on_writable(self) -> None:
+        self._sink.on_writable(self)
+
+
 @dataclass
 class Recorder:
-    """The StreamSink of a core; keeps what it is told."""
+    """The StreamSource of a core; keeps what its streams are told."""
 
     requests: dict[int, Request] = field(default_factory=dict)
+
+    def make_stream(self, stream_id: int, state: StreamState, send_window: int, is_tunnel: bool) -> Http2Stream:
+        return ToldStream(self, stream_id, state, send_window, is_tunnel)
 
     def on_request(self, stream: Http2Stream, head: RequestHead, end: bool) -> None:
         assert stream.id not in self.requests, "on_request twice"
@@ -126,7 +165,7 @@ class Recorder:
         request.is_reset = True
 
     def on_writable(self, stream: Http2Stream) -> None:
-        assert not stream.blocked
+        assert not stream.overflows
         self.requests[stream.id].writable += 1
 
 

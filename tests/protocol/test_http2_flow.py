@@ -160,14 +160,14 @@ class TestBackpressure:
         stream = peer.open(1)
         peer.core.send_headers(stream, 200, [], False)
         peer.core.send_body(stream, bytes(65_536), False)
-        assert not stream.blocked
+        assert not stream.overflows
         peer.core.send_body(stream, b"a", False)
-        assert stream.blocked
+        assert stream.overflows
         peer.send(window_update(1, 30_000))
         assert peer.request(1).writable == 0
         peer.send(window_update(1, 10_000))
         assert peer.request(1).writable == 1
-        assert not stream.blocked
+        assert not stream.overflows
 
     def test_what_is_handed_out_at_a_time_is_bounded(self) -> None:
         peer = Peer()

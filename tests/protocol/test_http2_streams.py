@@ -335,8 +335,8 @@ class TestErrors:
         stream = peer.open(1)
         peer.core.send_headers(stream, 200, [], False)
         peer.core.send_body(stream, bytes(200_000), True)
-        assert stream.blocked
+        assert stream.overflows
         peer.core.reset(stream, ErrorCode.INTERNAL_ERROR)
-        assert not stream.blocked
+        assert not stream.overflows
         assert peer.take()[-1] == Frame(RST_STREAM, 0, 1, b"\x00\x00\x00\x02")
         assert not peer.core.is_waiting

@@ -216,7 +216,7 @@ class Connection(asyncio.Protocol):
         self._wait = wait
         self.deadline = self.service.loop.time() + timeout
 
-    def _await_nothing(self) -> None:
+    def await_nothing(self) -> None:
         self._wait = WAIT_NOTHING
         self.deadline = NEVER
 

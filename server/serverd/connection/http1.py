@@ -160,7 +160,7 @@ class Http1Connection(Http1Stream):
 
     def on_head(self, head: RequestHead) -> None:
         """Route the request and start its exchange."""
-        self._wait = WAIT_NOTHING  # Hot path: `_await_nothing` without a call for it; benchmarks/ "plain GET"
+        self._wait = WAIT_NOTHING  # Hot path: `await_nothing` without a call for it; benchmarks/ "plain GET"
         self.deadline = NEVER
         self._encoder.start(head.method, head.version, head.keep_alive)
         self._started = False
@@ -189,7 +189,7 @@ class Http1Connection(Http1Stream):
             self._pause_reading()
         if self._wait is WAIT_BODY:
             if end:
-                self._await_nothing()
+                self.await_nothing()
             else:
                 self._await(WAIT_BODY, self.service.limits.body_timeout)
 
@@ -202,7 +202,7 @@ class Http1Connection(Http1Stream):
             self._decoder.refuse()
             self._end(linger=True)
         elif end:
-            self._await_nothing()
+            self.await_nothing()
             self._next_request()
 
     # The stream of the exchange.

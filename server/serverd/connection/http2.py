@@ -25,14 +25,12 @@ from serverd.connection.base import (
 from serverd.connection.http2_sender import Http2Sender
 from serverd.connection.http2_stream import RequestStream
 from serverd.connection.http2_tunnel import Tunnel
-from serverd.connection.intake import begin
 from serverd.connection.refusing import refuse
 from serverd.connection.service import Service
 from serverd.errors import PeerError
 from serverd.observe.counters import HTTP2
-from serverd.protocol.head import RequestHead
 from serverd.protocol.http2 import ConnectionFault, Http2Stream
-from serverd.protocol.http2_states import LOCAL_ENDED
+from serverd.protocol.http2_states import LOCAL_ENDED, StreamState
 from serverd.protocol.partial_head import NOTHING_READ_HTTP2
 
 __all__ = ["Http2Connection"]
@@ -49,14 +47,14 @@ _TICK: Final = 1.0  # s; what the core counts in
 
 
 class Http2Connection(Http2Sender):
-    """One HTTP/2 connection; also the StreamSink of its core."""
+    """One HTTP/2 connection; also the StreamSource of its core."""
 
-    __slots__ = ("_amid_since", "_begun", "_ends", "_eof", "_host", "_rest", "_spent", "_ticked")
+    __slots__ = ("_amid_since", "_begun", "_ends", "_eof", "_rest", "_spent", "_ticked", "host")
 
     def __init__(self, service: Service, peer: Peer | None = None, trusted: bool | None = None) -> None:
         """Prepare; `peer` and `trusted` are known before, or None, as for every `Connection`."""
         super().__init__(service, peer, trusted, self)
-        self._host: str | None = None  # of the first request
+        self.host: str | None = None  # of the first request
         self._eof = False  # the peer has said that it sends nothing more
         self._ends = False  # it has said so, and what came before has not been looked at
         self._spent = 0.0  # seconds of work on what it sends, since others had their turn
@@ -195,62 +193,27 @@ class Http2Connection(Http2Sender):
             self.core.drain()
             self.flush_soon()
 
-    def _check_host(self, host: str | None) -> None:
+    # For the core.
+
+    def make_stream(self, stream_id: int, state: StreamState, send_window: int, is_tunnel: bool) -> Http2Stream:
+        """Return a stream that begins like this."""
+        kind = Tunnel if is_tunnel else RequestStream
+        return kind(self, stream_id, state, send_window, is_tunnel)
+
+    # For the streams.
+
+    def check_host(self, host: str | None) -> None:
         """Refuse a request for another host than the connection began with, if the certificate is not for that host.
 
         Clients use one for every host that the certificate is for (RFC 9113 §9.1.1), and some for more. A trusted proxy
         uses one for whatever it passes on, and its certificate is between the two of us. Raises PeerError 421.
         """
-        if self._host is None:
-            self._host = host
+        if self.host is None:
+            self.host = host
         elif host is None or self.peer.tls is None or self.origins.is_trusted:
             return
         elif not self.peer.is_called(host):
             raise PeerError(421, "the certificate of this connection is not for this host")
-
-    # Called by the core.
-
-    def on_request(self, stream: Http2Stream, head: RequestHead, end: bool) -> None:
-        """Route the request and start its cycle."""
-        self._wait = WAIT_NOTHING  # Hot path: `_await_nothing` without a call for it; benchmarks/ "HTTP/2"
-        self.deadline = NEVER
-        stream.owner = request = Tunnel(self, stream) if stream.is_tunnel else RequestStream(self, stream)
-        try:
-            if head.host != self._host:
-                self._check_host(head.host)
-            cycle = begin(request, head, self.peer, self.origins, self.service)
-        except PeerError as error:
-            error.head = head
-            stream.is_refused = True
-            request.refuse(error)
-            return
-        request.cycle = cycle
-        cycle.start(self.service.turn)
-        if end and stream.is_tunnel:
-            request.receive_eof()
-
-    def on_refused(self, stream: Http2Stream, error: PeerError) -> None:
-        """Answer a request that is not, or no longer, its application's."""
-        log.debug("refused a request of %s: %d %s", self.peer, error.status, error.reason)
-        request = stream.owner
-        if request is None:
-            self._await_nothing()
-            request = stream.owner = RequestStream(self, stream)
-        cast(RequestStream, request).refuse(error)
-
-    def on_body(self, stream: Http2Stream, data: bytes, end: bool) -> None:
-        """Hand a part of the body to its stream."""
-        cast(RequestStream, stream.owner).receive_body(data, end)
-
-    def on_reset(self, stream: Http2Stream) -> None:
-        """Tell the application of a stream that it has ended early."""
-        cast(RequestStream, stream.owner).receive_reset()
-
-    def on_writable(self, stream: Http2Stream) -> None:
-        """Let the application of a stream go on."""
-        cast(RequestStream, stream.owner).release_writers()
-
-    # For the streams.
 
     def body_deadline(self) -> float:
         """Return the loop's time until which more of a body has to come that is waited for."""
@@ -262,7 +225,7 @@ class Http2Connection(Http2Sender):
         return self._reading
 
     def _streams(self) -> list[RequestStream]:
-        return [stream.owner for stream in self.core.streams.values() if isinstance(stream.owner, RequestStream)]
+        return cast("list[RequestStream]", list(self.core.streams.values()))  # as `make_stream` has made them
 
     # The end.
 
@@ -284,7 +247,7 @@ class Http2Connection(Http2Sender):
             return  # one deadline from accept to the end of the first SETTINGS
         if core.streams:
             if self._wait is not WAIT_NOTHING:
-                self._await_nothing()
+                self.await_nothing()
         elif self._wait is not WAIT_REQUEST:
             timeout = DRAIN_IDLE_TIMEOUT if core.is_draining else self.service.limits.keep_alive_timeout
             self._await(WAIT_REQUEST, timeout)

@@ -12,7 +12,7 @@ from serverd.asgi.scope import Peer
 from serverd.connection.base import Connection
 from serverd.connection.burst import Burst
 from serverd.connection.service import Service
-from serverd.protocol.http2 import Http2Core, StreamSink
+from serverd.protocol.http2 import Http2Core, StreamSource
 
 __all__ = ["Http2Sender"]
 
@@ -25,14 +25,14 @@ UNSENT_LIMIT: Final = 64 * 1024
 class Http2Sender(Connection):
     """The side of an HTTP/2 connection that writes what its core has to say."""
 
-    __slots__ = ("_burst", "_flushes", "_gathers", "_receives", "core")
+    __slots__ = ("_burst", "_flushes", "_receives", "core", "gathers")
 
-    def __init__(self, service: Service, peer: Peer | None, trusted: bool | None, sink: StreamSink) -> None:
-        """Prepare; `peer` and `trusted` as for every `Connection`, `sink` hears what the core has read."""
+    def __init__(self, service: Service, peer: Peer | None, trusted: bool | None, source: StreamSource) -> None:
+        """Prepare; `peer` and `trusted` as for every `Connection`, `source` makes the streams of the core."""
         super().__init__(service, peer, trusted)
-        self.core = Http2Core(sink, service.http2_bounds, service.defaults)
+        self.core = Http2Core(source, service.http2_bounds, service.defaults)
         self._flushes = False  # what there is to send is sent in the next turn
-        self._gathers = False  # of it, what streams have sent: what others add leaves with it
+        self.gathers = False  # of it, what streams have sent: what others add leaves with it
         self._burst = Burst()  # of what the only stream sends
         self._receives = False  # the core is amid what the peer has sent
 
@@ -47,10 +47,10 @@ class Http2Sender(Connection):
         At once if no other is open; but what comes in a burst, or beside others, with what else there will be.
         """
         # An application that computes after its response, and awaits nothing, must not keep it from its client.
-        if self._gathers:
+        if self.gathers:
             return
         if self._receives or len(self.core.streams) > own or self._burst.goes_on():
-            self._gathers = True
+            self.gathers = True
             self.flush_soon()
         else:
             self._flush()
@@ -62,7 +62,7 @@ class Http2Sender(Connection):
             self.service.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        self._flushes = self._gathers = False
+        self._flushes = self.gathers = False
         if self.closed:
             return
         self._write()

@@ -13,8 +13,9 @@ from serverd.asgi.stream import ByteStream
 from serverd.connection.base import LINGER_TIMEOUT
 from serverd.connection.http2_stream import Carrier, RequestStream
 from serverd.errors import PeerError
-from serverd.protocol.head import Fields
-from serverd.protocol.http2 import ErrorCode, Http2Stream
+from serverd.protocol.head import Fields, RequestHead
+from serverd.protocol.http2 import ErrorCode
+from serverd.protocol.http2_states import StreamState
 
 __all__ = ["Tunnel"]
 
@@ -32,27 +33,37 @@ class State(Enum):
 class Tunnel(RequestStream):
     """One stream that may become a session."""
 
-    __slots__ = ("_early", "_has_eof", "_state")
+    __slots__ = ("_early", "_has_eof", "_progress")
 
     _abort_code = ErrorCode.CANCEL  # RFC 8441 §5: what a reset is to TCP
 
-    def __init__(self, connection: Carrier, stream: Http2Stream) -> None:
-        super().__init__(connection, stream)
-        self._state = State.ASKED
+    def __init__(
+        self, connection: Carrier, stream_id: int, state: StreamState, send_window: int, is_tunnel: bool
+    ) -> None:
+        super().__init__(connection, stream_id, state, send_window, is_tunnel)
+        self._progress = State.ASKED
         self._early = bytearray()  # what has come before the session takes it; bounded by the window
         self._has_eof = False  # the peer sends nothing more
 
-    # The connection's side.
+    # Called by the core.
 
-    def receive_body(self, data: bytes, end: bool) -> None:
+    def on_request(self, head: RequestHead, end: bool) -> None:
+        """Route the request and start its cycle."""
+        super().on_request(head, end)
+        if end and not self.is_refused:
+            self.receive_eof()
+
+    def on_body(self, data: bytes, end: bool) -> None:
         """Hand a part of what the peer sends on."""
         self._unread += len(data)
-        if self._state is State.OPEN and not self._session.is_held:
+        if self._progress is State.OPEN and not self._session.is_held:
             self._deliver(data)
         else:
             self._early += data
         if end:
             self.receive_eof()
+
+    # The connection's side.
 
     def receive_eof(self) -> None:
         """Take note that the peer sends nothing more, which a session hears behind all that came before."""
@@ -60,21 +71,21 @@ class Tunnel(RequestStream):
         cycle = self.cycle
         if cycle is None:
             return
-        if self._state is State.ASKED:
+        if self._progress is State.ASKED:
             cycle.deliver_disconnect()
-        elif self._state is State.OPEN:
+        elif self._progress is State.OPEN:
             self._look_for_end()
 
     def sweep(self, now: float) -> None:
         """Look after the session, and end what its peer leaves half open; `now` is the loop's time in seconds."""
-        if self._state is not State.OPEN:
+        if self._progress is not State.OPEN:
             return
         if not self._has_ended:
             self._session.sweep(now)
-        elif self._stream.backlog is not None:
+        elif self.backlog is not None:
             self.deadline = now + LINGER_TIMEOUT  # not all has left; the core looks whether it goes on
         elif now >= self.deadline:
-            self._connection.core.reset(self._stream, ErrorCode.NO_ERROR)
+            self._connection.core.reset(self, ErrorCode.NO_ERROR)
             self.closed = True
 
     # The stream of the cycle.
@@ -92,7 +103,7 @@ class Tunnel(RequestStream):
                 )
             self.refuse(PeerError(501, "nothing here speaks the protocol of the tunnel"))
             return
-        self._stream.is_tunnel = False  # a request like any other
+        self.is_tunnel = False  # a request like any other
         super().send_headers(status, headers, end)
 
     def send_response(self, status: int, headers: Fields, body: bytes) -> None:
@@ -100,17 +111,17 @@ class Tunnel(RequestStream):
         self.send_body(body, True)
 
     def send_upgrade(self, headers: Fields) -> ByteStream:
-        self._state = State.ACCEPTED
+        self._progress = State.ACCEPTED
         self._has_head = True
         connection = self._connection
-        connection.core.send_headers(self._stream, 200, headers, False)
+        connection.core.send_headers(self, 200, headers, False)
         connection.flush_soon()
         # Soon: the session goes on as soon as it knows this stream.
         connection.service.loop.call_soon(self._begin)
         return self
 
     def resume_reading(self) -> None:
-        if self._state is State.OPEN:
+        if self._progress is State.OPEN:
             self._go_on()
 
     # The session.
@@ -121,7 +132,7 @@ class Tunnel(RequestStream):
         return self.cycle
 
     def _begin(self) -> None:
-        self._state = State.OPEN
+        self._progress = State.OPEN
         if self.cycle is not None and not self.closed:
             self._go_on()
 
@@ -143,7 +154,9 @@ class Tunnel(RequestStream):
             self.send_body(b"", True)
 
     def _note_end(self) -> None:
+        cycle = self.cycle
         super()._note_end()
+        self.cycle = cycle  # the session hears what has come from its peer
         self.deadline = self._connection.service.loop.time() + LINGER_TIMEOUT
 
     def _let_go(self) -> None:

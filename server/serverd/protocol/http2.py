@@ -1,8 +1,8 @@
 """HTTP/2, the server's side (RFC 9113), sans-IO: bytes in, requests out; responses in, bytes out.
 
-`Http2Core` is one connection. It is fed what the peer sends and tells a `StreamSink` of requests and bodies; it is told
-what to send, and `take` hands out the bytes, those of one turn of the loop for one write. It has no clock: `tick` is
-called once a second. Whoever drives it
+`Http2Core` is one connection. It is fed what the peer sends, has a `StreamSource` make the streams, and tells them of
+requests and bodies; it is told what to send, and `take` hands out the bytes, those of one turn of the loop for one
+write. It has no clock: `tick` is called once a second. Whoever drives it
 
 - writes what `take` returns after any other call, as long as `is_waiting`;
 - feeds nothing while much is `unsent`, because the peer does not take it: answers must not pile up;
@@ -28,13 +28,12 @@ from serverd.protocol.http2_head import TunnelHead
 from serverd.protocol.http2_output import Output
 from serverd.protocol.http2_reader import FrameReader
 from serverd.protocol.http2_receiver import Http2Receiver
-from serverd.protocol.http2_registry import StreamSink
 from serverd.protocol.http2_response import ResponseHeads, without_connection_fields
 from serverd.protocol.http2_settings import server_settings
 from serverd.protocol.http2_states import RESET, SEND_END
-from serverd.protocol.http2_stream import Backlog, Http2Stream
+from serverd.protocol.http2_stream import Backlog, Http2Stream, StreamSource
 
-__all__ = ["ConnectionFault", "ErrorCode", "Http2Bounds", "Http2Core", "Http2Stream", "StreamSink", "TunnelHead"]
+__all__ = ["ConnectionFault", "ErrorCode", "Http2Bounds", "Http2Core", "Http2Stream", "StreamSource", "TunnelHead"]
 
 # A state in which it may follow is one in which anything may be sent. Hot path: an index that is a plain number;
 # benchmarks/ "HTTP/2".
@@ -53,21 +52,19 @@ class Http2Core:
         "_reader",
         "_receiver",
         "_responses",
-        "_sink",
         "_streams",
         "closed",
         "streams",
     )
 
-    def __init__(self, sink: StreamSink, bounds: Http2Bounds, defaults: DefaultFields) -> None:
+    def __init__(self, source: StreamSource, bounds: Http2Bounds, defaults: DefaultFields) -> None:
         """Begin with our SETTINGS, which `take` hands out before anything has come."""
-        self._sink = sink
         self._bounds = bounds
         self._patience = Patience(bounds)
         encoder = HpackEncoder()
         self._output = Output(encoder, self._patience)
         self._responses = ResponseHeads(encoder, defaults)
-        self._receiver = Http2Receiver(sink, bounds, self._patience, encoder, self._output)
+        self._receiver = Http2Receiver(source, bounds, self._patience, encoder, self._output)
         self._reader = FrameReader(self._receiver, bounds)
         self._streams = self._receiver.streams
         self.streams = self._streams.open  # those that are open, by identifier; not to be changed by others
@@ -150,8 +147,8 @@ class Http2Core:
             released = output.released
             output.released = []
             for stream in released:
-                self._sink.on_writable(stream)
-        if output.ended:  # behind those released, whose owners are told while they have one
+                stream.on_writable()
+        if output.ended:  # behind those released, which are told as long as they are open
             ended = output.ended
             output.ended = []
             for stream in ended:

@@ -62,7 +62,9 @@ class Pattern(NamedTuple):
     end: bool  # no body follows
     room: int  # how long the path may be before the list of fields, or the request line, is too large
     method: str
-    section: Section
+    fields: Fields
+    framing: Framing
+    notable: bool
 
 
 class Http2HeadReader:
@@ -113,20 +115,17 @@ class Http2HeadReader:
         """
         # Hot path: whoever walks through a site; benchmarks/ "browser headers, 500 paths".
         pattern = self._pattern
-        if pattern is None or not block.startswith(pattern.before) or pattern.end is not end:
+        if pattern is None:
             return None
-        start = len(pattern.before)
-        stop = len(block) - len(pattern.after)
-        # RFC 7541 §5.2: one octet says the length, up to 126; its first bit is that of Huffman's code.
-        if not 0 <= stop - start - 1 < 0x7F or block[start] & 0x7F != stop - start - 1 or block[stop:] != pattern.after:
+        before, after, ends, room, method, fields, framing, notable = pattern
+        if ends is not end or not block.startswith(before) or not block.endswith(after):
             return None
-        string = block[start:stop]
+        string = block[len(before) : len(block) - len(after)]  # nothing, and no path, where the two overlap
         known = _targets.get(string) or _read_target(string)
-        if known is None or known[0] > pattern.room:
+        if known is None or known[0] > room:
             return None
-        section = pattern.section
-        head = RequestHead(pattern.method, "2", known[1], section.fields, section.framing)
-        head.notable = section.notable
+        head = RequestHead(method, "2", known[1], fields, framing)
+        head.notable = notable
         return head
 
     @property
@@ -145,7 +144,10 @@ class Http2HeadReader:
             # The path takes of the list what it has in the clear, as in `HpackDecoder`.
             room = decoder.room + len(head.raw_path) + (len(head.query) + 1 if head.query else 0)
             room = min(room, self._bounds.request_line - len(head.method) - _AROUND_PATH)
-            self._pattern = Pattern(block[:start], block[stop:], end, room, head.method, section)
+            before, after = block[:start], block[stop:]
+            self._pattern = Pattern(
+                before, after, end, room, head.method, section.fields, section.framing, section.notable
+            )
 
     def limit_table(self, limit: int) -> None:
         """Bound the dynamic table (`HpackDecoder.limit_table`): the next block is judged by that, whatever it is."""
@@ -232,6 +234,9 @@ class Http2HeadReader:
 def _read_target(string: bytes) -> tuple[int, Target] | None:
     """Return the length of a path in the clear, and its target; None if anything is wrong with it."""
     path = string[1:]
+    # RFC 7541 §5.2: one octet says the length, up to 126; its first bit is that of Huffman's code.
+    if not path or string[0] & 0x7F != len(path) or len(path) >= 0x7F:
+        return None
     try:
         if string[0] & 0x80:
             path = decode_huffman(path)

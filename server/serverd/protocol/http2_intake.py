@@ -5,7 +5,7 @@ The other direction is `http2_output`. A window is opened again only by `consume
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final
 
 from serverd.errors import PeerError
 from serverd.protocol.http2_bounds import Http2Bounds
@@ -16,27 +16,19 @@ from serverd.protocol.http2_states import LOCAL_ENDED, OPEN
 from serverd.protocol.http2_stream import Http2Stream
 from serverd.protocol.http2_windows import ConnectionWindow, Growth, ReceiveWindow
 
-__all__ = ["BodySink", "Intake"]
+__all__ = ["Intake"]
 
 # Parts of a body that an application gets before it has read one: what comes then is joined. A window of 64 KiB could
 # be 65,536 parts of a byte each, and take fifty times the memory.
 _PIECES: Final = 64
 
 
-class BodySink(Protocol):
-    """Whom the intake tells of bodies."""
-
-    def on_body(self, stream: Http2Stream, data: bytes, end: bool) -> None:
-        """A part of the body; it is empty only at the `end`."""
-
-
 class Intake:
     """The receiving side of one connection."""
 
-    __slots__ = ("_bounds", "_growth", "_initial_window", "_output", "_sink", "_window", "due")
+    __slots__ = ("_bounds", "_growth", "_initial_window", "_output", "_window", "due")
 
-    def __init__(self, sink: BodySink, output: Output, bounds: Http2Bounds) -> None:
-        self._sink = sink
+    def __init__(self, output: Output, bounds: Http2Bounds) -> None:
         self._output = output
         self._bounds = bounds
         self._initial_window = DEFAULT_WINDOW  # of a stream, until the peer has acknowledged ours
@@ -113,7 +105,7 @@ class Intake:
     def _deliver(self, stream: Http2Stream, data: bytes, end: bool) -> None:
         if stream.pieces < _PIECES:
             stream.pieces += 1
-            self._sink.on_body(stream, data, end)
+            stream.on_body(data, end)
             return
         if stream.held is None:
             stream.held = bytearray()
@@ -121,7 +113,7 @@ class Intake:
         if end:
             data = bytes(stream.held)
             stream.held = None
-            self._sink.on_body(stream, data, True)
+            stream.on_body(data, True)
 
     def consume(self, stream: Http2Stream, count: int) -> None:
         """Take note that the application has read `count` bytes of what it was given."""
@@ -147,7 +139,7 @@ class Intake:
             if held is not None:
                 stream.held = None
                 stream.pieces = 1
-                self._sink.on_body(stream, bytes(held), False)
+                stream.on_body(bytes(held), False)
 
     def close(self, stream: Http2Stream) -> None:
         """Give back what a stream holds of the windows."""

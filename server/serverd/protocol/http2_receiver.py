@@ -26,7 +26,7 @@ from serverd.protocol.http2_frames import (
 from serverd.protocol.http2_head import Http2HeadReader, TunnelHead
 from serverd.protocol.http2_intake import Intake
 from serverd.protocol.http2_output import Output
-from serverd.protocol.http2_registry import StreamRegistry, StreamSink
+from serverd.protocol.http2_registry import StreamRegistry
 from serverd.protocol.http2_settings import Setting, check_settings
 from serverd.protocol.http2_states import (
     OPEN,
@@ -40,7 +40,7 @@ from serverd.protocol.http2_states import (
     Event,
     fault,
 )
-from serverd.protocol.http2_stream import Http2Stream
+from serverd.protocol.http2_stream import Http2Stream, StreamSource
 
 __all__ = ["Http2Receiver"]
 
@@ -59,21 +59,21 @@ class Http2Receiver:
         "_is_settled",
         "_output",
         "_patience",
-        "_sink",
+        "_source",
         "_streams",
     )
 
     def __init__(
-        self, sink: StreamSink, bounds: Http2Bounds, patience: Patience, encoder: HpackEncoder, output: Output
+        self, source: StreamSource, bounds: Http2Bounds, patience: Patience, encoder: HpackEncoder, output: Output
     ) -> None:
-        self._sink = sink
+        self._source = source
         self._bounds = bounds
         self._patience = patience
         self._encoder = encoder
         self._output = output
         self._heads = Http2HeadReader(HpackDecoder(bounds.header_list_size), bounds)
-        self._intake = Intake(sink, output, bounds)
-        self._streams = StreamRegistry(sink, self._intake, output, bounds.concurrent_streams)
+        self._intake = Intake(output, bounds)
+        self._streams = StreamRegistry(self._intake, output, bounds.concurrent_streams)
         self._drain = Drain(output, self._streams)
         self._is_settled = False  # the peer has acknowledged our SETTINGS
 
@@ -119,19 +119,22 @@ class Http2Receiver:
             self._bury_reset(stream_id, broken.code)
             return
         except PeerError as error:
-            stream = self._open(stream_id, end, -1)
+            stream = self._open(stream_id, end, -1, False)
             stream.is_refused = True
-            self._sink.on_refused(stream, error)
+            stream.on_refused(error)
             return
-        stream = self._open(stream_id, end, head.length)
-        if head.notable:  # Hot path: as every TunnelHead is; benchmarks/ "HTTP/2"
-            stream.is_tunnel = type(head) is TunnelHead
-        self._sink.on_request(stream, head, end)
+        if end and not head.notable:
+            # Hot path: `_open` without a call for it, and what no TunnelHead can be; benchmarks/ "HTTP/2".
+            stream = self._source.make_stream(stream_id, REMOTE_ENDED, self._output.initial_window, False)
+            streams.open[stream_id] = stream
+        else:
+            stream = self._open(stream_id, end, head.length, type(head) is TunnelHead)
+        stream.on_request(head, end)
 
-    def _open(self, stream_id: int, end: bool, length: int) -> Http2Stream:
+    def _open(self, stream_id: int, end: bool, length: int, is_tunnel: bool) -> Http2Stream:
         """Return a new stream whose body, unless there is none, has `length` bytes; less than 0: not announced."""
-        # Hot path: IDLE.after[RECEIVE_HEADERS], and with `end` OPEN.after[RECEIVE_END]; benchmarks/ "HTTP/2".
-        stream = Http2Stream(stream_id, REMOTE_ENDED if end else OPEN, self._output.initial_window)
+        state = REMOTE_ENDED if end else OPEN  # IDLE.after[RECEIVE_HEADERS], and with `end` what comes after that
+        stream = self._source.make_stream(stream_id, state, self._output.initial_window, is_tunnel)
         self._streams.open[stream_id] = stream
         if not end:
             self._intake.admit(stream, length)
@@ -222,7 +225,7 @@ class Http2Receiver:
         """
         if not stream.is_unread:
             stream.is_refused = True
-            self._sink.on_refused(stream, error)
+            stream.on_refused(error)
             self._patience.count_reset()
 
     # Errors of one stream

@@ -1,18 +1,20 @@
 """One stream of an HTTP/2 connection as the core keeps it: state, windows, and what waits in either direction.
 
 `http2_receiver` and `http2_registry` change it, `http2_intake` what is of the request, `http2_output` what is of the
-response. The connection above hangs its own half onto `owner`.
+response. What they have to tell of it they tell itself: the connection above makes the streams, of a class of its own.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from typing import Protocol
 
-from serverd.protocol.head import Fields
+from serverd.errors import PeerError
+from serverd.protocol.head import Fields, RequestHead
 from serverd.protocol.http2_states import LOCAL_ENDED, StreamState
 from serverd.protocol.http2_windows import ReceiveWindow
 
-__all__ = ["Backlog", "Http2Stream"]
+__all__ = ["Backlog", "Http2Stream", "StreamSource"]
 
 
 class Backlog:
@@ -58,7 +60,7 @@ class Backlog:
 
 
 class Http2Stream:
-    """One stream."""
+    """One stream: the half of it that the core needs. What the other is told it may answer at once."""
 
     __slots__ = (
         "backlog",
@@ -68,7 +70,6 @@ class Http2Stream:
         "is_refused",
         "is_tunnel",
         "linger",
-        "owner",
         "pieces",
         "received",
         "send_window",
@@ -76,11 +77,10 @@ class Http2Stream:
         "window",
     )
 
-    def __init__(self, stream_id: int, state: StreamState, send_window: int) -> None:
+    def __init__(self, stream_id: int, state: StreamState, send_window: int, is_tunnel: bool) -> None:
         self.id = stream_id
         self.state = state
-        self.owner: object = None  # whatever the connection above wants to find again; not looked at here
-        self.is_tunnel = False  # an extended CONNECT: its two halves end on their own (RFC 8441 §5)
+        self.is_tunnel = is_tunnel  # an extended CONNECT: its two halves end on their own (RFC 8441 §5)
         self.is_refused = False  # answered without its application: what comes of the request is thrown away
 
         # The request body; without one there is no window.
@@ -96,7 +96,7 @@ class Http2Stream:
         self.backlog: Backlog | None = None  # what waits of it
 
     @property
-    def blocked(self) -> bool:
+    def overflows(self) -> bool:
         """Whether more waits than should."""
         return self.backlog is not None and self.backlog.blocks
 
@@ -105,3 +105,32 @@ class Http2Stream:
         """Whether what comes of the request is thrown away: its response is complete, though it may not have left."""
         has_end = self.state is LOCAL_ENDED or (self.backlog is not None and self.backlog.has_end)
         return self.is_refused or (has_end and not self.is_tunnel)
+
+    # Called by the core.
+
+    def on_request(self, head: RequestHead, end: bool) -> None:
+        """The request has begun; `end` says that it has no body. A `TunnelHead` is an extended CONNECT."""
+        raise NotImplementedError
+
+    def on_refused(self, error: PeerError) -> None:
+        """The request, or its body, is to be answered with the status of `error` and not by its application."""
+        raise NotImplementedError
+
+    def on_body(self, data: bytes, end: bool) -> None:
+        """A part of the body; it is empty only at the `end`."""
+        raise NotImplementedError
+
+    def on_reset(self) -> None:
+        """The stream has ended early and takes nothing more; only of one that was told of its request."""
+        raise NotImplementedError
+
+    def on_writable(self) -> None:
+        """The stream `overflows` no more."""
+        raise NotImplementedError
+
+
+class StreamSource(Protocol):
+    """Who makes the streams of a connection."""
+
+    def make_stream(self, stream_id: int, state: StreamState, send_window: int, is_tunnel: bool) -> Http2Stream:
+        """Return a stream that begins like this."""
