@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -199,6 +200,20 @@ class TestReadingBackpressure:
             body = wire.run(read_body(manual.call.receive))
             wire.send(b"0\r\n\r\n")
             assert len(body.result()) == 1_000_000
+
+    def test_many_tiny_parts_take_no_more_memory_than_a_few_large_ones(self, parser: str) -> None:
+        """Over TLS each record is one, however many of them a read of the socket has."""
+        manual = Manual()
+        size = 40_000
+        with Wire(manual, parser) as wire:
+            wire.send(post(size))
+            for start in range(0, size, 2):
+                wire.transport.deliver(b"%02d" % (start % 100))
+            exchange = wire.connection._exchange
+            assert exchange is not None
+            assert sum(map(sys.getsizeof, exchange._body)) < 2 * size
+            expected = b"".join([b"%02d" % (start % 100) for start in range(0, size, 2)])
+            assert wire.run(manual.call.receive()).result()["body"] == expected
 
     def test_the_end_of_a_body_stops_nothing_but_a_pipelined_request(self, parser: str) -> None:
         manual = Manual()
