@@ -31,6 +31,8 @@ log = logging.getLogger("serverd.exchange")
 
 # Request body kept for an application that does not read: one read of the event loop, as uvicorn and hypercorn do.
 BODY_HIGH_WATER: Final = 64 * 1024
+# Parts that are kept apart: one of two bytes, such as a peer sends in a TLS record of its own, takes sixty.
+BODY_PARTS: Final = 256
 
 
 _NO_FIELDS: Final[Fields] = []  # of a response that has not begun; never added to
@@ -88,9 +90,13 @@ class Exchange(Cycle):
         if self.state is COMPLETE:
             return False  # nobody will read it
         if data:
-            if self._body is None:
-                self._body = []
-            self._body.append(data)
+            body = self._body
+            if body is None:
+                self._body = [data]
+            elif len(body) < BODY_PARTS:
+                body.append(data)
+            else:
+                self._body = [b"".join(body), data]
             self._body_size += len(data)
         if self._waiters:
             self._wake()

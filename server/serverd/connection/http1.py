@@ -41,15 +41,16 @@ __all__ = ["Http1Connection"]
 
 log = logging.getLogger("serverd.connection")
 
-# An unread request body up to this size is read and thrown away to keep the connection; Go's net/http
-# does the same with 256 KiB. Beyond it closing is cheaper than reading.
+# An unread request body up to this size is read and thrown away to keep the connection; Go's net/http does the same
+# with 256 KiB. Beyond it closing is cheaper than reading. Where more may come, as of chunks, the response says so: a
+# proxy that has sent it all would take the connection for the next request, perhaps another client's, which were lost.
 DISCARD_LIMIT: Final = 256 * 1024
 
 
 class Http1Connection(Http1Stream):
     """One HTTP/1.x connection; also the RequestSink of its decoder and the Stream of its exchange."""
 
-    __slots__ = ("_decoder", "_discarded", "_eof", "_exchange", "_goes_on", "_is_full")
+    __slots__ = ("_decoder", "_discarded", "_eof", "_exchange", "_goes_on", "_is_full", "_outlasts")
 
     def __init__(self, service: Service, peer: Peer | None = None, trusted: bool | None = None) -> None:
         """Prepare; `peer` and `trusted` are what a PROXY header says, None: what the socket says."""
@@ -59,6 +60,7 @@ class Http1Connection(Http1Stream):
         self._is_full = False  # the exchange has enough of the body for now
         self._goes_on = False  # more of a body that is held is decoded in the next turn of the loop
         self._discarded = 0  # bytes of an unread request body thrown away after the response
+        self._outlasts = False  # such a body, that may be too large, is all for which the connection is not kept
         self._eof = False  # the peer has said that it sends nothing more
 
     # Called by the event loop.
@@ -198,9 +200,10 @@ class Http1Connection(Http1Stream):
         self._discarded += size
         if self.closed:
             return
-        if self._discarded > DISCARD_LIMIT:
+        if self._discarded > DISCARD_LIMIT or (end and self._outlasts):
+            linger = not end or self._decoder.buffered
             self._decoder.refuse()
-            self._end(linger=True)
+            self._end(linger)
         elif end:
             self.await_nothing()
             self._next_request()
@@ -224,12 +227,15 @@ class Http1Connection(Http1Stream):
 
     def _is_last(self) -> bool:
         exchange = self._exchange
-        return (
+        if (
             self.service.draining
             or (self._eof and not self._decoder.buffered)
             # A peer that still waits for a 100 may send the body or not: what follows cannot be told apart.
             or (exchange is not None and exchange.owes_continue)
-        )
+        ):
+            return True
+        self._outlasts = outlasts = self._decoder.body_left > DISCARD_LIMIT and self._encoder.keep_alive
+        return outlasts
 
     def resume_reading(self) -> None:
         self._is_full = False
@@ -259,17 +265,17 @@ class Http1Connection(Http1Stream):
     def _finish_response(self) -> None:
         self._exchange = None
         self._is_full = False
-        decoder = self._decoder
-        if not self._encoder.keep_alive:
-            unread = decoder.body_unfinished or decoder.buffered
-            decoder.refuse()
-            self._end(linger=unread and not self._eof)
-        elif decoder.state is DONE:
-            self._next_request()
-        else:
+        decoder, encoder = self._decoder, self._encoder
+        if decoder.body_unfinished and (encoder.keep_alive or (self._outlasts and not encoder.ends_with_connection)):
             if not decoder.is_held:
                 self._resume_reading()
             self._await(WAIT_BODY, self.service.limits.body_timeout)
+        elif encoder.keep_alive:
+            self._next_request()
+        else:
+            unread = decoder.body_unfinished or decoder.buffered
+            decoder.refuse()
+            self._end(linger=unread and not self._eof)
 
     def _next_request(self) -> None:
         """Go on with what has arrived meanwhile, else wait."""

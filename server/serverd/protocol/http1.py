@@ -64,6 +64,7 @@ DONE: Final[State] = State.DONE
 REFUSED: Final[State] = State.REFUSED
 
 
+_UNKNOWN_LENGTH: Final = 2**63  # of a chunked body: more than any Content-Length that is accepted
 _END_OF_HEAD: Final = b"\r\n\r\n"
 # What an HTTP/2 client begins with, who knows whom it talks to; for others it is a request (RFC 9113 §3.4).
 _HTTP2_LINE: Final = b"PRI * HTTP/2.0\r\n"
@@ -88,7 +89,6 @@ class Http1Decoder:
     """Turns the bytes of one connection into requests, one at a time."""
 
     __slots__ = (
-        "_body_left",
         "_bounds",
         "_buffer",
         "_checked",
@@ -97,6 +97,7 @@ class Http1Decoder:
         "_heads",
         "_later",
         "_sink",
+        "body_left",
         "state",
     )
 
@@ -109,7 +110,7 @@ class Http1Decoder:
         self._later = b""  # what follows that; only behind a complete request
         self._checked = 0  # bytes of the incomplete head that are known to be good lines
         self._empty_lines = 0  # before the request that is to come
-        self._body_left = 0
+        self.body_left = 0  # bytes of the current body that have not arrived
         self._chunks: ChunkedDecoder | None = None
 
     @property
@@ -278,12 +279,13 @@ class Http1Decoder:
         bounds = self._bounds
         if length == CHUNKED:
             self.state = CHUNKS
+            self.body_left = _UNKNOWN_LENGTH
             self._chunks = ChunkedDecoder(bounds.body_size, bounds.header_size, bounds.header_count)
             return
         if bounds.body_size and length > bounds.body_size:
             raise PeerError(413, "body larger than limits.body_size", head)
         self.state = LENGTH
-        self._body_left = length
+        self.body_left = length
 
     def _receive_partial_head(self, data: bytes) -> None:
         """Keep the beginning of a head, after refusing one that cannot become good or is too large."""
@@ -312,9 +314,9 @@ class Http1Decoder:
         self._checked = self._heads.check_lines(data, line_end, self._checked)
 
     def _receive_length(self, data: bytes) -> None:
-        left = self._body_left
+        left = self.body_left
         if len(data) < left:
-            self._body_left = left - len(data)
+            self.body_left = left - len(data)
             self._sink.on_body(data, False)
             return
         self._finish_body(data[:left], data[left:])  # all of bytes is the same object
@@ -332,6 +334,7 @@ class Http1Decoder:
 
     def _finish_body(self, last: bytes, rest: bytes) -> None:
         self.state = DONE
+        self.body_left = 0
         if rest:
             self._keep(rest)
         self._sink.on_body(last, True)
