@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import sys
 from collections.abc import Iterator
+from typing import Any
 
+import pytest
+
+from serverd.asgi.exchange import State
 from serverd.protocol.partial_head import NOTHING_READ
+from tests.support.applications import Manual
+from tests.support.wire import Wire
 from tools import backend
 
 
@@ -67,3 +74,46 @@ def test_what_is_set_and_not_kept_is_freed() -> None:
     for _ in range(10):
         NOTHING_READ.shown = (None, None, None, text, text)
     assert sys.getrefcount(text) == before
+
+
+class Awaited:
+    """Keeps its awaiter waiting, and what that hands on to it."""
+
+    thrown: tuple[Any, ...] = ()
+
+    def __await__(self) -> Awaited:
+        return self
+
+    def __iter__(self) -> Awaited:
+        return self
+
+    def __next__(self) -> None:
+        pass
+
+    def throw(self, *given: Any) -> None:
+        self.thrown = given
+        raise given[0]
+
+
+def test_what_is_thrown_at_a_wait_is_handed_on_as_one_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as its type, itself and its traceback: from 3.12 on, a future warns of that instead of being cancelled."""
+    awaited, application = Awaited(), Manual()
+    monkeypatch.setitem(State.START.actions, "wait", lambda cycle, message: awaited)
+    with Wire(application) as wire:
+        wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        sending = application.call.send({"type": "wait"})
+        sending.send(None)
+        error = asyncio.CancelledError()
+        with pytest.raises(asyncio.CancelledError):
+            sending.throw(error)
+        assert awaited.thrown == (error,)
+
+
+def test_the_runtime_of_mypyc_is_the_one_that_is_mended() -> None:
+    assert backend.MENDED_THROW in backend._mended_runtime()
+
+
+def test_another_runtime_is_not_compiled_unmended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "THROW", "another call")
+    with pytest.raises(SystemExit, match=r"misc_ops\.c of this mypy does not hand on exceptions as .* expects"):
+        backend._mended_runtime()

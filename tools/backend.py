@@ -67,6 +67,12 @@ EXTENSIONS: list[Extension] = []
 # was built, nor lines of C that are not in it: debug data tells both, and is a third of the wheel.
 FLAGS = ["-U__unix", "-g0", f"-ffile-prefix-map={ROOT}=."]
 
+# How mypyc's runtime hands an exception, such as a cancellation, to what a coroutine waits for: in three parts, and of
+# that Python warns from 3.12 on. The exception alone says the same to every version; mypyc has no setting for it.
+RUNTIME = "misc_ops.c"
+THROW = "PyObject_CallFunctionObjArgs(_m, type, value, traceback, NULL)"
+MENDED_THROW = "PyObject_CallOneArg(_m, value)"
+
 Settings = dict[str, str | list[str] | None] | None
 
 
@@ -125,6 +131,7 @@ def _compile() -> None:
     """Have mypyc translate the sources to C, which setuptools then has compiled."""
     from mypyc.build import mypycify
 
+    mended = ROOT / "build" / "mended"
     settings = ["--config-file", str(ROOT / "pyproject.toml")]
     # Tracebacks name the files as they are named here: as Python would find them once they are installed.
     with contextlib.chdir(ROOT / SOURCE):
@@ -134,8 +141,24 @@ def _compile() -> None:
         assert isinstance(extension, Extension)  # setuptools', since that is imported
         extension.sources = [os.path.relpath(name, ROOT) for name in extension.sources]
         extension.extra_compile_args = [*extension.extra_compile_args, *FLAGS]
+        extension.include_dirs = [str(mended), *extension.include_dirs]  # before mypyc's own
         EXTENSIONS.append(extension)
+    mended.mkdir()
+    (mended / RUNTIME).write_text(_mended_runtime())
     os.environ["LDSHARED"] = _link_command()
+
+
+def _mended_runtime() -> str:
+    """Return that file of mypyc's runtime with the call that a later Python warns of mended."""
+    from mypyc.build import include_dir
+
+    text = (Path(include_dir()) / RUNTIME).read_text()
+    if text.count(THROW) != 1:
+        raise SystemExit(
+            f"{RUNTIME} of this mypy does not hand on exceptions as tools/backend.py expects, which mends that: "
+            "compile with an earlier mypy, or take the mend out if it is not needed any more"
+        )
+    return text.replace(THROW, MENDED_THROW)
 
 
 def _link_command() -> str:

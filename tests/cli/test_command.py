@@ -116,7 +116,7 @@ def test_a_closed_standard_error_is_no_bug(tmp_path: Path) -> None:
 def test_a_working_directory_that_has_been_removed_is_told(tmp_path: Path) -> None:
     lost = tmp_path / "lost"
     lost.mkdir()
-    # One process for all: the directory is removed under it.
+    # One process for all: the directory is removed under it, and no module looked for in it, as by the command itself.
     program = (
         "import os, sys\n"
         "from click.testing import CliRunner\n"
@@ -126,7 +126,7 @@ def test_a_working_directory_that_has_been_removed_is_told(tmp_path: Path) -> No
         "    done = CliRunner().invoke(main, line)\n"
         "    print(done.exit_code, done.stderr, end='')\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=lost, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-P", "-c", program], cwd=lost, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert len(lines) == 6

@@ -6,6 +6,7 @@ Keys are made once for each kind, because making them takes longer than all the 
 from __future__ import annotations
 
 import datetime
+import hashlib
 import ipaddress
 import ssl
 from collections.abc import Iterable
@@ -68,13 +69,13 @@ class Authority:
         """An impostor has the name of another authority, and keys of its own; `begins` and the ends are from now."""
         other = 10 if impostor else 0
         key = made_key("ec", (-1 if name == "root" else -2) - other)
-        self.root = _sign(_name(name), _name(name), key, key, [_AUTHORITY], begins, ends)
+        self.root = _sign(_name(name), _name(name), key, key, _AUTHORITY, begins, ends)
         self.pem = _pem(self.root)
         self._chain = ""
         self._subject, self._key = _name(name), key
         if deep:
             inner_key, subject = made_key("ec", -3 - other), _name(f"{name} intermediate")
-            inner = _sign(subject, self._subject, inner_key, key, [_AUTHORITY], None, inner_ends)
+            inner = _sign(subject, self._subject, inner_key, key, _AUTHORITY, None, inner_ends)
             self._chain, self._subject, self._key = _pem(inner), subject, inner_key
 
     def issue(
@@ -122,7 +123,21 @@ class Authority:
         return context
 
 
-_AUTHORITY = x509.BasicConstraints(ca=True, path_length=None)
+# What RFC 5280 demands of one (§4.2.1), as Python does from 3.13 on; and so the identifiers that `_sign` gives to all.
+_AUTHORITY: list[x509.ExtensionType] = [
+    x509.BasicConstraints(ca=True, path_length=None),
+    x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    ),
+]
 
 
 def _sign(
@@ -138,9 +153,19 @@ def _sign(
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
     builder = builder.serial_number(x509.random_serial_number())
     builder = builder.not_valid_before(now + (begins or -DAY)).not_valid_after(now + (ends or 90 * DAY))
-    for extension in extensions:
-        builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+    # Made of the names and not of the keys, so that an impostor's are right, too, and the signature alone tells.
+    identifiers = (
+        x509.SubjectKeyIdentifier(_digest(subject)),
+        x509.AuthorityKeyIdentifier(_digest(issuer), None, None),
+    )
+    for extension in (*extensions, *identifiers):
+        critical = isinstance(extension, x509.BasicConstraints | x509.KeyUsage)
+        builder = builder.add_extension(extension, critical=critical)
     return builder.sign(issuer_key, hashes.SHA256())
+
+
+def _digest(name: x509.Name) -> bytes:
+    return hashlib.sha1(name.public_bytes(), usedforsecurity=False).digest()
 
 
 def _name(text: str) -> x509.Name:
