@@ -249,6 +249,18 @@ def test_ctrl_c_ends_the_waiting_and_not_the_work(file: str, monkeypatch: pytest
     assert result.stderr == "serverd: not waiting any longer; what was asked goes on\n"
 
 
+def test_ctrl_c_that_comes_as_another_exception_is_no_bug(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(client: object, **_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ValueError("as code in C has it, that calls back") from None
+
+    monkeypatch.setattr("serverd.control.commands.reload", interrupted)
+    result = run("reload", "-c", file)
+    assert (result.exit_code, result.stderr) == (130, "serverd: interrupted\n")
+
+
 def test_ctrl_c_is_how_watching_ends(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt

@@ -77,8 +77,8 @@ KIB = 1024
 # none. A generation of this file weighs about 300 KiB: not even one that were kept would fit in. Where old workers take
 # longer to leave, its heap is a generation larger at times; five that were kept would still show.
 GROWTH = (256 if LONG else 640) * KIB
-# Of a worker: the event loop's, the watchdog's, and faulthandler's, which `watchdog.arm` replaces with every beat.
-THREADS = 3
+# Of a worker: the event loop's and the watchdog's.
+THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def wait_until_two_are_left(server: Server) -> None:
 
 
 def wait_until_threads_are_the_usual(worker: int) -> None:
-    """Wait until a worker has the threads that every worker has: while one of them is replaced, it has one less."""
+    """Wait until a worker has the threads that every worker has."""
     wait_until(lambda: processes.threads(worker) == THREADS)
 
 

@@ -403,6 +403,33 @@ def test_as_many_files_may_be_open_as_the_hard_limit_has_it(serve: Serve, probe:
         assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (hard, hard)
 
 
+# The command, with a hard limit.
+FEW_DESCRIPTORS = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+from serverd.__main__ import main
+main()
+"""
+
+
+@linux_only
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_worker_whose_descriptors_run_out_says_so_and_its_clients_wait(tmp_path: Path, probe: str, loop: str) -> None:
+    file, program = tmp_path / "server.toml", tmp_path / "program.py"
+    file.write_text(f'[server]\nloop = "{loop}"\n\n{probe}')
+    program.write_text(FEW_DESCRIPTORS)
+    with Server(file, program=program, arguments=("-c", str(file))) as server, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(server.address())) for _ in range(100)]
+        server.wait_for(r"^\d+ of 64 descriptors are in use: further connections wait")
+        for client in clients:
+            client.send(b"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        # Those that are answered make room for the others.
+        assert [client.response().status for client in clients] == [200] * 100
+        assert server.stop() == 0
+    assert len([line for line in server.lines if line.level in {"warning", "error"}]) == 1
+    assert "Traceback" not in server.output
+
+
 # The pid file
 
 

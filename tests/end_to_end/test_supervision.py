@@ -173,8 +173,9 @@ def test_no_worker_outlives_the_supervisor_whatever_it_does(serve: Serve, tmp_pa
         finish(clients[working])
         processes.wait_for_end(working, timeout=2)
         processes.wait_for_end(blocked, timeout=5)
-        # Nothing but faulthandler runs in it: hang_timeout, graceful_timeout and two seconds after its last beat.
-        processes.wait_for_end(matching, timeout=8)
+        # No Python code runs in it. After its last beat it has hang_timeout, graceful_timeout and two seconds, of the
+        # processor's, which others want, too.
+        processes.wait_for_end(matching, timeout=8 if LONG else 60)
     assert server.wait() == -signal.SIGKILL
     assert "the supervisor has gone and the event loop does not turn, ending" in server.text(mark)
     assert f'File "{APPS}/troubled.py", line' in server.text(mark)  # faulthandler says where

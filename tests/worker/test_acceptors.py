@@ -25,6 +25,7 @@ from serverd.generation import Limits
 from serverd.messages import EVERY_SLOT, SocketGrant
 from serverd.protocol.http1_httptools import HttptoolsParser
 from serverd.protocol.http1_response import DefaultFields
+from serverd.worker import room
 from serverd.worker.acceptors import Acceptors
 from tests.support.wire import router_to
 
@@ -395,3 +396,39 @@ async def settle() -> None:
     """Let the loop turn until what it has accepted is answered."""
     for _ in range(20):
         await asyncio.sleep(0.001)
+
+
+# Descriptors that run out
+
+
+@FACTORIES
+def test_without_descriptors_connections_wait_and_are_neither_reset_nor_complained_of(
+    loop_factory: LoopFactory, sockets: Sockets, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    listening = sockets.bind()
+    used = 100
+    monkeypatch.setattr(room, "_limit", lambda: 200)
+    monkeypatch.setattr(room, "_count", lambda: used)
+
+    async def act(scene: Scene) -> list[bytes]:
+        nonlocal used
+        scene.acceptors = Acceptors(scene.loop, 0, lambda: settling.append(scene.loop.create_task(settle())))
+        settling: list[asyncio.Task[None]] = []
+
+        async def settle() -> None:
+            await scene.acceptors.settle()
+
+        await scene.hold(("web", 0, listening))
+        answers = [await scene.answer(listening)]
+        used = 180
+        scene.acceptors.look()
+        await asyncio.gather(*settling)
+        answers.append(await scene.answer(listening))
+        used = 100
+        scene.acceptors.look()
+        await asyncio.gather(*settling)
+        answers.append(await scene.answer(listening))
+        return answers
+
+    assert play(loop_factory, act) == [b"web", b"", b"web"]
+    assert [record.name for record in caplog.records] == ["serverd.worker"]

@@ -27,20 +27,41 @@ EXIT_OUTPUT = 1
 EXIT_INTERRUPTED = 130
 
 
+class _Interruption:
+    """Answers Ctrl-C as Python does, and remembers it: pydantic, for one, makes another exception of it."""
+
+    has_come = False
+    is_over = False  # whoever presses it again has had the answer
+
+    def __call__(self, *_: object) -> None:
+        self.has_come = True
+        if not self.is_over:
+            raise KeyboardInterrupt
+
+
 def finish(command: Callable[[], int]) -> NoReturn:
     """Run a command and end the process with its exit code."""
+    import signal
+
     from serverd.parent import release_signals
 
+    interruption = _Interruption()
+    before = signal.getsignal(signal.SIGINT)
     try:
+        if before is signal.default_int_handler:  # else a shell has had it ignored
+            signal.signal(signal.SIGINT, interruption)
         release_signals()  # which `__main__` has made to wait
-        code = _run(command)
+        code = _run(command, interruption)
     except KeyboardInterrupt:
+        interruption.is_over = True
         say("serverd: interrupted\n")
         code = EXIT_INTERRUPTED
+    finally:
+        signal.signal(signal.SIGINT, before)
     sys.exit(code)
 
 
-def _run(command: Callable[[], int]) -> int:
+def _run(command: Callable[[], int], interruption: _Interruption) -> int:
     """Return the exit code of a command, whose failure is said."""
     from serverd.errors import ConfigError, OperatorError
     from serverd.observe.logs import escape
@@ -56,6 +77,8 @@ def _run(command: Callable[[], int]) -> int:
     except (OutputError, LostPlaceError):  # the group says it
         raise
     except Exception:
+        if interruption.has_come:
+            raise KeyboardInterrupt from None
         return report_bug()
 
 

@@ -2,7 +2,8 @@
 
 A worker holds the sockets of all slots. It accepts on those of its own slot, on those that every worker shares
 and on those of the slots it covers; the rest it holds so that it can cover them at once. A socket is known by its
-inode, which stays when it is handed over again. `serving` owns the acceptors; connections become the `Service`'s.
+inode, which stays when it is handed over again. When descriptors run out it accepts on none (`room`). `serving` owns
+the acceptors; connections become the `Service`'s.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import select
 import socket
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from serverd.connection.negotiation import Negotiation
 from serverd.connection.service import Service
 from serverd.messages import EVERY_SLOT, SocketGrant
 from serverd.observe.counters import ACCEPTED
+from serverd.worker.room import Room
 
 __all__ = ["Acceptors"]
 
@@ -37,6 +39,7 @@ class _Acceptor:
     fd: int
     slot: int
     service: Service  # whose connections they become; another one when the socket changes its listener
+    room: Room
     server: asyncio.Server | None = None
     _batch: int = 0  # connections that `server` accepts in one turn of the loop
 
@@ -67,7 +70,7 @@ class _Acceptor:
     def _batch_of_service(self) -> int:
         limits = self.service.limits
         # Where no more than so many may be open, the last one must be seen before the next is accepted.
-        return 1 if limits.connections and limits.connections_beyond == "wait" else _ACCEPT_BATCH
+        return 1 if limits.connections and limits.connections_beyond == "wait" else self.room.batch(_ACCEPT_BATCH)
 
     @property
     def descriptors(self) -> list[int]:
@@ -77,6 +80,7 @@ class _Acceptor:
     def _make_connection(self) -> Http1Connection | Handshake | Negotiation:
         service = self.service
         service.counts[ACCEPTED] += 1
+        self.room.take()
         if service.demands_proxy:
             return Negotiation(service)
         return Http1Connection(service) if service.identity is None else Handshake(service, service.identity)
@@ -85,9 +89,11 @@ class _Acceptor:
 class Acceptors:
     """The listening sockets of one worker."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, slot: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, slot: int, on_change: Callable[[], None] | None = None) -> None:
+        """Hold none; `on_change` is called when it is time to `settle`, because descriptors run out or do no more."""
         self._loop = loop
         self._slot = slot
+        self._room = Room(loop.time, on_change or _ignore)
         self._covered: frozenset[int] = frozenset()
         self._held: dict[int, _Acceptor] = {}  # by inode
         self._changing = asyncio.Lock()  # only one thing at a time is done to the sockets
@@ -111,7 +117,7 @@ class Acceptors:
             inode = os.fstat(fd).st_ino
             known = self._held.get(inode) or before.pop(inode, None)
             if known is None:
-                known = _Acceptor(fd, grant.slot, services[grant.listener])
+                known = _Acceptor(fd, grant.slot, services[grant.listener], self._room)
             else:
                 os.close(fd)
             known.slot, known.service = grant.slot, services[grant.listener]
@@ -135,8 +141,12 @@ class Acceptors:
         self._covered = frozenset(slots)
         await self.settle()
 
+    def look(self) -> None:
+        """See how many descriptors are left; due once a second."""
+        self._room.look()
+
     async def settle(self) -> None:
-        """Begin and cease to accept as slot, cover and crowd have it; raises OSError as `hold` does."""
+        """Begin and cease to accept as slot, cover, crowd and room have it; raises OSError as `hold` does."""
         async with self._changing:
             await self._settle()
 
@@ -152,7 +162,8 @@ class Acceptors:
 
     async def _settle(self) -> None:
         slots = {self._slot, EVERY_SLOT, *self._covered}
-        wanted = [one for one in self._held.values() if one.slot in slots and not one.service.is_crowded]
+        mine = (one for one in self._held.values() if one.slot in slots and not one.service.is_crowded)
+        wanted = [] if self._room.is_out else list(mine)
         await self._stop([acceptor for acceptor in self._held.values() if acceptor not in wanted])
         failures = []
         for acceptor in wanted:
@@ -170,7 +181,7 @@ class Acceptors:
             for fd in acceptor.descriptors:
                 queues.register(fd, select.POLLIN)
         end = self._loop.time() + _QUEUE_TIMEOUT
-        while queues.poll(0) and self._loop.time() < end:
+        while queues.poll(0) and self._loop.time() < end and not self._room.is_out:
             await _turn()  # uvloop accepts one connection of each queue in it
 
     async def _stop(self, acceptors: Iterable[_Acceptor]) -> None:
@@ -188,6 +199,10 @@ class Acceptors:
             acceptor.server.close()
             acceptor.server = None
         await _turn(_CONNECT_TURNS)  # uvloop, which loses nothing, has gone on accepting
+
+
+def _ignore() -> None:
+    pass
 
 
 async def _turn(times: int = 1) -> None:

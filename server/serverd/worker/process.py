@@ -48,6 +48,7 @@ from serverd.worker.applications import SHUTDOWN_TIMEOUT, Applications, Imported
 from serverd.worker.channel import Channel, close_all
 from serverd.worker.identities import Identities, make_identities
 from serverd.worker.inside import Inside
+from serverd.worker.last_resort import LastResort, arm_end
 from serverd.worker.loop import run_on_loop
 from serverd.worker.memory import relieve_allocator, relieve_collector
 from serverd.worker.observers import Observers
@@ -55,7 +56,7 @@ from serverd.worker.offspring import set_apart
 from serverd.worker.pulse import Pulse
 from serverd.worker.serving import Serving
 from serverd.worker.start_up import stack_shown
-from serverd.worker.watchdog import Watchdog, arm
+from serverd.worker.watchdog import Watchdog
 
 __all__ = ["run"]
 
@@ -153,6 +154,7 @@ class _Worker:
         drain = await self._drain
         self._show("draining")
         end = loop.time() + drain.timeout
+        arm_end(self._generation.server.hang_timeout + drain.timeout + _SHUTDOWN_TIMEOUT)
         self._applications.give_up()
         self._inside.standing.drain()
         await serving.close()
@@ -189,7 +191,8 @@ class _Worker:
         die_with_parent(signal.SIGTERM)
         self._watchdog.start()
         pulse.start()
-        arm(server)
+        self._last_resort = LastResort()
+        self._last_resort.arm(server)
         self._channel.send(Ready(os.getpid()))
         self._show("ready")
         while (order := await self._orders.get()) is not None:
@@ -198,7 +201,7 @@ class _Worker:
 
     def _on_beat(self, beat: Beat) -> None:
         self._channel.offer(beat)
-        arm(self._generation.server)
+        self._last_resort.arm(self._generation.server)
         self._applications.sources.remember()  # what has been imported since
 
     # What the supervisor says.

@@ -65,7 +65,7 @@ class Serving:
         self.identities: Identities = {}  # by which the listeners speak TLS
         self._leaving: list[Service] = []  # of listeners that are no more; their last requests are in flight
         self._departed = 0  # requests of services that are forgotten
-        self._acceptors = Acceptors(loop, slot)
+        self._acceptors = Acceptors(loop, slot, self._on_crowd)
         self._settling: set[asyncio.Task[None]] = set()
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._interval = _SWEEP_INTERVAL
@@ -253,6 +253,7 @@ class Serving:
             self._sweep_handle.cancel()
         if self._generation.server.date_header:
             self._defaults.set_date(_imf_fixdate(time.time()))
+        self._acceptors.look()
         now = self._loop.time()
         for connection in self._connections():
             try:

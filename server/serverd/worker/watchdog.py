@@ -3,7 +3,7 @@
 It asks the loop to answer, again and again. A loop that does not for `lag_threshold` has its stack and the requests
 in flight logged, once per episode, and told to the supervisor, which cannot look inside; once more shortly before
 `hang_timeout`, when the supervisor kills. It sees a loop that is blocked in Python or in a call that releases the
-GIL; for one that holds the GIL there are the stacks that faulthandler writes upon SIGUSR2, and `arm`.
+GIL; for one that holds the GIL there are the stacks that faulthandler writes upon SIGUSR2, and `last_resort`.
 
 The other task is a worker whose supervisor has died: nobody would kill it. If its loop does not turn either, it
 cannot drain, and ends itself after `graceful_timeout`.
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import faulthandler
 import logging
 import os
 import signal
@@ -30,7 +29,7 @@ from serverd.messages import BEAT_INTERVAL, Blocked
 from serverd.worker.channel import Channel
 from serverd.worker.in_flight import InFlight
 
-__all__ = ["Step", "Watchdog", "arm", "own_stack", "steps"]
+__all__ = ["Step", "Watchdog", "own_stack", "steps"]
 
 log = logging.getLogger("serverd.worker")
 
@@ -40,7 +39,6 @@ _LAST_WORDS = 0.8
 _PROBES = 4
 _SHORTEST_INTERVAL = 0.01  # seconds: a smaller threshold would only keep the processor busy
 _LOOK_INTERVAL = 1.0  # seconds between two looks for the supervisor while the loop is blocked
-_ARM_MARGIN = 2.0  # seconds: the supervisor, and then this thread, come first
 # What lies between the entry point of a worker and an application that its event loop runs.
 _MACHINERY = (
     os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), ""),
@@ -60,20 +58,6 @@ def steps(server: Server) -> list[Step]:
     """Return what the watchdog does during one episode, in order; a time of 0 switches its step off."""
     found = [Step(server.lag_threshold, True), Step(server.hang_timeout * _LAST_WORDS, False)]
     return sorted(step for step in found if step.seconds > 0)
-
-
-def arm(server: Server) -> None:
-    """Have the process end itself unless it is armed again; called with every beat, which costs 60 us.
-
-    For a loop that holds the GIL while the supervisor has died: no Python code could notice either. faulthandler
-    waits in C, writes the stacks to standard error and exits with status 1.
-    """
-    if server.hang_timeout > 0:
-        faulthandler.dump_traceback_later(
-            server.hang_timeout + server.graceful_timeout + _ARM_MARGIN, exit=True, file=sys.stderr
-        )
-    else:
-        faulthandler.cancel_dump_traceback_later()
 
 
 class Watchdog:
