@@ -1,4 +1,4 @@
-"""The ASGI HTTP cycle (ASGI HTTP specification 2.5) over HTTP/1.1, in memory: bytes in, bytes out."""
+"""The ASGI HTTP cycle (ASGI HTTP specification 2.3) over HTTP/1.1, in memory: bytes in, bytes out."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from serverd.asgi.exchange import UNHEARD_MESSAGES, UNHEARD_TIMEOUT
 from serverd.asgi.scope import Endpoint
 from serverd.errors import ClientDisconnected, ResponseError
 from tests.support.applications import Manual, Script, read_body
@@ -821,22 +822,77 @@ class TestPathsendErrors:
 
 
 class TestDisconnect:
-    """ASGI HTTP 2.4: `send` after a disconnect raises an OSError."""
+    """ASGI HTTP 2.3: `send` after a disconnect does nothing; who goes on for long is told by an OSError, as in 2.4."""
 
     @pytest.mark.parametrize("message", ["start", "early hint", "body", "unknown"])
-    def test_send_raises_an_os_error(self, message: str) -> None:
+    def test_what_is_sent_is_lost_without_a_word(self, message: str) -> None:
         manual = Manual()
         with Wire(manual) as wire:
             wire.send(GET)
             if message == "body":
                 wire.run(manual.call.start())
             wire.lose()
-            error = wire.run(manual.call.send(MESSAGES[message])).exception()
-            assert isinstance(error, OSError)
-            assert isinstance(error, ClientDisconnected)
+            assert wire.run(manual.call.send(MESSAGES[message])).exception() is None
             manual.call.finish()
             wire.settle()
             assert not wire.service.exchanges
+
+    def test_who_has_sent_it_all_can_do_what_comes_after_it(self, caplog: pytest.LogCaptureFixture) -> None:
+        manual = Manual()
+        with Wire(manual) as wire:
+            wire.send(GET)
+            wire.lose()
+            wire.run(manual.call.start(200, length(2)))
+            wire.run(manual.call.body(b"ok"))
+            wire.run(manual.call.receive())
+            assert wire.run(manual.call.receive()).result() == {"type": "http.disconnect"}
+            assert wire.service.exchanges  # it does
+            manual.call.finish()
+            wire.settle()
+            assert wire.received() == b""
+        assert caplog.text == ""
+
+    def test_who_goes_on_for_long_is_told_by_an_os_error(self) -> None:
+        manual = Manual()
+        with Wire(manual) as wire:
+            wire.send(GET)
+            wire.run(manual.call.start())
+            wire.lose()
+            wire.advance(3 * UNHEARD_TIMEOUT)  # nothing has been lost in it
+            assert wire.run(manual.call.body(b"x", True)).exception() is None
+            wire.advance(UNHEARD_TIMEOUT - 1)
+            assert wire.run(manual.call.body(b"x", True)).exception() is None
+            wire.advance(2)
+            error = wire.run(manual.call.body(b"x", True)).exception()
+            assert isinstance(error, OSError)
+            assert isinstance(error, ClientDisconnected)
+            manual.call.finish(error)
+
+    def test_who_sends_a_lot_is_told_by_an_os_error_sooner(self) -> None:
+        sent: list[int] = []
+
+        async def endless(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await receive()
+            while True:
+                await send(start() if not sent else body(b"x", True))
+                sent.append(1)
+
+        with Wire(endless) as wire:
+            wire.send(GET)
+            wire.lose()
+            assert not wire.service.exchanges
+        assert len(sent) == UNHEARD_MESSAGES
+
+    def test_what_the_server_answers_itself_ends_at_once(self) -> None:
+        manual = Manual()
+        with Wire(Endpoint(manual, "serverd", is_ours=True)) as wire:
+            wire.send(GET)
+            wire.lose()
+            error = wire.run(manual.call.start()).exception()
+            assert isinstance(error, ClientDisconnected)
+            manual.call.finish(error)
+            wire.settle()
 
     def test_a_send_that_waits_for_the_peer_ends(self) -> None:
         manual = Manual()
@@ -848,7 +904,7 @@ class TestDisconnect:
             assert not waiting.done()
             wire.lose()
             assert waiting.done()
-            assert isinstance(wire.run(manual.call.body(b"x")).exception(), OSError)
+            assert waiting.exception() is None
 
     def raised(self, error: BaseException, caplog: pytest.LogCaptureFixture) -> str:
         """Return what is logged when an application raises `error` after its client has gone."""

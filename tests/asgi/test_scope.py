@@ -36,7 +36,7 @@ def test_it_has_every_key_of_the_specification_and_no_other(parser: str) -> None
     scope = scope_of(get("/caf%C3%A9/%2F?q=%20", "1.1", "X-Name: \xe9", "x-name: 2"), parser=parser)
     assert scope == {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "method": "GET",
         "scheme": "http",
@@ -143,7 +143,7 @@ def test_what_an_application_does_to_its_scope_is_never_seen_by_the_next_request
     assert len(seen) == 7
     for scope, headers, asgi, extensions in seen:
         assert headers == [(b"host", b"a")]
-        assert asgi == {"version": "3.0", "spec_version": "2.5"}
+        assert asgi == {"version": "3.0", "spec_version": "2.3"}
         assert len(extensions) == 3
         assert scope["path"] in ("/", "/other")
 

@@ -260,7 +260,7 @@ class TestSend:
             wire.advance(2)
             assert wire.transport.closed
             assert not wire.service.connections
-            assert isinstance(wire.run(manual.call.body(b"x")).exception(), OSError)
+            assert wire.run(manual.call.body(b"x")).exception() is None
 
     def test_with_any_progress_it_goes_on(self) -> None:
         manual = Manual()

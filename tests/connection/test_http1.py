@@ -554,7 +554,7 @@ class TestHalfClose:
             waiting = wire.run(manual.call.receive())
             wire.send_eof()
             assert waiting.result() == {"type": "http.disconnect"}
-            assert isinstance(wire.run(manual.call.start()).exception(), OSError)
+            assert wire.run(manual.call.start()).exception() is None
 
     def test_an_end_inside_a_body_during_the_response_aborts_it(self, parser: str) -> None:
         manual = Manual()
@@ -613,7 +613,7 @@ class TestRefusals:
             waiting = wire.run(manual.call.receive())
             assert statuses(wire.send(b"5\r\nhello\r\n")) == [413]
             assert waiting.result() == {"type": "http.disconnect"}
-            assert isinstance(wire.run(manual.call.start()).exception(), OSError)
+            assert wire.run(manual.call.start()).exception() is None
 
     def test_a_held_head_is_forgotten(self, parser: str) -> None:
         manual = Manual()
@@ -621,7 +621,7 @@ class TestRefusals:
             wire.send(CHUNKED)
             wire.run(manual.call.start(201))
             assert statuses(wire.send(b"broken\r\n")) == [400]
-            assert isinstance(wire.run(manual.call.body(b"x")).exception(), OSError)
+            assert wire.run(manual.call.body(b"x")).exception() is None
             assert wire.received() == b""
 
     def test_a_response_under_way_is_cut(self, parser: str) -> None:

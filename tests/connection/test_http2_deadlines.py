@@ -222,7 +222,7 @@ class TestBody:
             assert (late.status, late.ended) == (408, True)
             assert b"did not arrive in time" in late.body
             assert waiting.result() == {"type": "http.disconnect"}
-            assert isinstance(wire.run(call.send({"type": "http.response.start", "status": 200})).exception(), OSError)
+            assert wire.run(call.send({"type": "http.response.start", "status": 200})).exception() is None
             wire.run(wire.manual.calls[1].respond())
             assert other.outcome == (200, b"ok", True)
             for one in wire.manual.calls:
@@ -327,7 +327,7 @@ class TestSend:
             wire.advance(3)
             assert stalled.reset == ErrorCode.CANCEL
             assert sending.done()
-            assert isinstance(wire.run(wire.call.body(b"more", True)).exception(), OSError)
+            assert wire.run(wire.call.body(b"more", True)).exception() is None
             wire.finish(error=OSError())
             assert wire.request() is not None
             wire.run(wire.call.respond())

@@ -209,7 +209,7 @@ class TestTrouble:
                 await until(lambda: not service.exchanges)
 
         run(loop, main)
-        assert isinstance(sender.error, OSError)
+        assert sender.error is None
 
     def test_a_file_that_shrinks_meanwhile_is_noticed_by_the_peer(self, loop: str, file: Path) -> None:
         sender = Pathsend(file)
@@ -258,7 +258,7 @@ class TestTrouble:
                 await until(lambda: not service.exchanges)
 
         run(loop, main)
-        assert isinstance(sender.error, OSError)
+        assert sender.error is None
 
     def test_an_application_that_is_cut_leaves_nothing(self, loop: str, file: Path) -> None:
         async def main() -> None:

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +268,49 @@ def test_loggers_of_applications_are_left_alone(pipe: Pipe) -> None:
     application.handlers.clear()
     application.propagate = True
     application.setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def shop() -> Iterator[logging.Logger]:
+    """The logger of an application, without handlers."""
+    made = logging.getLogger("shop")
+    yield made
+    made.handlers.clear()
+
+
+def test_what_an_application_has_written_to_standard_error_itself_is_not_there_twice(
+    pipe: Pipe, shop: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure(Logging(), pipe)
+    shop.addHandler(logging.StreamHandler(sys.stderr))
+    logging.getLogger("shop.cart").warning("sold out")
+    assert capsys.readouterr().err == "sold out\n"
+    assert pipe.read() == ""
+
+
+def test_what_its_own_handlers_do_not_show_is_shown_by_ours(
+    pipe: Pipe, shop: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure(Logging(format="json"), pipe)
+    handler = logging.StreamHandler(sys.stderr)
+    shop.addHandler(handler)
+    handler.setLevel(logging.ERROR)
+    shop.warning("below its level")
+    handler.setLevel(logging.NOTSET)
+    handler.addFilter(lambda record: False)
+    shop.warning("filtered")
+    handler.filters.clear()
+    handler.setStream(StringIO())
+    shop.warning("elsewhere")
+    shop.handlers[:] = [logging.NullHandler()]
+    shop.warning("nowhere")
+    assert [parsed(line)["message"] for line in pipe.read().splitlines()] == [
+        "below its level",
+        "filtered",
+        "elsewhere",
+        "nowhere",
+    ]
+    assert capsys.readouterr().err == ""
 
 
 def test_a_reader_that_hangs_does_not_stop_the_server() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import decimal
 import gc
 import importlib
 import sys
@@ -40,6 +41,27 @@ async def app(scope, receive, send):
         await receive()
         await send({"type": "lifespan.shutdown.complete"})
         print("shut down")
+"""
+
+PRECISE = """
+import decimal
+from contextvars import ContextVar
+decimal.setcontext(decimal.Context(prec=6))
+PLACE = ContextVar("place", default="nowhere")
+PLACE.set("import")
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        assert PLACE.get() == "import"
+        PLACE.set("lifespan")
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    seen = f"{PLACE.get()} {decimal.getcontext().prec}".encode()
+    PLACE.set("request")
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": seen})
 """
 
 
@@ -350,6 +372,18 @@ def preload(scene: Scene) -> None:
     applications = {app.name: load_app(app) for app in scene.generation.apps}
     sources.remember()
     scene.applications = Applications(scene.generation, scene.told.append, Imported(applications, sources))
+
+
+@pytest.mark.parametrize("on_failure", ["exit", "unavailable"])
+def test_requests_find_what_was_set_in_the_context_of_the_import_and_nothing_later(
+    on_failure: str, scene: Scene
+) -> None:
+    scene.write("larder_precise.py", PRECISE)
+    scene.make(("precise", "larder_precise:app"), on_failure=on_failure)
+    assert scene.bring_up()
+    for _ in range(2):
+        assert b"import 6" in scene.get("/precise")
+    assert decimal.getcontext().prec == 28  # it is nobody else's
 
 
 def test_what_was_imported_before_the_fork_is_not_imported_again(scene: Scene) -> None:

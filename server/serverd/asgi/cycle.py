@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from contextvars import Context
 from enum import Enum
 from inspect import CORO_CREATED, getcoroutinestate
 from time import perf_counter
@@ -108,10 +107,10 @@ class Cycle:
     # The connection's side.
 
     def start(self, turn: Turn) -> None:
-        """Run the application in a task and a context of its own."""
+        """Run the application in a task of its own, and a copy of the context in which it was imported."""
         self._active.add(self)
         turn.created += 1
-        self.task = turn.loop.create_task(call(self, turn), context=Context())
+        self.task = turn.loop.create_task(call(self, turn), context=self.endpoint.context.copy())
 
     def deliver_body(self, data: bytes, end: bool) -> bool:
         """Take what the peer sends; return whether reading should pause."""
@@ -230,11 +229,12 @@ class Cycle:
     async def send(self, message: Message) -> None:
         """ASGI `send`: do what `state` has for the message.
 
-        Raises ClientDisconnected when nothing can reach the peer, ResponseError for what must not be sent.
+        Raises ClientDisconnected as `on_unheard` has it, ResponseError for what must not be sent.
         """
         # Hot path: `_is_gone` without a call for it; benchmarks/ "plain GET", "50 parts".
         if self._stream.closed or (self._disconnected and self.ends_with_peer):
-            raise ClientDisconnected
+            await self.on_unheard()
+            return
         action = self.state.actions.get(message["type"])
         if action is None:
             expected = " or ".join(self.state.actions) or f"nothing: {self.state.value}"
@@ -244,6 +244,10 @@ class Cycle:
             await pending
         if self._stream.blocked:
             await self._stream.writable()
+
+    async def on_unheard(self) -> None:
+        """Say what becomes of a message when nothing can reach the peer."""
+        raise ClientDisconnected
 
     def _give_way(self, size: int) -> Awaitable[None] | None:
         """Count a message of `size` bytes; return what to await when it is the turn of others.

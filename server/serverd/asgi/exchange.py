@@ -8,6 +8,7 @@ message type -> what is done with it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Awaitable
@@ -22,7 +23,7 @@ from serverd.asgi.progress import BODILESS, BODY, COMPLETE, FILE, HEAD, START, T
 from serverd.asgi.scope import Endpoint
 from serverd.asgi.stream import Stream
 from serverd.asgi.types import Message, Scope
-from serverd.errors import ResponseError
+from serverd.errors import ClientDisconnected, ResponseError
 from serverd.protocol.head import Fields, RequestHead
 
 __all__ = ["Exchange"]
@@ -33,6 +34,14 @@ log = logging.getLogger("serverd.exchange")
 BODY_HIGH_WATER: Final = 64 * 1024
 # Parts that are kept apart: one of two bytes, such as a peer sends in a TLS record of its own, takes sixty.
 BODY_PARTS: Final = 256
+
+# Seconds, and messages, for which what is sent to a client that has gone is lost without a word. ASGI has asked for an
+# OSError since 2.4, which uvicorn has withdrawn again: applications take it for a failure of theirs. Their handlers and
+# error reporters are called for each download that somebody breaks off, and what they do after the response is left
+# out, such as removing the file. They come to an end by themselves or hear `http.disconnect`; an endless one that does
+# not listen is ended by the error. So many messages are the rest of a file of 256 MiB, in the pieces of Starlette.
+UNHEARD_TIMEOUT: Final = 10.0
+UNHEARD_MESSAGES: Final = 4096
 
 
 _NO_FIELDS: Final[Fields] = []  # of a response that has not begun; never added to
@@ -51,6 +60,8 @@ class Exchange(Cycle):
         "_fields",
         "_left",
         "_trailers",
+        "_unheard",
+        "_unheard_until",
         "_wire",
         "owes_continue",
     )
@@ -72,6 +83,8 @@ class Exchange(Cycle):
         self._left: int | None = None  # bytes until the announced Content-Length; None: not announced
         self._bodiless = head.method == "HEAD"  # RFC 9110 §6.4.1; 204 and 304 as well, once known
         self._trailers: Fields | None = None  # None: none are announced
+        self._unheard = 0  # messages that were lost because the client had gone
+        self._unheard_until = 0.0  # until when they may be, in the loop's time; 0: none was
 
     # The connection's side.
 
@@ -158,6 +171,16 @@ class Exchange(Cycle):
             if not self._asked:
                 self._ask()
             await self._wait()
+
+    async def on_unheard(self) -> None:
+        """Lose a message without a word; raises ClientDisconnected to an application of ours, or one that goes on."""
+        now = asyncio.get_running_loop().time()
+        if not self._unheard_until:
+            self._unheard_until = now + UNHEARD_TIMEOUT
+        self._unheard += 1
+        if self.endpoint.is_ours or now > self._unheard_until or self._unheard > UNHEARD_MESSAGES:
+            raise ClientDisconnected
+        await asyncio.sleep(0)  # nobody slows it down any more: others must have their turn
 
     def _take_body(self) -> Message:
         body = b"" if self._body is None else self._body[0] if len(self._body) == 1 else b"".join(self._body)
@@ -265,7 +288,10 @@ class Exchange(Cycle):
     async def _send_path(self, message: Message) -> None:
         """`http.response.pathsend`: the whole file is the body."""
         with open_regular(message["path"]) as file:
-            await self._send_file(file.fileno(), os.fstat(file.fileno()).st_size)
+            try:
+                await self._send_file(file.fileno(), os.fstat(file.fileno()).st_size)
+            except ClientDisconnected:
+                await self.on_unheard()
 
     async def _send_file(self, fd: int, size: int) -> None:
         if self._bodiless or not size:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import re
 import traceback
+from contextvars import Context
 from enum import Enum
 
 from serverd.asgi.types import Application, Message, Scope, State
@@ -38,13 +39,14 @@ class Phase(Enum):
 class Lifespan:
     """Start-up and shutdown of an application, and the state it shares with its requests."""
 
-    def __init__(self, application: Application, name: str, mode: str) -> None:
-        """Prepare; `mode` is "auto", "on" or "off"."""
+    def __init__(self, application: Application, name: str, mode: str, context: Context | None = None) -> None:
+        """Prepare; `mode` is "auto", "on" or "off", `context` what to run it in; None: a copy of ours."""
         self.state: State = {}
         self.phase = Phase.OFF
         self._application = application
         self.name = name
         self._mode = mode
+        self._context = context
         self._events: asyncio.Queue[Message] = asyncio.Queue()
         self._answered = asyncio.Event()  # the application has answered the event of this phase
         self._failure: str | None = None  # the message of a *.failed
@@ -61,7 +63,7 @@ class Lifespan:
             return
         self.phase = Phase.SILENT
         self._events.put_nowait({"type": "lifespan.startup"})
-        self._task = asyncio.create_task(self._call(), name=f"lifespan of {self.name}")
+        self._task = asyncio.create_task(self._call(), name=f"lifespan of {self.name}", context=self._context)
         self._task.add_done_callback(self._on_end)
         await self._wait_for_answer()
         if self._failure is not None:

@@ -7,6 +7,7 @@ with it. Everything that does not depend on the request is prepared in it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import Context
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -18,8 +19,11 @@ from serverd.protocol.head import Fields, RequestHead
 
 __all__ = ["Endpoint", "Peer", "apply_origin", "http_scope", "make_websocket_scope"]
 
-# ASGI HTTP & WebSocket specification 2.5 (send after disconnect raises OSError since 2.4).
-_SPEC_VERSION: Final = "2.5"
+# ASGI HTTP & WebSocket specification. Of HTTP, 2.3: what is sent after the disconnect is lost without a word, as
+# `exchange` has it, and applications listen for `http.disconnect`. From 2.4 on Starlette streams without listening, and
+# what it waits for would never end when its client goes.
+_HTTP_VERSION: Final = "2.3"
+_WEBSOCKET_VERSION: Final = "2.5"
 
 
 # What each says of itself is nothing, for good: it is shared between requests, and applications.
@@ -74,6 +78,7 @@ class Endpoint:
     is_ours: bool = False  # no application: the server answers by itself
     request_timeout: float = 0.0  # seconds for a response to be complete; 0: it may take its time
     observer: Observer = UNOBSERVED  # of the mount
+    context: Context = field(default_factory=Context)  # what was set while it was imported; requests begin with a copy
 
 
 def http_scope(head: RequestHead, endpoint: Endpoint, peer: Peer, path: str) -> Scope:
@@ -83,7 +88,7 @@ def http_scope(head: RequestHead, endpoint: Endpoint, peer: Peer, path: str) -> 
         extensions["tls"] = peer.tls.copy()
     return {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": _SPEC_VERSION},
+        "asgi": {"version": "3.0", "spec_version": _HTTP_VERSION},
         "http_version": head.version,
         "method": head.method,
         "scheme": peer.scheme,
@@ -103,6 +108,7 @@ def make_websocket_scope(scope: Scope, subprotocols: list[str]) -> None:
     """Make the scope of a request that of a WebSocket (ASGI WebSocket spec, "Websocket Connection Scope")."""
     del scope["method"]
     scope["type"] = "websocket"
+    scope["asgi"]["spec_version"] = _WEBSOCKET_VERSION
     scope["scheme"] = _WEBSOCKET_SCHEMES.get(scope["scheme"], scope["scheme"])
     scope["subprotocols"] = subprotocols.copy()
     extensions = scope["extensions"]

@@ -29,7 +29,7 @@ _NOT_HERE = {
     "--reload-delay": "changes are told by the kernel, nothing is looked at in intervals",
     "--ssl-version": "TLS 1.2 and 1.3 are spoken; a file has tls.NAME.min_version",
     "--http2": "HTTP/2 is always spoken to clients that ask for it",
-    "--reset-contextvars": "every request runs in a context of its own",
+    "--reset-contextvars": "every request runs in a context of its own, a copy of that of the import",
 }
 
 

@@ -22,6 +22,7 @@ import os
 import re
 import select
 import stat
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
@@ -277,6 +278,27 @@ class _Json(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+def _is_shown(record: logging.LogRecord) -> bool:
+    """Return whether a logger below the root has already written the record where our lines go, in its own words.
+
+    Django with DEBUG, Sanic and others have such handlers, made for servers that leave the root logger as it is: each
+    of their lines would be there twice.
+    """
+    logger = logging.root.manager.loggerDict.get(record.name)
+    while isinstance(logger, logging.Logger) and logger is not logging.root:
+        for handler in logger.handlers:
+            stream = getattr(handler, "stream", None)
+            if (
+                stream is not None
+                and stream in (sys.stderr, sys.stdout)
+                and record.levelno >= handler.level
+                and handler.filter(record)
+            ):
+                return True
+        logger = logger.parent
+    return False
+
+
 class _Handler(logging.Handler):
     """Writes each record with one system call, past Python's buffers."""
 
@@ -288,6 +310,8 @@ class _Handler(logging.Handler):
         self._patience = _WRITE_PATIENCE
 
     def emit(self, record: logging.LogRecord) -> None:
+        if _is_shown(record):
+            return
         try:
             if not hasattr(record, _REQUEST_ID):
                 setattr(record, _REQUEST_ID, self._request_id())

@@ -17,6 +17,7 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass
 
 from serverd.asgi import builtin
@@ -71,6 +72,9 @@ class Applications:
         # With a preloader nobody knows which modules came with which application: any may be imported anew.
         self._tracks_imports = not imported
         self._apps = {app.name: app for app in generation.apps}
+        # Of all applications, as their modules are: what one sets while it is imported (the precision of `decimal`, the
+        # error handling of numpy) is meant for its requests, and nobody would find out that it is not set there.
+        self._context = copy_context()
         self._start_timeout = generation.server.start_timeout
         self._tell = tell
         self._slot = slot
@@ -193,12 +197,12 @@ class Applications:
     async def _start(self, app: App) -> Endpoint:
         before = set(sys.modules) if self._tracks_imports else set()
         try:
-            application = self._preloaded.pop(app.name, None) or load_app(app)
+            application = self._preloaded.pop(app.name, None) or self._context.run(load_app, app)
         finally:
             self.sources.remember()
             if app.on_failure == "unavailable":
                 self._imported.setdefault(app.name, set()).update(sys.modules.keys() - before)
-        lifespan = Lifespan(application, app.name, app.lifespan)
+        lifespan = Lifespan(application, app.name, app.lifespan, self._context.copy())
         # First: whoever cancels us leaves behind what may have started already.
         self._lifespans.append(lifespan)
         try:
@@ -206,7 +210,7 @@ class Applications:
         except AppError:
             self._lifespans.remove(lifespan)  # it has ended, and the next try makes its own
             raise
-        return Endpoint(application, app.name, state=lifespan.state)
+        return Endpoint(application, app.name, state=lifespan.state, context=self._context)
 
 
 def told(summary: str, detail: str) -> tuple[str, str]:
