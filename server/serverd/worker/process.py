@@ -154,7 +154,7 @@ class _Worker:
         drain = await self._drain
         self._show("draining")
         end = loop.time() + drain.timeout
-        arm_end(self._generation.server.hang_timeout + drain.timeout + _SHUTDOWN_TIMEOUT)
+        arm_end(self._generation.server.hang_timeout + drain.timeout + SHUTDOWN_TIMEOUT)
         self._applications.give_up()
         self._inside.standing.drain()
         await serving.close()
