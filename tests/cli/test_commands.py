@@ -250,13 +250,13 @@ def test_ctrl_c_ends_the_waiting_and_not_the_work(file: str, monkeypatch: pytest
 
 
 def test_ctrl_c_that_comes_as_another_exception_is_no_bug(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(client: object, **_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         try:
             signal.raise_signal(signal.SIGINT)
         except KeyboardInterrupt:
             raise ValueError("as code in C has it, that calls back") from None
 
-    monkeypatch.setattr("serverd.control.commands.reload", interrupted)
+    monkeypatch.setattr("serverd.control.commands.order", interrupted)
     result = run("reload", "-c", file)
     assert (result.exit_code, result.stderr) == (130, "serverd: interrupted\n")
 

@@ -152,8 +152,11 @@ def test_streaming_sends_chunks_echo_trailers_and_early_hints(example: Example) 
 
         client.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
         client.send(b"0\r\n\r\n")
-        assert client.response().body == b"abc"
+        echoed = client.response()
+        assert echoed.body == b"abc"
+        assert echoed.header("connection") == "close", "it began when nobody knew how much would follow"
 
+    with Client(server.address()) as client:
         summed = client.request("GET", "/checksum", [("TE", "trailers")])
         assert summed.header("trailer") == "x-sha256"
         assert summed.trailers == [("x-sha256", hashlib.sha256(summed.body).hexdigest())]
