@@ -1,7 +1,7 @@
 """What the supervisor does about what happens: `decide(fleet, event, now) -> actions`.
 
 Everything it knows is in its arguments and all it changes is the fleet, so every decision is tested
-as a table in virtual time. No I/O, no clock, no processes: `supervisor` feeds it events and performs
+as a table in virtual time. No I/O, no clock, no processes: `loop` feeds it events, `supervisor` performs
 its actions. Here an event is handed to whoever knows what it means, and what has become possible or
 necessary with it follows:
 
