@@ -300,9 +300,7 @@ def overdue(fleet: Fleet, now: float) -> list[Action]:
         within = duration(fleet.candidate.server.start_timeout)
         return rollback(fleet, f"the applications were not imported within {within} (start_timeout)", "", now)
     text = f"the configuration could not be read within {duration(LOAD_PATIENCE)}"
-    # At the first start, the rollback stops the loader with everything else.
-    stop_loader: list[Action] = [StopLoader()] if fleet.committed is not None else []
-    return [*stop_loader, *rollback(fleet, text, "", now)]
+    return [StopLoader(), *rollback(fleet, text, "", now)]
 
 
 def stop(fleet: Fleet, now: float) -> list[Action]:
