@@ -203,11 +203,14 @@ class Supervisor:
         self._successor = Successor(self._loop.selector, self._on_successor, process, channel, hand_over)
 
     def _on_successor(self, event: events.SuccessorReady | events.SuccessorFailed) -> None:
-        self._successor = None
-        if isinstance(event, events.SuccessorReady):
-            self._notifier.main_pid(event.pid)
-            self._notifier = Notifier()  # that was our last word
+        if isinstance(event, events.SuccessorFailed):
+            self._successor = None
         self._loop.emit(event)
+
+    def _hand_on(self, action: actions.HandOn) -> None:
+        self._successor = None
+        self._notifier.main_pid(action.pid)
+        self._notifier = Notifier()  # that was our last word
 
     def _stop_successor(self, _: actions.StopSuccessor) -> None:
         if self._successor is not None:
@@ -263,6 +266,7 @@ _PERFORM: dict[type[actions.Action], Callable[[Supervisor, Any], None]] = {
     actions.Kill: lambda supervisor, action: supervisor._children.kill(action.worker),
     actions.StartSuccessor: Supervisor._start_successor,
     actions.StopSuccessor: Supervisor._stop_successor,
+    actions.HandOn: Supervisor._hand_on,
     actions.Log: Supervisor._log,
     actions.Complain: Supervisor._complain,
     actions.Reply: lambda supervisor, action: supervisor._desk.reply(action),
