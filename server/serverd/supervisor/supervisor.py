@@ -35,6 +35,7 @@ from serverd.supervisor.reading import Reading
 from serverd.supervisor.source import Source
 from serverd.supervisor.spawn import Commands, Surroundings
 from serverd.supervisor.succession import HandOver, Predecessor, Successor
+from serverd.supervisor.wording import why_no_process
 
 __all__ = ["Supervisor"]
 
@@ -198,7 +199,7 @@ class Supervisor:
                 (*hand_over.descriptors, *hand_over.counter_files),
             )
         except OSError as error:
-            self._loop.emit(events.SuccessorFailed(f"no process for it: {reason_of(error)}"))
+            self._loop.emit(events.SuccessorFailed(f"no process for it: {why_no_process(error)}"))
             return
         self._successor = Successor(self._loop.selector, self._on_successor, process, channel, hand_over)
 
