@@ -269,6 +269,8 @@ def rollback(
     ]
     preloader = _stop_preloaders(fleet, fleet.preloaders & {fleet.candidate.number} if fleet.candidate else set())
     fleet.candidate = None
+    # What a reload would have brought along has a chance by itself; nobody tells of those files again.
+    fleet.wanted.renewal |= fleet.wish.renewal and fleet.wish.reload
     reason, _, rest = reason.partition("\n")
     what = "reload" if fleet.committed else "start"
     then = f"generation {fleet.committed.number} goes on serving" if fleet.committed else "waiting for a change"
