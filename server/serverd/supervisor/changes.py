@@ -87,6 +87,8 @@ class ChangeWatch:
         self._selector.register(self._output, selectors.EVENT_READ, self._on_output)
 
     def _on_output(self, _: int) -> None:
+        if self._process is None:  # it has been closed since select returned
+            return
         try:
             data = os.read(self._output, _READ_SIZE)
         except BlockingIOError:
