@@ -65,7 +65,7 @@ class Supervisor:
         self._certificates = CertificateWatch(time.monotonic, time.time)
         self._loop.attend(self._children.deadline, self._children.expire)
         self._loop.attend(lambda: self._certificates.deadline, self._look_at_certificates)
-        self._loop.attend(lambda: self._notifier.watchdog_due, lambda now: self._notifier.watchdog(now))
+        self._loop.attend(lambda: self._notifier.due, self._notifier.attend)
 
     def run(self) -> int:
         """Serve until asked to stop; return the exit code of the process."""
@@ -211,7 +211,6 @@ class Supervisor:
     def _hand_on(self, action: actions.HandOn) -> None:
         self._successor = None
         self._notifier.main_pid(action.pid)
-        self._notifier = Notifier()  # that was our last word
 
     def _stop_successor(self, _: actions.StopSuccessor) -> None:
         if self._successor is not None:
