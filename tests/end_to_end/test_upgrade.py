@@ -219,6 +219,26 @@ def test_a_stop_during_an_upgrade_stops_both(serve: Serve, probe: str, tmp_path:
     assert not (tmp_path / "run" / "pid").exists()
 
 
+def test_a_stop_that_is_heard_together_with_the_word_of_the_new_supervisor_stops_both(
+    serve: Serve, probe: str, tmp_path: Path
+) -> None:
+    server = serve(configuration(probe, tmp_path, workers=1))
+    gate = write_slow_start(tmp_path)
+    server.file.write_text(server.file.read_text() + SLOW_START)
+    server.send_signal(signal.SIGUSR2)
+    wait_until(lambda: any(map(workers, processes.children(server.pid))))
+    [new] = [child for child in processes.children(server.pid) if workers(child)]
+    processes.stop(server.pid)
+    gate.touch()
+    server.wait_for("ready: generation 2")  # the other one has been told before
+    server.send_signal(signal.SIGTERM)
+    server.send_signal(signal.SIGCONT)
+    assert server.wait() == 0
+    processes.wait_for_end(new)
+    assert "upgraded: " not in server.output
+    assert not (tmp_path / "web").exists()
+
+
 def test_meanwhile_a_second_upgrade_is_refused_and_a_reload_waits(serve: Serve, probe: str, tmp_path: Path) -> None:
     server = serve(configuration(probe, tmp_path, workers=1))
     gate = write_slow_start(tmp_path)

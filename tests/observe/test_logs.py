@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -430,11 +431,12 @@ def test_a_file_that_somebody_else_has_made_keeps_its_access(path: Path, file: l
 
 
 @pytest.mark.parametrize("denied", ["fchown", "fchmod"])
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EINVAL], ids=["not permitted", "to whom there is not"])
 def test_access_that_cannot_be_given_is_no_error(
-    path: Path, file: logs.LogFile, monkeypatch: pytest.MonkeyPatch, denied: str
+    path: Path, file: logs.LogFile, monkeypatch: pytest.MonkeyPatch, denied: str, number: int
 ) -> None:
     def deny(*_: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, denied, deny)
     path.rename(path.with_suffix(".log.1"))

@@ -241,6 +241,16 @@ def test_a_log_file_that_cannot_be_reopened_is_told_of_in_the_old_one(holdings: 
     assert "reopened" not in moved.read_text()
 
 
+def test_a_log_file_that_is_only_prepared_is_reopened_as_well(holdings: Holdings, machine: Machine) -> None:
+    new = machine.generation()
+    holdings.prepare(new, 1)
+    machine.log.rename(machine.directory / "log.1")
+    assert holdings.reopen_logs() == []
+    assert os.readlink(f"/proc/self/fd/{holdings.log_descriptors(new)[0]}") == str(machine.log)
+    holdings.rollback()
+    assert holdings.reopen_logs() == ["there is no log file to reopen: neither logging.file nor access_log.file is set"]
+
+
 def test_without_a_log_file_there_is_nothing_to_reopen(holdings: Holdings, machine: Machine) -> None:
     commits(holdings, machine.generation(log=""))
     assert holdings.reopen_logs() == ["there is no log file to reopen: neither logging.file nor access_log.file is set"]

@@ -72,6 +72,17 @@ class TestAdoption:
         assert scene.proposes(LIVE) == workers
         assert {one.is_renewal for one in scene.actions if isinstance(one, actions.SendProposal)} == {False}
 
+    def test_a_renewal_that_a_failing_reload_would_have_brought_along_follows_by_itself(self, scene: Scene) -> None:
+        scene.reaches(Step.RETIRING)
+        scene.happens(events.CertificatesChanged())
+        scene.happens(HUP)
+        retiring = [one.number for one in scene.fleet.workers.values() if one.is_leaving]
+        assert actions.StartLoader(None) in scene.exits(*retiring)
+        decided = scene.happens(events.LoadFailed("server.toml:1: no"))
+        assert actions.StartLoader(scene.fleet.committed) in decided
+        assert actions.StartLoader(scene.fleet.committed) not in scene.happens(events.LoadFailed("no"))
+        assert scene.fleet.step is Step.IDLE
+
     def test_what_a_renewal_has_failed_for_is_no_warning_of_the_next_one(self, scene: Scene) -> None:
         scene.serves()
         assert scene.fleet.committed is not None

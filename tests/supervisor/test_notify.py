@@ -136,8 +136,13 @@ def test_the_watchdog_is_fed_at_half_its_patience_and_only_by_whom_it_watches(
     notifier = Notifier.from_environment()
     assert notifier.watchdog_interval == interval
     for now in (100.0, 114.9, 115.0, 129.9):
-        notifier.watchdog(now)
+        notifier.attend(now)
     assert manager.heard() == (["WATCHDOG=1"] * 2 if interval else [])
+    assert notifier.due == (130.0 if interval else None)
+    notifier.main_pid(77)
+    notifier.attend(130.0)
+    assert manager.heard() == ["MAINPID=77"]
+    assert notifier.due is None
 
 
 def test_a_watchdog_without_a_manager_to_tell_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,6 +207,22 @@ def test_a_manager_that_does_not_read_is_told_later_what_still_counts(notifier: 
     assert manager.heard() == ["STATUS=number 1999", "READY=1"]
     notifier.ready()
     assert manager.heard() == ["READY=1"]
+
+
+def test_it_is_told_within_a_second_of_reading_again_though_nothing_else_happens(
+    notifier: Notifier, manager: Manager
+) -> None:
+    for number in range(2000):
+        notifier.status(f"number {number}")
+    notifier.ready()
+    assert notifier.due is not None
+    assert 0.0 < notifier.due - time.monotonic() <= 1.0
+    notifier.attend(notifier.due)  # it is not reading yet
+    manager.heard()
+    assert notifier.due is not None
+    notifier.attend(notifier.due)
+    assert manager.heard() == ["STATUS=number 1999", "READY=1"]
+    assert notifier.due is None
 
 
 def test_what_is_told_later_is_told_in_the_order_of_its_last_word(notifier: Notifier, manager: Manager) -> None:

@@ -371,6 +371,19 @@ class TestScale:
         assert sorted(scene.fleet.slots) == [0]
         assert scene.spawned() == []
 
+    @pytest.mark.parametrize(("before", "is_wanted"), [(4, True), (5, False)], ids=["the same", "another number"])
+    def test_of_two_wishes_before_there_are_sockets_the_last_is_told_that_it_is_fulfilled(
+        self, scene: Scene, before: int, is_wanted: bool
+    ) -> None:
+        scene.serves()
+        scene.happens(asked(7, "scale", before))
+        scene.happens(asked(8, "scale", 4))
+        scene.happens(events.SlotsOpened(before, 7))
+        assert [(reply.client, reply.ok) for reply in scene.replies()] == [(7, is_wanted)]
+        scene.happens(events.SlotsOpened(4, 8))
+        assert scene.replies() == [actions.Reply(8, True, "scaling to 4 workers")]
+        assert sorted(scene.fleet.slots) == [0, 1, 2, 3]
+
     def test_sockets_that_come_when_the_supervisor_stops_are_for_nobody(self, scene: Scene) -> None:
         scene.serves()
         scene.happens(asked(7, "scale", 5))

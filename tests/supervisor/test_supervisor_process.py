@@ -422,6 +422,14 @@ class TestOtherSignals:
         assert sorted(running.workers()) == [0, 1]
         assert running.stops() == 0
 
+    def test_usr2_without_the_python_that_it_was_started_with_names_what_is_missing(self, start: Starter) -> None:
+        running = start("without-successor")
+        running.is_ready()
+        running.tells(signal.SIGUSR2)
+        missing = "no process for it: no such file or directory: /nonexistent/python"
+        running.waits_for(f"upgrade failed, this supervisor goes on serving: {missing}")
+        assert running.stops() == 0
+
     def test_usr1_without_a_log_file_is_survived_with_a_line(self, start: Starter) -> None:
         running = start()
         running.is_ready()

@@ -29,6 +29,7 @@ def test_when_it_serves_this_one_drains_and_leaves_the_sockets_to_it(scene: Scen
     workers = scene.serves()
     scene.happens(asked(1, "upgrade"))
     scene.happens(events.SuccessorReady(77))
+    assert scene.actions[0] == actions.HandOn(77)
     assert scene.logged() == "upgraded: supervisor 77 serves, leaving, draining up to 30 s"
     assert scene.replies() == [actions.Reply(1, True, "upgraded: supervisor 77 serves")]
     assert scene.drained() == workers

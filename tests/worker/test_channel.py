@@ -199,6 +199,21 @@ def test_a_supervisor_that_cannot_be_understood_is_as_good_as_gone(
     assert "cannot be understood" in caplog.text
 
 
+@FACTORIES
+def test_who_has_no_room_for_descriptors_says_so_and_leaves(
+    ends: Ends,
+    files: list[int],
+    loop_factory: LoopFactory,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("serverd.worker.channel._DESCRIPTORS_AT_ONCE", 1)  # as the kernel cuts them off at the limit
+    assert watch(ends, loop_factory, lambda: ends.tell(sockets(4), files)) == [None]
+    [record] = caplog.records
+    assert record.getMessage().startswith("leaving: descriptors were lost, too many files are open (expected a higher")
+    assert record.exc_info is None
+
+
 BEAT = Beat(1, 2, 3, 4, 0.5, ("GET / (app shop, 0.1 s)",) * 20)
 
 

@@ -1,4 +1,4 @@
-"""The commands that ask a running server: status, reload, stop, scale, upgrade.
+"""The commands that ask a running server: status, reload, reopen, stop, scale, upgrade.
 
 Options and exit codes; what is asked, and what the answer means, is in `control.commands`.
 """

@@ -110,9 +110,11 @@ class LogFile:
         try:
             if is_new:
                 before = os.fstat(self._descriptor)
-                with contextlib.suppress(PermissionError):  # only root may give a file away
+                # Only root may give a file away, and only to whom its namespace knows (EINVAL); some file systems know
+                # of no owners at all.
+                with contextlib.suppress(OSError):
                     os.fchown(descriptor, before.st_uid, before.st_gid)
-                with contextlib.suppress(PermissionError):
+                with contextlib.suppress(OSError):
                     os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
             os.dup2(descriptor, self._descriptor, inheritable=False)
         finally:

@@ -19,6 +19,7 @@ __all__ = [
     "ConfigureLogging",
     "Exit",
     "GrowSockets",
+    "HandOn",
     "Kill",
     "Log",
     "LogStacks",
@@ -198,7 +199,14 @@ class StartSuccessor(Action):
 
 @dataclass(frozen=True, slots=True)
 class StopSuccessor(Action):
-    """Kill the other supervisor, which does not serve yet."""
+    """Kill the other supervisor, which does not serve yet, or has only just said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandOn(Action):
+    """Tell the service manager that the other supervisor is the main process, which speaks to it from here on."""
+
+    pid: int
 
 
 @dataclass(frozen=True, slots=True)

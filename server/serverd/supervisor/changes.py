@@ -14,11 +14,11 @@ import selectors
 from collections.abc import Callable
 from typing import Any
 
-from serverd.errors import reason_of
 from serverd.generation import Generation
 from serverd.supervisor import events
 from serverd.supervisor.source import Watched
 from serverd.supervisor.spawn import Process, spawn_program
+from serverd.supervisor.wording import why_no_process
 
 __all__ = ["ChangeWatch"]
 
@@ -82,11 +82,13 @@ class ChangeWatch:
         try:
             self._process, self._output = spawn_program(self._command, (), told)
         except OSError as error:
-            log.error("changes are not seen, HUP reloads: no process for the watcher: %s", reason_of(error))
+            log.error("changes are not seen, HUP reloads: no process for the watcher: %s", why_no_process(error))
             return
         self._selector.register(self._output, selectors.EVENT_READ, self._on_output)
 
     def _on_output(self, _: int) -> None:
+        if self._process is None:  # it has been closed since select returned
+            return
         try:
             data = os.read(self._output, _READ_SIZE)
         except BlockingIOError:

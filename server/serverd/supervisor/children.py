@@ -14,7 +14,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from serverd.errors import reason_of
 from serverd.generation import Generation
 from serverd.messages import FROM_WORKER, Failed, Loaded, LoadFailed, ToWorker, encode
 from serverd.parent import take_in_orphans
@@ -24,7 +23,7 @@ from serverd.supervisor.ledger import Ledger
 from serverd.supervisor.preloader import PreloaderHandle
 from serverd.supervisor.source import Source
 from serverd.supervisor.spawn import Commands, Process, Surroundings
-from serverd.supervisor.wording import describe_exit
+from serverd.supervisor.wording import describe_exit, why_no_process
 
 __all__ = ["Children"]
 
@@ -74,7 +73,7 @@ class Children:
             else:
                 process, channel, stacks = spawn.fork_worker(partial(self._fork, preloader, title, surroundings))
         except OSError as error:
-            self._emit(events.SpawnFailed(number, _reason(error)))
+            self._emit(events.SpawnFailed(number, why_no_process(error)))
             return
         handle = self._workers[number] = WorkerHandle(number, process, channel, stacks)
         self._attend(handle, partial(self._hear_worker, handle), partial(self._on_worker_end, handle))
@@ -142,7 +141,7 @@ class Children:
         try:
             process, channel = spawn.spawn_preloader(self._commands.preloader, surroundings)
         except OSError as error:
-            self._emit(events.PreloadFailed(f"no process for the preloader: {_reason(error)}"))
+            self._emit(events.PreloadFailed(f"no process for the preloader: {why_no_process(error)}"))
             return
         handle = self._preloaders[generation.number] = PreloaderHandle(generation, process, channel)
         self._attend(handle, partial(self._hear_preloader, handle), partial(self._on_preloader_end, handle))
@@ -191,7 +190,9 @@ class Children:
         try:
             handle = LoaderHandle(*spawn.spawn_program(self._commands.loader, what, told))
         except OSError as error:
-            on_outcome(LoadFailed(f"the configuration cannot be read: no process for the loader: {_reason(error)}"))
+            on_outcome(
+                LoadFailed(f"the configuration cannot be read: no process for the loader: {why_no_process(error)}")
+            )
             return None
         handle.deadline = deadline
         self._attend_loader(handle, on_outcome)
@@ -294,11 +295,6 @@ class Children:
         for handle in ending:
             if handle.process.reap_within(REAP_PATIENCE):
                 self._look(handle)
-
-
-def _reason(error: OSError) -> str:
-    text = reason_of(error)
-    return f"{text}: {error.filename}" if error.filename else text  # which program server.user may not run
 
 
 def _ignore(_: Loaded | LoadFailed) -> None:

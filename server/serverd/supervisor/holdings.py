@@ -197,12 +197,14 @@ class Holdings:
         logs.configure(settings, _file_of(self._paths[0], self._log_files) or sys.stderr)
 
     def reopen_logs(self) -> list[str]:
-        """Open the log files anew; return why not, for each of which the old one goes on."""
-        if not self._log_files:
+        """Open the log files anew, prepared ones, too; return why not, for each of which the old one goes on."""
+        prepared = self._next_log_files if self._prepared else ()
+        files = dict.fromkeys([*self._log_files, *prepared])
+        if not files:
             log.info(_NO_LOG_FILE)
             return [_NO_LOG_FILE]
         failures = []
-        for file in self._log_files:
+        for file in files:
             try:
                 file.reopen()
             except OperatorError as error:

@@ -27,6 +27,8 @@ log = logging.getLogger("serverd.supervisor")
 # Bytes of a status. systemd throws a datagram above PIPE_BUF (4096) away as a whole (manager.c,
 # NOTIFY_BUFFER_MAX), and `systemctl status` shows one line.
 _STATUS_SIZE = 1024
+# Seconds until what a full queue did not take is sent once more: nothing tells when there is room.
+_RETRY_INTERVAL = 1.0
 
 
 class Notifier:
@@ -39,7 +41,8 @@ class Notifier:
         # Seconds between two words to the watchdog: half of what is allowed, as sd_watchdog_enabled(3)
         # recommends; None: nobody watches.
         self.watchdog_interval: float | None = self._watchdog_usec / 2_000_000 or None
-        self.watchdog_due = None if self.watchdog_interval is None else 0.0  # at once; of the monotonic clock
+        self._watchdog_due = None if self.watchdog_interval is None else 0.0  # at once; of the monotonic clock
+        self._retry_due: float | None = None
         self._unsent: dict[str, str] = {}  # by name of the first field, in order; only the latest of each counts
 
     @classmethod
@@ -89,24 +92,37 @@ class Notifier:
 
     def main_pid(self, pid: int) -> None:
         """Tell that `pid` is the main process from now on; the last word of an old supervisor."""
+        self.watchdog_interval = self._watchdog_due = None
         self._notify(f"MAINPID={pid}")
 
-    def watchdog(self, now: float) -> None:
-        """Tell that the supervisor is alive, if that is due."""
-        if self.watchdog_interval is not None and self.watchdog_due is not None and now >= self.watchdog_due:
+    @property
+    def due(self) -> float | None:
+        """When `attend` has something to do, in seconds of the monotonic clock; None: never."""
+        return min((due for due in (self._watchdog_due, self._retry_due) if due is not None), default=None)
+
+    def attend(self, now: float) -> None:
+        """Tell that the supervisor is alive, if that is due, and what a full queue did not take before."""
+        if self._retry_due is not None and now >= self._retry_due:
+            self._flush()
+        if self.watchdog_interval is not None and self._watchdog_due is not None and now >= self._watchdog_due:
             self._notify("WATCHDOG=1")
-            self.watchdog_due = now + self.watchdog_interval
+            self._watchdog_due = now + self.watchdog_interval
 
     def _notify(self, message: str) -> None:
-        """Send what is left and `message`; what a full queue does not take is left for the next call."""
+        """Send what is left and `message`; what a full queue does not take is left for the next call, or `attend`."""
         if not self._address:
             return
         name = message.partition("=")[0]
         self._unsent.pop(name, None)
         self._unsent[name] = message
+        self._flush()
+
+    def _flush(self) -> None:
+        self._retry_due = None
         try:
             self._send()
         except BlockingIOError:
+            self._retry_due = time.monotonic() + _RETRY_INTERVAL
             log.debug("the service manager does not read: %s has to wait", ", ".join(self._unsent))
         except OSError as error:
             log.debug("the service manager was not told %s: %s", ", ".join(self._unsent), reason_of(error))

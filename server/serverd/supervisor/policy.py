@@ -98,7 +98,7 @@ def _on_certificates_changed(fleet: Fleet, _: events.CertificatesChanged, __: fl
 
 
 def _on_slots_opened(fleet: Fleet, event: events.SlotsOpened, _: float) -> list[Action]:
-    is_wanted = event.count <= fleet.growing
+    is_wanted = event.count <= staffing.wanted(fleet)  # if only by now: others may have wished for as many
     actions = staffing.open_slots(fleet, event.count)
     if event.client is None:
         return actions

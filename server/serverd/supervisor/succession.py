@@ -70,7 +70,7 @@ class Successor:
             selector.register(process.exit_descriptor, selectors.EVENT_READ, self.look)
 
     def kill(self) -> None:
-        """End it; it does not serve yet."""
+        """End it; it does not serve yet, or nobody has taken note that it does."""
         self._emit = _ignore  # there may be another one by the time it has ended
         self._process.kill()
 

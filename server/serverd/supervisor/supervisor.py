@@ -35,6 +35,7 @@ from serverd.supervisor.reading import Reading
 from serverd.supervisor.source import Source
 from serverd.supervisor.spawn import Commands, Surroundings
 from serverd.supervisor.succession import HandOver, Predecessor, Successor
+from serverd.supervisor.wording import why_no_process
 
 __all__ = ["Supervisor"]
 
@@ -64,7 +65,7 @@ class Supervisor:
         self._certificates = CertificateWatch(time.monotonic, time.time)
         self._loop.attend(self._children.deadline, self._children.expire)
         self._loop.attend(lambda: self._certificates.deadline, self._look_at_certificates)
-        self._loop.attend(lambda: self._notifier.watchdog_due, lambda now: self._notifier.watchdog(now))
+        self._loop.attend(lambda: self._notifier.due, self._notifier.attend)
 
     def run(self) -> int:
         """Serve until asked to stop; return the exit code of the process."""
@@ -198,16 +199,18 @@ class Supervisor:
                 (*hand_over.descriptors, *hand_over.counter_files),
             )
         except OSError as error:
-            self._loop.emit(events.SuccessorFailed(f"no process for it: {reason_of(error)}"))
+            self._loop.emit(events.SuccessorFailed(f"no process for it: {why_no_process(error)}"))
             return
         self._successor = Successor(self._loop.selector, self._on_successor, process, channel, hand_over)
 
     def _on_successor(self, event: events.SuccessorReady | events.SuccessorFailed) -> None:
-        self._successor = None
-        if isinstance(event, events.SuccessorReady):
-            self._notifier.main_pid(event.pid)
-            self._notifier = Notifier()  # that was our last word
+        if isinstance(event, events.SuccessorFailed):
+            self._successor = None
         self._loop.emit(event)
+
+    def _hand_on(self, action: actions.HandOn) -> None:
+        self._successor = None
+        self._notifier.main_pid(action.pid)
 
     def _stop_successor(self, _: actions.StopSuccessor) -> None:
         if self._successor is not None:
@@ -263,6 +266,7 @@ _PERFORM: dict[type[actions.Action], Callable[[Supervisor, Any], None]] = {
     actions.Kill: lambda supervisor, action: supervisor._children.kill(action.worker),
     actions.StartSuccessor: Supervisor._start_successor,
     actions.StopSuccessor: Supervisor._stop_successor,
+    actions.HandOn: Supervisor._hand_on,
     actions.Log: Supervisor._log,
     actions.Complain: Supervisor._complain,
     actions.Reply: lambda supervisor, action: supervisor._desk.reply(action),

@@ -269,6 +269,8 @@ def rollback(
     ]
     preloader = _stop_preloaders(fleet, fleet.preloaders & {fleet.candidate.number} if fleet.candidate else set())
     fleet.candidate = None
+    # What a reload would have brought along has a chance by itself; nobody tells of those files again.
+    fleet.wanted.renewal |= fleet.wish.renewal and fleet.wish.reload
     reason, _, rest = reason.partition("\n")
     what = "reload" if fleet.committed else "start"
     then = f"generation {fleet.committed.number} goes on serving" if fleet.committed else "waiting for a change"
@@ -300,9 +302,7 @@ def overdue(fleet: Fleet, now: float) -> list[Action]:
         within = duration(fleet.candidate.server.start_timeout)
         return rollback(fleet, f"the applications were not imported within {within} (start_timeout)", "", now)
     text = f"the configuration could not be read within {duration(LOAD_PATIENCE)}"
-    # At the first start, the rollback stops the loader with everything else.
-    stop_loader: list[Action] = [StopLoader()] if fleet.committed is not None else []
-    return [*stop_loader, *rollback(fleet, text, "", now)]
+    return [StopLoader(), *rollback(fleet, text, "", now)]
 
 
 def stop(fleet: Fleet, now: float) -> list[Action]:

@@ -7,7 +7,7 @@ That is how serverd itself, or Python, is upgraded without losing a request (USR
 from __future__ import annotations
 
 from serverd.supervisor import transaction
-from serverd.supervisor.actions import Action, Log, Reply, StartSuccessor, StopSuccessor
+from serverd.supervisor.actions import Action, HandOn, Log, Reply, StartSuccessor, StopSuccessor
 from serverd.supervisor.fleet import Fleet
 from serverd.supervisor.states import PhaseEvent, Step, StepEvent
 from serverd.supervisor.transaction import LOAD_PATIENCE
@@ -41,7 +41,7 @@ def succeeded(fleet: Fleet, pid: int, now: float) -> list[Action]:
     # It has read the configuration at some time since its start: before or after the change that was meant.
     lost = "the reload that was asked for meanwhile is not done, ask the new supervisor for it"
     left = [Log("warning", lost)] if fleet.wanted.reload else []
-    return [log, *left, *replies, *transaction.stop(fleet, now)]
+    return [HandOn(pid), log, *left, *replies, *transaction.stop(fleet, now)]
 
 
 def failed(fleet: Fleet, reason: str) -> list[Action]:

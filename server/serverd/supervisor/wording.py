@@ -6,9 +6,19 @@ import dataclasses
 import signal
 from typing import Any
 
+from serverd.errors import reason_of
 from serverd.generation import Mount, RespondTarget
 
-__all__ = ["describe_exit", "describe_target", "duration", "explain_exit", "size", "target_of", "workers"]
+__all__ = [
+    "describe_exit",
+    "describe_target",
+    "duration",
+    "explain_exit",
+    "size",
+    "target_of",
+    "why_no_process",
+    "workers",
+]
 
 
 def duration(seconds: float) -> str:
@@ -41,6 +51,12 @@ def describe_target(mount: Mount) -> str:
     """Return the target of a mount in words, such as "app shop" and "redirect https://{host}{uri}"."""
     kind, value, *_ = target_of(mount).values()
     return f"{kind} {value}"
+
+
+def why_no_process(error: OSError) -> str:
+    """Return why the machine has not started a process."""
+    text = reason_of(error)
+    return f"{text}: {error.filename}" if error.filename else text  # a program that is gone, or that is not permitted
 
 
 def describe_exit(status: int) -> str:

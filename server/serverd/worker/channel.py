@@ -34,6 +34,10 @@ _DESCRIPTORS_AT_ONCE = 253
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # elsewhere it is set as soon as they are here
 
 
+class _NoRoomError(ValueError):
+    """Descriptors came that the process has no room for."""
+
+
 class Channel:
     """Messages over one stream socket."""
 
@@ -85,6 +89,8 @@ class Channel:
                 if self._read():
                     deliver()
                     return
+            except _NoRoomError as error:
+                log.error("leaving: %s", error)
             except ValueError:
                 log.exception("what the supervisor says cannot be understood: this is a bug of serverd")
             loop.remove_reader(self._socket)
@@ -117,7 +123,10 @@ class Channel:
                 os.set_inheritable(fd, False)
         if flags & socket.MSG_CTRUNC:
             # Which ones are lost cannot be told: what remains would be taken for something else.
-            raise ValueError("descriptors were lost: are too many files open (RLIMIT_NOFILE)?")
+            raise _NoRoomError(
+                "descriptors were lost, too many files are open"
+                " (expected a higher limit, LimitNOFILE= of systemd or ulimit -n)"
+            )
         self._buffer += data
         return bool(data)
 
