@@ -76,3 +76,14 @@ def test_the_500_has_a_length_and_to_head_no_body(bodiless: bool) -> None:
     if not bodiless:
         assert bodies == [("body", b"Internal Server Error\n", True)]
     assert dict(fields)[b"content-length"] == b"22"  # type: ignore[call-overload]
+
+
+def test_a_group_may_be_a_cause_of_what_is_in_it() -> None:
+    """As of Starlette's ClientDisconnect, which its BaseHTTPMiddleware raises again out of a group of tasks."""
+    error = RuntimeError()
+    error.__context__ = ExceptionGroup("", [error])
+    assert not began_with_disconnect(error)
+    error.__context__ = ExceptionGroup("", [error, caused(RuntimeError(), GONE)])
+    assert began_with_disconnect(error)
+    error.__context__ = ExceptionGroup("", [error, GONE, RuntimeError()])
+    assert not began_with_disconnect(error)

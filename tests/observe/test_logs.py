@@ -279,39 +279,62 @@ def shop() -> Iterator[logging.Logger]:
     made.handlers.clear()
 
 
-def test_what_an_application_has_written_to_standard_error_itself_is_not_there_twice(
-    pipe: Pipe, shop: logging.Logger, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_an_application_has_written_there_itself_is_not_there_twice(pipe: Pipe, shop: logging.Logger) -> None:
     logs.configure(Logging(), pipe)
-    shop.addHandler(logging.StreamHandler(sys.stderr))
-    logging.getLogger("shop.cart").warning("sold out")
-    assert capsys.readouterr().err == "sold out\n"
-    assert pipe.read() == ""
+    with open(pipe.writer, "w", closefd=False) as stream:
+        shop.addHandler(logging.StreamHandler(stream))
+        logging.getLogger("shop.cart").warning("sold out")
+        assert pipe.read() == "sold out\n"
 
 
-def test_what_its_own_handlers_do_not_show_is_shown_by_ours(
-    pipe: Pipe, shop: logging.Logger, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_its_own_handlers_do_not_show_is_shown_by_ours(pipe: Pipe, shop: logging.Logger) -> None:
     logs.configure(Logging(format="json"), pipe)
-    handler = logging.StreamHandler(sys.stderr)
-    shop.addHandler(handler)
-    handler.setLevel(logging.ERROR)
-    shop.warning("below its level")
-    handler.setLevel(logging.NOTSET)
-    handler.addFilter(lambda record: False)
-    shop.warning("filtered")
-    handler.filters.clear()
-    handler.setStream(StringIO())
-    shop.warning("elsewhere")
-    shop.handlers[:] = [logging.NullHandler()]
-    shop.warning("nowhere")
+    with open(pipe.writer, "w", closefd=False) as stream:
+        handler = logging.StreamHandler(stream)
+        shop.addHandler(handler)
+        handler.setLevel(logging.ERROR)
+        shop.warning("below its level")
+        handler.setLevel(logging.NOTSET)
+        handler.addFilter(lambda record: False)
+        shop.warning("filtered")
+        handler.filters.clear()
+        handler.setStream(StringIO())
+        shop.warning("elsewhere")
+        shop.handlers[:] = [logging.NullHandler()]
+        shop.warning("nowhere")
     assert [parsed(line)["message"] for line in pipe.read().splitlines()] == [
         "below its level",
         "filtered",
         "elsewhere",
         "nowhere",
     ]
-    assert capsys.readouterr().err == ""
+
+
+def test_what_it_writes_to_standard_output_is_missing_only_where_both_are_read_together(
+    pipe: Pipe, shop: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.addHandler(logging.StreamHandler())
+    other = Pipe()
+    with (
+        open(other.writer, "w", closefd=False) as piped,
+        open(tmp_path / "out", "w") as out,
+        open(tmp_path / "log", "w+") as log,
+    ):
+        for ours, output, shown in [
+            (pipe, piped, False),  # as in a container
+            (pipe, out, True),
+            (log, piped, True),
+            (log, out, True),
+            (log, open(log.fileno(), "w", closefd=False), False),  # noqa: SIM115 - nothing is to be closed
+        ]:
+            logs.configure(Logging(format="json"), ours)
+            monkeypatch.setattr(sys, "stdout", output)
+            shop.handlers[0].setStream(output)
+            shop.warning("sold out")
+            text = pipe.read() if ours is pipe else (tmp_path / "log").read_text()
+            log.truncate(0)
+            assert ('"message": "sold out"' in text) is shown
+    other.close()
 
 
 def test_a_reader_that_hangs_does_not_stop_the_server() -> None:

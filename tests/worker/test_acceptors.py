@@ -70,7 +70,7 @@ class Scene:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.services = {name: self.service(name) for name in ("web", "site")}
-        self.acceptors = Acceptors(loop, 0)
+        self.acceptors = Acceptors(loop, 0, lambda: 0, lambda: None)
 
     def service(self, name: str) -> Service:
         endpoint = Endpoint(builtin.respond(200, name.encode(), []), "serverd")
@@ -412,7 +412,9 @@ def test_without_descriptors_connections_wait_and_are_neither_reset_nor_complain
 
     async def act(scene: Scene) -> list[bytes]:
         nonlocal used
-        scene.acceptors = Acceptors(scene.loop, 0, lambda: settling.append(scene.loop.create_task(settle())))
+        scene.acceptors = Acceptors(
+            scene.loop, 0, lambda: 80, lambda: settling.append(scene.loop.create_task(settle()))
+        )
         settling: list[asyncio.Task[None]] = []
 
         async def settle() -> None:

@@ -63,6 +63,17 @@ def test_what_may_hang_and_what_happens_beside_the_loop_end_nothing(what: str) -
     assert (done.returncode, done.stdout, done.stderr) == (0, "slept\ncomputed\n", "")
 
 
+def test_the_signal_of_an_application_is_left_to_it() -> None:
+    profiler = """
+import signal
+signal.signal(signal.SIGVTALRM, lambda *_: print("tick", flush=True))
+"""
+    tick = "signal.raise_signal(signal.SIGVTALRM)\nlast.arm"
+    done = run(profiler + PROGRAM.replace("last.arm", tick, 1), "hangs")
+    assert (done.returncode, done.stdout) == (1, "tick\n"), "by the time of the day, before it has slept"
+    assert done.stderr.startswith("Timeout")
+
+
 def test_one_that_leaves_is_ended_whatever_keeps_it() -> None:
     done = run(END)
     assert (done.returncode, done.stdout) == (1, "")

@@ -13,15 +13,15 @@ from serverd.worker.room import Room
 
 
 class Scene:
-    """A process that may open `limit` descriptors, of which `used` are open."""
+    """A process that may open `limit` descriptors, of which `used` are open; `own` of its own, others connections."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-        self.used = 0
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, limit: int, own: int = 0) -> None:
+        self.used = own
         self.now = 1000.0
         self.changes: list[bool] = []
         monkeypatch.setattr(room, "_limit", lambda: limit)
         monkeypatch.setattr(room, "_count", lambda: self.used)
-        self.room = Room(lambda: self.now, lambda: self.changes.append(self.room.is_out))
+        self.room = Room(lambda: self.now, lambda: self.used - own, lambda: self.changes.append(self.room.is_out))
 
     def use(self, count: int) -> bool:
         """Have so many open, and return whether the room is out of descriptors then."""
@@ -43,13 +43,28 @@ def test_an_eighth_is_kept_and_half_of_that_has_to_be_free_before_it_begins_agai
 def test_it_looks_by_itself_when_what_it_has_seen_is_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene(monkeypatch, 80)
     scene.use(60)  # so that 10 are left
-    for _ in range(10):
+    for _ in range(9):
         scene.used += 1
         scene.room.take()
     assert scene.changes == []
     scene.used += 1
     scene.room.take()
     assert scene.changes == [True]
+
+
+@pytest.mark.parametrize("own", [0, 600, 688, 699, 700, 760, 798, 799])
+def test_whatever_the_application_has_taken_for_itself_some_are_accepted_and_again_when_they_have_ended(
+    own: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(monkeypatch, 800, own)
+    for _ in range(2):
+        assert not scene.use(own)
+        while not scene.room.is_out:
+            scene.used += 1
+            scene.room.take()
+        accepted, free = scene.used - own, 800 - scene.used
+        assert accepted >= 1
+        assert free in {min(accepted, 100), min(accepted, 100) - 1}, "as many are kept, an eighth at most"
 
 
 def test_two_batches_are_less_than_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,14 +30,21 @@ def send_error(stream: Stream, status: int, more: Fields, *, bodiless: bool) -> 
 
 
 def began_with_disconnect(error: BaseException) -> bool:
-    """Return whether ClientDisconnected is what began `error`: frameworks wrap it or group it."""
-    seen: set[int] = set()  # a chain of causes can bite its own tail
-    cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        if isinstance(cause, ClientDisconnected):
-            return True
-        if isinstance(cause, BaseExceptionGroup):
-            return all(began_with_disconnect(part) for part in cause.exceptions)
+    """Return whether ClientDisconnected, and nothing else, is what began `error`: frameworks wrap it or group it."""
+    found = False
+    seen: set[int] = set()  # a chain of causes can bite its own tail, and a group be a cause of what is in it
+    waiting = [error]
+    while waiting:
+        cause = waiting.pop()
+        if id(cause) in seen:
+            continue
         seen.add(id(cause))
-        cause = cause.__cause__ or cause.__context__
-    return False
+        if isinstance(cause, ClientDisconnected):
+            found = True
+        elif isinstance(cause, BaseExceptionGroup):
+            waiting += cause.exceptions
+        elif (before := cause.__cause__ or cause.__context__) is not None:
+            waiting.append(before)
+        else:
+            return False
+    return found

@@ -280,8 +280,8 @@ class _Json(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def _is_shown(record: logging.LogRecord) -> bool:
-    """Return whether a logger below the root has already written the record where our lines go, in its own words.
+def _is_shown(record: logging.LogRecord, descriptor: int) -> bool:
+    """Return whether a logger below the root has written the record already, in its words, to where `descriptor` leads.
 
     Django with DEBUG, Sanic and others have such handlers, made for servers that leave the root logger as it is: each
     of their lines would be there twice.
@@ -289,16 +289,25 @@ def _is_shown(record: logging.LogRecord) -> bool:
     logger = logging.root.manager.loggerDict.get(record.name)
     while isinstance(logger, logging.Logger) and logger is not logging.root:
         for handler in logger.handlers:
-            stream = getattr(handler, "stream", None)
-            if (
-                stream is not None
-                and stream in (sys.stderr, sys.stdout)
-                and record.levelno >= handler.level
-                and handler.filter(record)
-            ):
+            if record.levelno >= handler.level and _leads_to(descriptor, handler) and handler.filter(record):
                 return True
         logger = logger.parent
     return False
+
+
+def _leads_to(descriptor: int, handler: logging.Handler) -> bool:
+    """Return whether a handler writes to the file, terminal or pipe of `descriptor`, or beside it.
+
+    Standard output is that where both are pipes: whoever runs containers shows the two together. Otherwise it may lead
+    to another file, or to none, and our lines would lack what it has.
+    """
+    stream = getattr(handler, "stream", None)
+    try:
+        ours, theirs = os.fstat(descriptor), os.fstat(stream.fileno())  # type: ignore[union-attr]
+    except (AttributeError, OSError, TypeError, ValueError):
+        return False  # it is no file
+    both_pipes = stat.S_ISFIFO(ours.st_mode) and stat.S_ISFIFO(theirs.st_mode)
+    return os.path.samestat(ours, theirs) or (both_pipes and stream is sys.stdout)
 
 
 class _Handler(logging.Handler):
@@ -312,7 +321,7 @@ class _Handler(logging.Handler):
         self._patience = _WRITE_PATIENCE
 
     def emit(self, record: logging.LogRecord) -> None:
-        if _is_shown(record):
+        if _is_shown(record, self._descriptor):
             return
         try:
             if not hasattr(record, _REQUEST_ID):

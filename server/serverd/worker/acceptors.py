@@ -89,11 +89,20 @@ class _Acceptor:
 class Acceptors:
     """The listening sockets of one worker."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, slot: int, on_change: Callable[[], None] | None = None) -> None:
-        """Hold none; `on_change` is called when it is time to `settle`, because descriptors run out or do no more."""
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        slot: int,
+        connections: Callable[[], int],
+        on_change: Callable[[], None],
+    ) -> None:
+        """Hold none; `on_change` is called when it is time to `settle`, because descriptors run out or do no more.
+
+        `connections` returns how many the worker has open.
+        """
         self._loop = loop
         self._slot = slot
-        self._room = Room(loop.time, on_change or _ignore)
+        self._room = Room(loop.time, connections, on_change)
         self._covered: frozenset[int] = frozenset()
         self._held: dict[int, _Acceptor] = {}  # by inode
         self._changing = asyncio.Lock()  # only one thing at a time is done to the sockets
@@ -199,10 +208,6 @@ class Acceptors:
             acceptor.server.close()
             acceptor.server = None
         await _turn(_CONNECT_TURNS)  # uvloop, which loses nothing, has gone on accepting
-
-
-def _ignore() -> None:
-    pass
 
 
 async def _turn(times: int = 1) -> None:

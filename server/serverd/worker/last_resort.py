@@ -64,6 +64,8 @@ class LastResort:
 
     def __init__(self) -> None:
         self._timer: _Timer | None = None
+        if signal.getsignal(signal.SIGVTALRM) is not signal.SIG_DFL:
+            return  # the application's, as of a profiler: each time that it comes we would write stacks
         try:
             self._timer = _Timer(signal.SIGVTALRM)
         except OSError:

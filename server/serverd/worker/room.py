@@ -4,6 +4,9 @@ Who accepts until the kernel refuses has no descriptor left for what connections
 that is opened anew, an application's database. And event loops make little of the refusal: uvloop resets what it
 cannot accept without a word, asyncio logs a traceback for each, sixty times a second. So some are kept, and further
 connections wait in the queues of the listening sockets. `acceptors` asks.
+
+No more are kept than connections are open. An application may have taken so many descriptors for itself that a fixed
+number is never free, and a worker that waits for others to end their connections must have some.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ __all__ = ["Room"]
 
 log = logging.getLogger("serverd.worker")
 
-# What is kept: one descriptor in so many of those that the process may open, and this at most.
+# What is kept: one descriptor in so many of those that the process may open, and this at most, for as many connections.
 RESERVE_SHARE = 8
 MOST_RESERVE = 256
 # Of what is kept, one part in so many may be accepted at once: two batches go by until nothing more is.
@@ -29,9 +32,15 @@ WARNING_REST = 60.0
 class Room:
     """The room of one process."""
 
-    def __init__(self, clock: Callable[[], float], on_change: Callable[[], None]) -> None:
-        """Begin with as much as there is; `clock` returns seconds, `on_change` is called when `is_out` changes."""
+    def __init__(
+        self, clock: Callable[[], float], connections: Callable[[], int], on_change: Callable[[], None]
+    ) -> None:
+        """Begin with as much as there is; `on_change` is called when `is_out` changes.
+
+        `clock` returns seconds, `connections` how many are open.
+        """
         self._clock = clock
+        self._connections = connections
         self._on_change = on_change
         self._warned_at = float("-inf")
         self._left = 0  # connections that may be accepted before another look
@@ -45,16 +54,17 @@ class Room:
     def take(self) -> None:
         """Take note of a connection that has been accepted."""
         self._left -= 1
-        if self._left < 0 and not self.is_out:
+        if self._left <= 0 and not self.is_out:
             self.look()
 
     def look(self) -> None:
         """Find out how many descriptors are left; due now and then, as others than connections come and go."""
         used, limit = _count(), _limit()
-        reserve = _reserve(limit)
-        self._left = limit - used - reserve
+        reserve = min(_reserve(limit), self._connections())
+        left = limit - used - reserve
+        self._left = left // 2  # each may have one more kept
         # To begin again takes several free ones, so that it does not happen with each connection that ends.
-        is_out = self._left < (reserve // 2 if self.is_out else 1)
+        is_out = left < (max(1, reserve // 2) if self.is_out else 1)
         if is_out is self.is_out:
             return
         self.is_out = is_out

@@ -65,7 +65,7 @@ class Serving:
         self.identities: Identities = {}  # by which the listeners speak TLS
         self._leaving: list[Service] = []  # of listeners that are no more; their last requests are in flight
         self._departed = 0  # requests of services that are forgotten
-        self._acceptors = Acceptors(loop, slot, self._on_crowd)
+        self._acceptors = Acceptors(loop, slot, lambda: self.connections, self._on_crowd)
         self._settling: set[asyncio.Task[None]] = set()
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._interval = _SWEEP_INTERVAL
