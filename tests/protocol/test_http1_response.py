@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serverd.protocol.http1_response import DefaultFields, ResponseEncoder, encode_informational, status_line
+from tests.support.fuzzing import examples
 from tests.support.wire import DATE
 
 LENGTH = (b"content-length", b"5")
@@ -103,6 +108,48 @@ class TestFraming:
         made.start("GET", "1.1", True)
         assert not made.takes_trailers
         assert not made.ends_with_connection
+
+
+FIELDS = [
+    [LENGTH],
+    [LENGTH, TYPE],
+    [TYPE],
+    [],
+    [LENGTH, (b"connection", b"close")],
+    [LENGTH, (b"connection", b"keep-alive")],
+    [LENGTH, (b"upgrade", b"h2c")],
+    [LENGTH, (b"date", b"today")],
+]
+responses = st.tuples(
+    st.sampled_from(FIELDS),
+    st.sampled_from([200, 204, 205, 304, 404]),
+    st.sampled_from(["GET", "HEAD"]),
+    st.sampled_from(["1.1", "1.1", "1.0"]),
+    st.booleans(),  # whether the connection goes on
+    st.booleans(),  # whether nothing follows the head
+    st.sampled_from([b"1", b"1", b"1", b"2"]),  # the date
+)
+
+
+class TestRepeatedHeads:
+    """A head that comes again is remembered with the Date field, for all connections."""
+
+    @given(st.lists(responses, min_size=2, max_size=8))
+    @examples(200)
+    def test_they_are_what_a_fresh_encoder_makes(self, course: list[tuple[Any, ...]]) -> None:
+        defaults = DefaultFields(b"s")
+        connections = [ResponseEncoder(defaults), ResponseEncoder(defaults)]
+        for number, (fields, status, method, version, keep_alive, end, date) in enumerate(course):
+            if date != (course[number - 1][-1] if number else b""):
+                defaults.set_date(date)
+            fresh = DefaultFields(b"s")
+            fresh.set_date(date)
+            outcomes = []
+            for one in (connections[number % 2], ResponseEncoder(fresh)):
+                one.start(method, version, keep_alive)
+                head = one.encode_head(status, fields, end)
+                outcomes.append((head, one.keep_alive, one.ends_with_connection, one.takes_trailers))
+            assert outcomes[0] == outcomes[1]
 
 
 class TestOwnedFields:
