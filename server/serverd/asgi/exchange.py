@@ -61,7 +61,6 @@ class Exchange(Cycle):
         "_left",
         "_trailers",
         "_unheard",
-        "_unheard_until",
         "_wire",
         "owes_continue",
     )
@@ -83,8 +82,8 @@ class Exchange(Cycle):
         self._left: int | None = None  # bytes until the announced Content-Length; None: not announced
         self._bodiless = head.method == "HEAD"  # RFC 9110 §6.4.1; 204 and 304 as well, once known
         self._trailers: Fields | None = None  # None: none are announced
-        self._unheard = 0  # messages that were lost because the client had gone
-        self._unheard_until = 0.0  # until when they may be, in the loop's time; 0: none was
+        # Messages that were lost because the client had gone, and until when they may be, in the loop's time.
+        self._unheard: tuple[int, float] | None = None
 
     # The connection's side.
 
@@ -175,11 +174,10 @@ class Exchange(Cycle):
     async def on_unheard(self) -> None:
         """Lose a message without a word; raises ClientDisconnected to an application of ours, or one that goes on."""
         now = asyncio.get_running_loop().time()
-        if not self._unheard_until:
-            self._unheard_until = now + UNHEARD_TIMEOUT
-        self._unheard += 1
-        if self.endpoint.is_ours or now > self._unheard_until or self._unheard > UNHEARD_MESSAGES:
+        lost, end = self._unheard or (0, now + UNHEARD_TIMEOUT)
+        if self.endpoint.is_ours or now > end or lost == UNHEARD_MESSAGES:
             raise ClientDisconnected
+        self._unheard = lost + 1, end
         await asyncio.sleep(0)  # nobody slows it down any more: others must have their turn
 
     def _take_body(self) -> Message:

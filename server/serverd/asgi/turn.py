@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from time import perf_counter
-from typing import Protocol
+from typing import Final, Protocol
 
 __all__ = ["HOLD", "Sender", "Turn"]
 
@@ -30,13 +30,18 @@ class Sender(Protocol):
         """Send it, if it has not left already."""
 
 
+# Of event loops whose tasks are those of asyncio; another, in which we are embedded, may have a class of its own.
+_USUAL_LOOPS: Final = ("uvloop", "asyncio.unix_events")
+
+
 class Turn:
     """Who begins, and who holds something, among the connections of a listener."""
 
-    __slots__ = ("_held", "_since", "begun", "created", "loop")
+    __slots__ = ("_held", "_since", "begun", "created", "is_usual", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.is_usual = type(loop).__module__ in _USUAL_LOOPS  # without a factory, its tasks are those of asyncio
         # Tasks of applications that there were, and those of them that have taken their first step. Who embeds us may
         # cancel one before that, and then it never does.
         self.created = 0
