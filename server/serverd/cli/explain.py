@@ -26,7 +26,7 @@ from serverd.connection.service import Service
 from serverd.errors import PeerError
 from serverd.generation import Address, AddressKind, BuiltinTarget, Generation, Listener, Mount
 from serverd.protocol.forwarded import OriginReader
-from serverd.protocol.head import Framing, RequestHead, normalise_host
+from serverd.protocol.head import RequestHead, normalise_host
 from serverd.protocol.http1 import Http1Decoder
 from serverd.protocol.http1_h11 import H11Parser
 from serverd.protocol.http1_response import DefaultFields
@@ -154,7 +154,7 @@ def _begin(service: Service, peer: Peer, question: Question) -> tuple[Cycle, str
 def _as_http2(head: RequestHead) -> RequestHead:
     """Return the head of the same request by a client that speaks HTTP/2."""
     target = (None, head.path, head.raw_path, head.query)
-    framing = Framing(head.host, head.length, True, head.expects_continue)
+    framing = head.host, head.length, True, head.expects_continue
     if offers_websocket(head):
         other: RequestHead = TunnelHead(b"websocket", target, head.fields, framing)
     else:

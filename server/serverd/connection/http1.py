@@ -266,7 +266,11 @@ class Http1Connection(Http1Stream):
         self._exchange = None
         self._is_full = False
         decoder, encoder = self._decoder, self._encoder
-        if decoder.body_unfinished and (encoder.keep_alive or (self._outlasts and not encoder.ends_with_connection)):
+        if (
+            decoder.state is not DONE  # Hot path: without a call for it; benchmarks/ "plain GET"
+            and decoder.body_unfinished
+            and (encoder.keep_alive or (self._outlasts and not encoder.ends_with_connection))
+        ):
             if not decoder.is_held:
                 self._resume_reading()
             self._await(WAIT_BODY, self.service.limits.body_timeout)
@@ -292,7 +296,10 @@ class Http1Connection(Http1Stream):
         if idle:
             draining = self.service.draining
             self._await(WAIT_REQUEST, DRAIN_IDLE_TIMEOUT if draining else limits.keep_alive_timeout)
-        elif decoder.state is HEAD:
+            if not self._reading:
+                self._resume_reading()
+            return
+        if decoder.state is HEAD:
             self._await(WAIT_HEAD, limits.header_timeout)
         elif self._eof and self._exchange is not None:
             self._exchange.deliver_disconnect()  # as to the exchange during which the end came

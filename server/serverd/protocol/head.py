@@ -8,7 +8,7 @@ through none that the grammar below does not. `asgi` reads `RequestHead`, nobody
 from __future__ import annotations
 
 import re
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from serverd.errors import PeerError
@@ -74,14 +74,10 @@ _LENGTH_DIGITS: Final = 18
 Target = tuple[bytes | None, str, bytes, bytes]
 
 
-class Framing(NamedTuple):
-    """What the framing fields of a request say (RFC 9112 §6, §9.3)."""
-
-    host: str | None  # normalised by `normalise_host`; None: HTTP/1.0 without Host
-    length: int  # bytes of body; CHUNKED for chunked
-    keep_alive: bool
-    expects_continue: bool
-
+# What the framing fields of a request say (RFC 9112 §6, §9.3): the host, normalised by `normalise_host`, or None in
+# HTTP/1.0 without one; the bytes of the body, or CHUNKED; whether the connection persists; whether the client waits for
+# a 100. A plain tuple, as well.
+Framing = tuple[str | None, int, bool, bool]
 
 CHUNKED: Final = -1
 
@@ -265,7 +261,7 @@ def frame_request(version: str, fields: Fields) -> Framing:
         size = _content_length(length)
     expectation = by_name.get(b"expect")
     expects_continue = expectation is not None and version == "1.1" and _expects_continue(expectation)
-    return Framing(
+    return (
         None if host is None else normalise_host(host),
         size,
         _persists(version, by_name.get(b"connection")),

@@ -121,7 +121,8 @@ class Http1Decoder:
     @property
     def buffered(self) -> bool:
         """True when bytes have arrived that wait: of a later request, or behind the chunks of this turn."""
-        return bool(self._buffer or self._later) or self.is_held
+        chunks = self._chunks
+        return bool(self._buffer or self._later) or (chunks is not None and chunks.is_held)
 
     @property
     def is_held(self) -> bool:

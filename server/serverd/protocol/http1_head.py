@@ -17,6 +17,7 @@ from serverd.protocol.head import (
     check_field_lines,
     check_line_beginning,
     frame_request,
+    normalise_host,
     parse_request_line,
 )
 from serverd.protocol.names import without_ambiguous
@@ -72,7 +73,7 @@ class HeadReader:
         self._section = b""  # of the block: from the CRLF of the request line to the empty line
         self._section_size = 0
         self._head: RequestHead | None = None
-        self._framing = Framing(None, 0, True, False)
+        self._framing: Framing = (None, 0, True, False)
 
     def recall(self, data: bytes) -> RequestHead | None:
         """Return the head that `data` is, if that needs no reading of fields; raises PeerError."""
@@ -115,12 +116,12 @@ class HeadReader:
         if notable:
             fields = without_ambiguous(fields, bounds.ambiguous_names)
         framing = frame_request(version, fields)
-        self._parser.accept(block, not framing.length and framing.keep_alive)
         head = RequestHead(method, version, target, fields, framing)
+        self._parser.accept(block, not head.length and head.keep_alive)
         head.notable = notable
         if target[0] is not None:
             self._apply_authority(head, target[0])
-        elif not framing.length and size <= _REMEMBERED_SIZE:
+        elif not head.length and size <= _REMEMBERED_SIZE:
             self._block = block
             self._section = block[line_end:]
             self._section_size = size - line_end
@@ -171,6 +172,5 @@ class HeadReader:
     @staticmethod
     def _apply_authority(head: RequestHead, authority: bytes) -> None:
         """Put the authority of an absolute-form target in the place of Host (RFC 9112 §3.2.2)."""
-        framing = frame_request("1.1", [(b"host", authority)])
-        head.host = framing.host
+        head.host = normalise_host(authority)
         head.fields = [(b"host", authority), *(item for item in head.fields if item[0] != b"host")]

@@ -133,19 +133,18 @@ def _frame(fields: Fields, end: bool, authority: bytes, body_size: int) -> Frami
     """Return what the fields say of the body, which ends with END_STREAM whatever they say (RFC 9113 §8.1.1)."""
     normalise_host(authority)  # first: a host that we do not serve is answered with its status
     try:
-        framing = frame_request("1.1", fields)
+        host, length, _, _ = frame_request("1.1", fields)
     except PeerError as error:
         if error.status != 400:
             raise
         raise malformed(error.reason) from None
-    length = framing.length
     if end:
         if length:
             raise malformed("Content-Length without a body")
-        return Framing(framing.host, 0, True, False)
+        return host, 0, True, False
     names = [name for name, _ in fields]
     if not length and _LENGTH not in names:
         length = CHUNKED
     if body_size and length > body_size:
         raise PeerError(413, "body larger than limits.body_size")
-    return Framing(framing.host, length, True, length != 0 and _EXPECT in names)
+    return host, length, True, length != 0 and _EXPECT in names
