@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import gc
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Protocol
 
 import pytest
 
+import serverd
 from tests.support.server import Server
 
 APPS = Path(__file__).parent / "support" / "apps"
@@ -39,12 +41,19 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return len(os.sched_getaffinity(0)) + 1
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile what processes begin with that tests start: later nobody writes it down, and each would do it again."""
+    if not hasattr(config, "workerinput"):  # a process of xdist's; the one that started it has compiled everything
+        for place in (Path(serverd.__file__).parent, APPS, Path(__file__).parents[1] / "examples"):
+            compileall.compile_dir(place, quiet=2)
+
+
 def pytest_collection_finish() -> None:
     """Prepare the process that has collected tests, and will run them.
 
     Nothing that collecting has made goes: the garbage collector need not look at it. And from now on nobody writes
     compiled code: Python takes a module for unchanged whose file has the same size and was written in the same second,
-    as tests do that change an application. What has been imported until now is compiled.
+    as tests do that change an application.
     """
     gc.collect()
     gc.freeze()
