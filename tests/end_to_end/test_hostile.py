@@ -144,7 +144,7 @@ class Patient:
     def _run(self) -> None:
         try:
             with Client(self._address) as kept:
-                while not self._stopped.wait(0.005):
+                while not self._stopped.wait(0.005 if LONG else 0.01):
                     self._ask(lambda: kept.request("GET", "/hello"))
                     self._ask(lambda: get(self._address, "/hello"))
         except Exception as error:
