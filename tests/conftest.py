@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import compileall
+import contextlib
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -13,6 +16,7 @@ from typing import Protocol
 
 import pytest
 
+import serverd
 from tests.support.server import Server
 
 APPS = Path(__file__).parent / "support" / "apps"
@@ -39,12 +43,35 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return len(os.sched_getaffinity(0)) + 1
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile what processes begin with that tests start: later nobody writes it down, and each would do it again."""
+    if not hasattr(config, "workerinput"):  # a process of xdist's; the one that started it has compiled everything
+        for place in (Path(serverd.__file__).parent, APPS, Path(__file__).parents[1] / "examples"):
+            compileall.compile_dir(place, quiet=2)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Import every third file of tests first, as one of three processes that run the suite: each of them another third.
+
+    In a fresh checkout most of the time until the first test goes into pytest's rewriting of assertions, which writes
+    down what it has made: so that each process does a part of it, and not all of them all.
+    """
+    worker = getattr(session.config, "workerinput", None)
+    if worker is not None and session.config.args == session.config.getini("testpaths"):
+        first, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+        for file in sorted(Path(__file__).parent.rglob("test_*.py"))[first::count]:
+            name = ".".join(file.with_suffix("").relative_to(session.config.rootpath).parts)
+            with contextlib.suppress(Exception, pytest.skip.Exception):  # told when it is collected
+                importlib.import_module(name)
+
+
 def pytest_collection_finish() -> None:
     """Prepare the process that has collected tests, and will run them.
 
     Nothing that collecting has made goes: the garbage collector need not look at it. And from now on nobody writes
     compiled code: Python takes a module for unchanged whose file has the same size and was written in the same second,
-    as tests do that change an application. What has been imported until now is compiled.
+    as tests do that change an application.
     """
     gc.collect()
     gc.freeze()

@@ -24,11 +24,12 @@ LAYER_0 = ("errors", "generation")
 ALLOWED: dict[str, tuple[str, ...]] = {
     # What each package may import from serverd, beside itself. `generation` is plain data for everyone.
     "errors": (),
-    "generation": (),
+    "generation": ("records",),
     "codec": (),
     "der": (),
-    "messages": (*LAYER_0, "codec"),
+    "messages": (*LAYER_0, "codec", "records"),
     "parent": (),
+    "records": (),
     "version": (),
     "config": (*LAYER_0, "messages", "parent", "der"),
     "protocol": LAYER_0,
@@ -51,6 +52,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "supervisor": (
         *LAYER_0,
         "messages",
+        "records",
         "parent",
         "config.changes",
         "config.expiry",

@@ -7,8 +7,10 @@ survives the trip through `messages`. Times are seconds, sizes are bytes, paths 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
+
+from serverd.records import record
 
 __all__ = [
     "ACCESS_FIELDS",
@@ -47,7 +49,7 @@ class AddressKind(Enum):
     SYSTEMD = "systemd"  # the listening descriptors that socket activation calls by this name
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Address:
     """One address of a listener; `text` is how the operator wrote it."""
 
@@ -60,7 +62,7 @@ class Address:
     name: str = ""  # SYSTEMD: as LISTEN_FDNAMES has it
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WebSocketLimits:
     """Bounds on a WebSocket session (configuration.md, [limits.websocket])."""
 
@@ -72,7 +74,7 @@ class WebSocketLimits:
     compression: bool = True  # permessage-deflate, for clients that offer it
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Http2Limits:
     """Bounds on an HTTP/2 connection (configuration.md, [limits.http2])."""
 
@@ -83,7 +85,7 @@ class Http2Limits:
     continuations: int = 8  # frames that a header block may go on in
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Limits:
     """Bounds on what a peer may make a connection hold or wait for (configuration.md, [limits])."""
 
@@ -102,7 +104,7 @@ class Limits:
     http2: Http2Limits = Http2Limits()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class File:
     """A file as it was when it was read, to see that it is another one."""
 
@@ -112,7 +114,7 @@ class File:
     inode: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Validity:
     """How long an authority, or its list of revoked certificates, is good."""
 
@@ -121,7 +123,7 @@ class Validity:
     until: int  # 0: for ever
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Certificate:
     """A certificate with its chain and its private key: the contents of the files, and what the first one says.
 
@@ -149,7 +151,7 @@ class Certificate:
         return first if first is not None and first.until < self.not_after else None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tls:
     """How a listener speaks TLS ([tls.NAME])."""
 
@@ -172,7 +174,7 @@ class Tls:
         return dict(self.sources).get(key, self.source)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Listener:
     """A named set of addresses that are served alike."""
 
@@ -192,7 +194,7 @@ class Listener:
     source: str = ""  # "server.toml:3", for messages
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class App:
     """An ASGI application to be imported by every worker."""
 
@@ -208,7 +210,7 @@ class App:
     source: str = ""  # "server.toml:7": the line that names the application
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AppTarget:
     """The mount hands the request to an application."""
 
@@ -217,7 +219,7 @@ class AppTarget:
     strip_prefix: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RespondTarget:
     """The mount answers with a fixed response."""
 
@@ -226,14 +228,14 @@ class RespondTarget:
     headers: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RedirectTarget:
     """The mount answers 307 with this location; `{host}` and `{uri}` stand for the request's."""
 
     location: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BuiltinTarget:
     """The mount answers with what the server knows of itself."""
 
@@ -243,7 +245,7 @@ class BuiltinTarget:
 Target = AppTarget | RespondTarget | RedirectTarget | BuiltinTarget
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Mount:
     """Where a target is served: listeners, hosts and a path prefix on a segment boundary."""
 
@@ -257,7 +259,7 @@ class Mount:
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recycle:
     """When a worker is replaced although nothing is wrong with it ([server.recycle]); 0 is never."""
 
@@ -267,7 +269,7 @@ class Recycle:
     memory: int = 0  # resident
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Account:
     """Who the workers are ([server] user and group); None leaves what the supervisor is."""
 
@@ -276,7 +278,7 @@ class Account:
     groups: tuple[int, ...] = ()  # supplementary; taken together with uid
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Server:
     """The process-wide settings that workers and supervisor need ([server])."""
 
@@ -298,7 +300,7 @@ class Server:
     request_id_header: str | None = None  # of the response, in lower case
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Logging:
     """How log lines look ([logging])."""
 
@@ -315,7 +317,7 @@ ACCESS_FIELDS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AccessLog:
     """What is logged of each request ([access_log])."""
 
@@ -328,7 +330,7 @@ class AccessLog:
     min_duration: float = 0.0  # of those
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Generation:
     """One validated reading of the configuration; `number` counts from 1 in the supervisor's life."""
 

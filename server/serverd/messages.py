@@ -1,6 +1,6 @@
 """What supervisor, loader and workers say to one another: plain values, one JSON object per line.
 
-Values are the frozen dataclasses below and those of `generation`; `codec` turns them into JSON and back, by their
+Values are the records below and those of `generation`; `codec` turns them into JSON and back, by their
 type hints.
 """
 
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import typing
-from dataclasses import dataclass
 from typing import Any
 
 from serverd.codec import build, plain
 from serverd.generation import Generation
+from serverd.records import record
 
 __all__ = [
     "BEAT_INTERVAL",
@@ -62,7 +62,7 @@ IN_FLIGHT_SHOWN = 20
 EVERY_SLOT = -1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SocketGrant:
     """A listening socket and what it is for; its descriptor comes along with the message, in the same order."""
 
@@ -73,7 +73,7 @@ class SocketGrant:
 # Supervisor to worker. Descriptors travel beside a message as SCM_RIGHTS (unix(7)): `descriptors` tells how many.
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Start:
     """First and once: what to serve, in which slot; the sockets are those of all slots."""
 
@@ -83,21 +83,21 @@ class Start:
     counted: bool = False  # behind the sockets comes the file of its counters (observe.counters)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sockets:
     """The listening sockets of all slots, complete: those that are missing are closed."""
 
     sockets: tuple[SocketGrant, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cover:
     """The slots, beside its own, on whose sockets to accept from now on; complete, so () ends the covering."""
 
     slots: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Propose:
     """A generation that differs in nothing the applications can see: can it be served without restarting them?"""
 
@@ -106,14 +106,14 @@ class Propose:
     is_renewal: bool = False  # of certificates: nobody has asked for code that has changed on disk
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Adopt:
     """The proposed generation is committed: serve it from now on."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Drain:
     """Stop accepting, finish what is in flight, shut the applications down, exit."""
 
@@ -121,22 +121,22 @@ class Drain:
     replaced: bool = False  # others serve on: WebSocket sessions are told 1012 (come again) instead of 1001
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reopen:
     """Write to the descriptors that come along: one in the place of standard error, one the access log."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Inspect:
     """Is the code on disk what was imported? If not, Declined of the worker's own generation is the answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unready:
     """The server is about to stop (shutdown_delay): it serves on, and whoever balances load should go elsewhere."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Told:
     """The answer to Ask."""
 
@@ -147,28 +147,28 @@ class Told:
 # Worker to supervisor.
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ask:
     """How does everything stand? Asked for builtin mounts, one question at a time and once a second at most."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Starting:
     """It begins to bring up `what`, and is to blame when nothing more is heard."""
 
     what: str  # an application, with its place in the configuration
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ready:
     """Every application is up, or may be down (AppDown), and connections are being accepted."""
 
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Beat:
     """The event loop turns; sent every BEAT_INTERVAL from Ready on."""
 
@@ -182,7 +182,7 @@ class Beat:
     ] = ()  # requests in flight, the oldest first: method, path, app, age; at most IN_FLIGHT_SHOWN
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Blocked:
     """The event loop has not turned for a while; told by a thread beside it, if there is a chance to run for it."""
 
@@ -190,7 +190,7 @@ class Blocked:
     requests: tuple[str, ...]  # in flight, as in Beat
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AppDown:
     """An application with on_failure = "unavailable" could not be brought up; it answers 503 and is retried."""
 
@@ -200,21 +200,21 @@ class AppDown:
     retry: float  # seconds until the next try
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AppUp:
     """An application that was down is up."""
 
     app: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Accepted:
     """The proposed generation can be served."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Declined:
     """The generation, proposed or served already, needs new workers."""
 
@@ -223,19 +223,19 @@ class Declined:
     final: bool = False  # new workers could not serve it either
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Adopted:
     """The generation is served; nothing of the one before is."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Draining:
     """Nothing more is accepted, the listening sockets are closed."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Failed:
     """The generation cannot be served; the worker exits after this."""
 
@@ -246,26 +246,26 @@ class Failed:
 # Supervisor to preloader, and its answers; Failed is one of them.
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Preload:
     """First and once: the generation whose applications are to be imported."""
 
     generation: Generation
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Preloaded:
     """The applications are imported, but those that failed and may be unavailable."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fork:
     """Fork a worker; its channel, the file for its stacks and what becomes its standard error come along."""
 
     title: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Forked:
     """The worker exists, and is a child of the supervisor."""
 
@@ -276,14 +276,14 @@ class Forked:
 # Loader to supervisor; what is to be renewed goes the other way.
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Loaded:
     """The configuration is valid."""
 
     generation: Generation
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoadFailed:
     """The configuration is not valid; `report` is the text for the operator.
 

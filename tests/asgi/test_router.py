@@ -280,7 +280,7 @@ class TestManyMounts:
     def test_a_long_path_costs_no_more_than_the_deepest_mount(self) -> None:
         table = router("/a/b", "/")
         path = "/x" * 30_000
-        begin = time.perf_counter()
+        begin = time.process_time()
         for _ in range(100):
             assert table.find("a", path).name == "/"
-        assert time.perf_counter() - begin < 0.5
+        assert time.process_time() - begin < 0.5

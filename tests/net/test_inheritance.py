@@ -55,7 +55,7 @@ for number, wanted in enumerate(json.loads(sys.argv[2]), 1):
     said["results"].append(ask(number, *wanted))
 bindings.close()
 said["open"] = [socket.socket(fileno=3 + number).getsockname()[1] == ports[number] for number in range(len(names))]
-print(json.dumps(said))
+print(json.dumps(said), flush=True)
 os._exit(0)
 """
 

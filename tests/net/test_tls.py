@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import ssl
+import tempfile
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -587,7 +588,7 @@ def test_without_files_in_memory_a_temporary_one_is_used_and_removed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delattr(os, "memfd_create", raising=False)
-    monkeypatch.setattr(net_tls.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert connect(Contexts(table(issue("a.example"))))
     assert list(tmp_path.iterdir()) == []
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -49,12 +51,42 @@ class TestUnmask:
         assert type(way(b"abcdef", b"\x01\x02\x03\x04")) is bytes
 
 
-def test_without_the_extension_it_is_done_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "websockets.speedups", None)
+def another_masking() -> ModuleType:
+    """Return the module as it is when it is imported now."""
     source = Path(str(masking.__file__)).with_name("masking.py")
-    spec = importlib.util.spec_from_file_location("masking_without_extension", source)
+    spec = importlib.util.spec_from_file_location("another_masking", source)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("missing", ["websockets", "websockets.speedups"])
+def test_without_the_extension_it_is_done_in_python(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if missing == "websockets.speedups":
+        (tmp_path / "websockets").mkdir()
+        (tmp_path / "websockets" / "__init__.py").touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *(one for one in sys.path if "packages" not in one)])
+    for name in [name for name in sys.modules if name.partition(".")[0] == "websockets"]:
+        monkeypatch.delitem(sys.modules, name)
+    module = another_masking()
     assert module.unmask is module.unmask_slowly
+
+
+def test_the_package_around_the_extension_is_left_to_applications() -> None:
+    program = """\
+import sys
+
+from serverd.protocol import masking
+
+assert masking.unmask is not masking.unmask_slowly
+assert not [name for name in sys.modules if name.startswith("websockets") or name == "email"]
+
+import websockets.speedups
+
+assert websockets.speedups.apply_mask(b"abcd", b"1234") == masking.unmask(b"abcd", b"1234")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

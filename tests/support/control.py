@@ -19,9 +19,10 @@ from tests.support.server import Server
 __all__ = ["Command", "Poll", "ask", "ask_at", "command", "control_socket", "status", "wait_until"]
 
 TIMEOUT = 30.0  # seconds for a command
-INTERVAL = 0.01  # seconds between two looks at what nobody tells
+# Seconds between two looks at what nobody tells. A look takes the supervisor, or whoever lists all processes, 5 ms.
+INTERVAL = 0.03
 # Seconds between two questions of a Poll: whoever answers one has as much to do as for a request, and shall do more.
-PACE = 0.002 if os.environ.get("SERVERD_LONG") else 0.01
+PACE = 0.002 if os.environ.get("SERVERD_LONG") else 0.02
 
 
 def control_socket(server: Server) -> str:

@@ -22,8 +22,8 @@ __all__ = ["SLOW", "Load"]
 
 SLOW = "/slow"
 # Seconds between two requests of a client. The load is to be steady and not total: server and tests share two cores,
-# and each start of a process beside it would take twice as long.
-PAUSE = 0.005 if os.environ.get("SERVERD_LONG") else 0.01
+# and each start of a process beside it would take twice as long. There is always something in flight: each of the slow.
+PAUSE = 0.005 if os.environ.get("SERVERD_LONG") else 0.02
 
 Connected = TypeVar("Connected", Client, Http2Client)
 

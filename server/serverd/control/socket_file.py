@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import socket
 import stat
 from collections.abc import Iterator
@@ -208,7 +207,7 @@ def _listen(path: str) -> tuple[socket.socket, tuple[int, int] | None]:
 @contextmanager
 def _bound(sock: socket.socket, directory: str) -> Iterator[str]:
     """Bind the socket to a name nobody else knows, short because a path may have some 100 bytes (unix(7))."""
-    name = os.path.join(directory, f".{secrets.token_hex(3)}")
+    name = os.path.join(directory, f".{os.urandom(3).hex()}")
     before = os.umask(_NOT_FOR_OTHERS)
     try:
         sock.bind(name)

@@ -15,7 +15,6 @@ import contextlib
 import os
 import re
 import ssl
-import tempfile
 from collections.abc import Iterator, Sequence
 from time import monotonic
 
@@ -336,6 +335,8 @@ def file_of(text: str) -> Iterator[str]:
             file.flush()
             yield f"/proc/self/fd/{descriptor}"
         return
+    import tempfile
+
     with tempfile.NamedTemporaryFile("w", prefix="serverd-tls-") as file:
         file.write(text)
         file.flush()

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from serverd.generation import Generation, Logging
 from serverd.messages import Adopt, Cover, Drain, Inspect, Unready
+from serverd.records import record
 
 __all__ = [
     "Action",
@@ -63,19 +63,19 @@ class Action:
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StartLoader(Action):
     """Start reading the configuration; brings Loaded or LoadFailed."""
 
     renewed: Generation | None = None  # not the configuration, but the certificates of this one
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StopLoader(Action):
     """Kill the loader; its result is no longer wanted."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OpenSockets(Action):
     """Open what the generation needs of the machine, sockets for `slots` slots; brings SocketsOpened or BindFailed."""
 
@@ -83,24 +83,24 @@ class OpenSockets(Action):
     slots: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CommitSockets(Action):
     """Close what only the older generation had open, and log what is new and what is closed."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RollbackSockets(Action):
     """Close what the last OpenSockets opened."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CloseSockets(Action):
     """Close everything that is open; `kept` leaves the files of unix sockets to the successor."""
 
     kept: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GrowSockets(Action):
     """Open sockets for `slots` slots of the committed generation; brings SlotsOpened or SlotsFailed."""
 
@@ -108,7 +108,7 @@ class GrowSockets(Action):
     client: int | None = None  # of the control socket, that waits for it
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StartPreloader(Action):
     """Have the applications of the generation imported, for workers to be forked; brings Preloaded or PreloadFailed.
 
@@ -119,14 +119,14 @@ class StartPreloader(Action):
     generation: Generation
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StopPreloader(Action):
     """End the preloader of a generation; without effect when it has none."""
 
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Spawn(Action):
     """Start a worker; brings WorkerSpawned or SpawnFailed."""
 
@@ -136,7 +136,7 @@ class Spawn(Action):
     preloader: int = 0  # the generation whose preloader forks it; 0: it imports the applications itself
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Send(Action):
     """Send a worker a message that carries no descriptors."""
 
@@ -144,7 +144,7 @@ class Send(Action):
     message: Adopt | Cover | Drain | Inspect | Unready
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SendSockets(Action):
     """Send a worker the sockets of a generation as they are now; a generation proposed to it is dropped with that."""
 
@@ -152,7 +152,7 @@ class SendSockets(Action):
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SendProposal(Action):
     """Send a worker a generation and its sockets."""
 
@@ -161,7 +161,7 @@ class SendProposal(Action):
     is_renewal: bool = False  # as in Propose
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tell(Action):
     """Answer a worker's question how everything stands."""
 
@@ -169,14 +169,14 @@ class Tell(Action):
     number: int  # of the question
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestStacks(Action):
     """Have the stacks of a worker's threads written down."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LogStacks(Action):
     """Log `message` as an error, with the stacks that were requested."""
 
@@ -185,19 +185,19 @@ class LogStacks(Action):
     requests: tuple[str, ...]  # in flight
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kill(Action):
     """Send SIGKILL to a worker."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StartSuccessor(Action):
     """Start another supervisor on our sockets; brings SuccessorReady or SuccessorFailed."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StopSuccessor(Action):
     """Kill the other supervisor, which does not serve yet, or has only just said so."""
 
@@ -209,7 +209,7 @@ class HandOn(Action):
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Log(Action):
     """Log one event; `detail` is a report or a traceback of several lines."""
 
@@ -218,19 +218,19 @@ class Log(Action):
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Complain(Action):
     """Write plain text to stderr: why the start failed."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rehearsed(Action):
     """Note that everything has succeeded that a start does before its commit (`rehearsal`)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reply(Action):
     """Answer a client of the control socket; without `end`, it waits on until the supervisor is gone."""
 
@@ -241,21 +241,21 @@ class Reply(Action):
     end: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplyStatus(Action):
     """Tell a client of the control socket how everything stands."""
 
     client: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplyPlan(Action):
     """Read the configuration, and tell a client of the control socket what a reload would do."""
 
     client: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Notify(Action):
     """Tell the service manager where the service stands (sd_notify(3))."""
 
@@ -263,28 +263,28 @@ class Notify(Action):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReopenLogs(Action):
     """Open the log files anew, for ourselves and every worker."""
 
     client: int | None = None  # who asked for it on the control socket, and is told how it went
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ConfigureLogging(Action):
     """Log as the generation says from here on."""
 
     logging: Logging
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SetTitle(Action):
     """Set the process title."""
 
     title: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Exit(Action):
     """End the supervisor."""
 

@@ -7,10 +7,10 @@ number the fleet gave it, never by its pid, which may be used again. No behaviou
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
 
 from serverd.control.requests import Request
 from serverd.messages import FromWorker, Loaded, LoadFailed
+from serverd.records import record
 
 __all__ = [
     "Asked",
@@ -46,19 +46,19 @@ class Happening:
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Begin(Happening):
     """The supervisor's process has started; comes first, and once."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SignalReceived(Happening):
     """One of HUP, TERM, INT, QUIT, USR1, USR2, TTIN and TTOU came."""
 
     signal: signal.Signals
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Asked(Happening):
     """A client of the control socket wants something; it waits for a Reply."""
 
@@ -66,24 +66,24 @@ class Asked(Happening):
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CertificatesChanged(Happening):
     """Files of certificates, keys or revoked certificates are others than those that were read."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SocketsOpened(Happening):
     """Everything that the candidate needs of the machine is open."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BindFailed(Happening):
     """Not everything that the candidate needs of the machine could be opened, and nothing has been."""
 
     report: str  # a line for everything that failed
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SlotsOpened(Happening):
     """There are sockets for this number of slots."""
 
@@ -91,7 +91,7 @@ class SlotsOpened(Happening):
     client: int | None = None  # of the control socket, that waits for it
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SlotsFailed(Happening):
     """There could be no sockets for more slots."""
 
@@ -99,12 +99,12 @@ class SlotsFailed(Happening):
     client: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Preloaded(Happening):
     """The applications of the candidate are imported, and workers can be forked."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PreloadFailed(Happening):
     """They could not be imported."""
 
@@ -112,7 +112,7 @@ class PreloadFailed(Happening):
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerSpawned(Happening):
     """The process of a worker exists."""
 
@@ -120,7 +120,7 @@ class WorkerSpawned(Happening):
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SpawnFailed(Happening):
     """The machine refused another process."""
 
@@ -128,7 +128,7 @@ class SpawnFailed(Happening):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerSaid(Happening):
     """A worker sent a message."""
 
@@ -136,7 +136,7 @@ class WorkerSaid(Happening):
     message: FromWorker
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerBroke(Happening):
     """A worker said what no worker says."""
 
@@ -144,14 +144,14 @@ class WorkerBroke(Happening):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChannelClosed(Happening):
     """A worker hung up: it exits, or can no longer be told anything."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerExited(Happening):
     """A worker is reaped."""
 
@@ -159,26 +159,26 @@ class WorkerExited(Happening):
     status: int  # as subprocess has it: the exit status, or minus the number of the signal
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SuccessorReady(Happening):
     """The other supervisor serves on our sockets."""
 
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SuccessorFailed(Happening):
     """The other supervisor has gone without serving, or could not be started."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tick(Happening):
     """A deadline of the fleet has passed."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FilesChanged(Happening):
     """With --reload: what the configuration or an application is made of has changed, in words."""
 

@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -158,6 +157,8 @@ def _make_page(generation: Generation) -> _Page:
 def _open_file(size: int) -> int:
     """Return the descriptor of a file of zeros, in memory or else in the directory for temporary files."""
     if not hasattr(os, "memfd_create"):
+        import tempfile
+
         with tempfile.TemporaryFile() as file:
             file.truncate(size)
             return os.dup(file.fileno())

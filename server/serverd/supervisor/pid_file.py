@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 
@@ -124,7 +123,7 @@ class PidFile:
 
     def _replace(self, directory: int, content: bytes) -> None:
         """Put a file with `content` in place, whole from the first moment; raises OSError."""
-        temporary = f".{self._name}.{secrets.token_hex(8)}"
+        temporary = f".{self._name}.{os.urandom(8).hex()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, _FILE_MODE, dir_fd=directory)
         try:
