@@ -146,12 +146,10 @@ class Http1Connection(Http1Stream):
 
     def sweep(self, now: float) -> None:
         super().sweep(now)
-        if not self._reading and not self.closed and self._exchange is not None:
-            self._look_for_departure(self._exchange)
-
-    def _look_for_departure(self, exchange: Cycle) -> None:
-        """Notice the end of a peer that is not read."""
-        departure = look_for_departure(self.fileno())
+        exchange = self._exchange
+        if self._reading or self.closed or exchange is None:
+            return
+        departure = look_for_departure(self.fileno())  # of a peer that is not read
         if departure is Departure.WHOLE:
             self.cut()
         elif departure is Departure.HALF and not self._decoder.body_unfinished:
@@ -266,18 +264,15 @@ class Http1Connection(Http1Stream):
         self._exchange = None
         self._is_full = False
         decoder, encoder = self._decoder, self._encoder
-        if (
-            decoder.state is not DONE  # Hot path: without a call for it; benchmarks/ "plain GET"
-            and decoder.body_unfinished
-            and (encoder.keep_alive or (self._outlasts and not encoder.ends_with_connection))
-        ):
+        unfinished = decoder.state is not DONE and decoder.body_unfinished  # Hot path: no call; benchmarks/ "plain GET"
+        if unfinished and (encoder.keep_alive or (self._outlasts and not encoder.ends_with_connection)):
             if not decoder.is_held:
                 self._resume_reading()
             self._await(WAIT_BODY, self.service.limits.body_timeout)
         elif encoder.keep_alive:
             self._next_request()
         else:
-            unread = decoder.body_unfinished or decoder.buffered
+            unread = unfinished or decoder.buffered
             decoder.refuse()
             self._end(linger=unread and not self._eof)
 
@@ -294,8 +289,7 @@ class Http1Connection(Http1Stream):
             self._end(linger=False)  # what has arrived is answered, and a part of a request is none
             return
         if idle:
-            draining = self.service.draining
-            self._await(WAIT_REQUEST, DRAIN_IDLE_TIMEOUT if draining else limits.keep_alive_timeout)
+            self._await(WAIT_REQUEST, DRAIN_IDLE_TIMEOUT if self.service.draining else limits.keep_alive_timeout)
             if not self._reading:
                 self._resume_reading()
             return

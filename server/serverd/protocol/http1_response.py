@@ -47,17 +47,19 @@ class DefaultFields:
     __slots__ = ("both", "date", "known_fields", "known_head", "known_status", "server")
 
     def __init__(self, server: bytes = b"") -> None:
-        self.server = b"server: " + server + b"\r\n" if server else b""
-        self.date = b""
-        self.both = self.server
         # A head of which nothing but the status and these very fields, which nobody changes, decides.
-        self.known_fields = _NOT_FIELDS
         self.known_status = 0
         self.known_head = b""
+        self.set_server(server)
+
+    def set_server(self, value: bytes) -> None:
+        """Set the Server value (RFC 9110 §10.2.4); b"" leaves the field out. There is no Date then until it is set."""
+        self.server = b"server: " + value + b"\r\n" if value else b""
+        self.set_date(b"")
 
     def set_date(self, value: bytes) -> None:
-        """Set the Date value, an IMF-fixdate (RFC 9110 §5.6.7)."""
-        self.date = b"date: " + value + b"\r\n"
+        """Set the Date value, an IMF-fixdate (RFC 9110 §5.6.7); b"" leaves the field out."""
+        self.date = b"date: " + value + b"\r\n" if value else b""
         self.both = self.date + self.server
         self.known_fields = _NOT_FIELDS
 

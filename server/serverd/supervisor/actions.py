@@ -202,7 +202,7 @@ class StopSuccessor(Action):
     """Kill the other supervisor, which does not serve yet, or has only just said so."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HandOn(Action):
     """Tell the service manager that the other supervisor is the main process, which speaks to it from here on."""
 

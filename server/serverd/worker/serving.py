@@ -119,11 +119,9 @@ class Serving:
         self._inside.counters.adopt(generation)
         self.identities = make_identities(generation, self.identities) if identities is None else identities
         server = generation.server
-        fresh = DefaultFields(b"serverd" if server.server_header else b"")
+        self._defaults.set_server(b"serverd" if server.server_header else b"")
         if server.date_header:
-            fresh.set_date(_imf_fixdate(time.time()))
-        # Every connection holds the object.
-        self._defaults.server, self._defaults.date, self._defaults.both = fresh.server, fresh.date, fresh.both
+            self._defaults.set_date(_imf_fixdate(time.time()))
         parser = _make_parser(server.http1_parser)
         id_name = request_id_name(generation)
         services = {}
