@@ -135,11 +135,14 @@ class TestTcp:
 
     @needs_ipv6
     def test_an_explicit_ipv6_address_does_not_take_ipv4(self, keeper: Keeper, stack: contextlib.ExitStack) -> None:
-        keeper.opens(generation(1, listener(tcp("::"))))
+        ours = stack.enter_context(socket.socket())  # else another test could take it meanwhile
+        ours.bind(("127.0.0.1", 0))
+        port = ours.getsockname()[1]
+        keeper.opens(generation(1, listener(tcp("::", port))))
         for sock in keeper.granted(1):
             stack.enter_context(sock)
-        assert connects(socket.AF_INET6, ("::1", port_of(keeper)))
-        assert not connects(socket.AF_INET, ("127.0.0.1", port_of(keeper)))
+        assert connects(socket.AF_INET6, ("::1", port))
+        assert not connects(socket.AF_INET, ("127.0.0.1", port))
 
     @needs_ipv6
     def test_both_families_may_be_named_with_the_same_port(self, keeper: Keeper) -> None:

@@ -247,8 +247,7 @@ class Http1Connection(Http1Stream):
     def abort(self) -> None:
         if self.closed:
             return
-        exchange = self._exchange
-        self._exchange = None
+        exchange, self._exchange = self._exchange, None
         self._decoder.refuse()
         if self._encoder.ends_with_connection:
             self._reset()  # an ordinary end would look like the end of the body
@@ -304,8 +303,7 @@ class Http1Connection(Http1Stream):
 
     def _refuse(self, error: PeerError) -> None:
         """Answer a broken request with the status of the error and end the connection (RFC 9112 §3, §6.3)."""
-        exchange = self._exchange
-        self._exchange = None
+        exchange, self._exchange = self._exchange, None
         self._decoder.refuse()
         if self.closed:
             return
