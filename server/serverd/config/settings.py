@@ -152,6 +152,6 @@ class Logging(Section):
     )
     file: MaybePath = Field(
         default="",
-        description='Where log lines, and all that workers print, are appended, relative to this file; "" is the'
-        " standard error.",
+        description="Where log lines, and what workers write to standard error, are appended, relative to this file;"
+        ' "" is the standard error.',
     )
