@@ -127,3 +127,22 @@ def test_it_is_a_dataclass_to_others() -> None:
 @pytest.mark.parametrize("twin", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
 def test_a_copy_is_equal(twin: Callable[[Pair], Pair]) -> None:
     assert twin(Pair(1, "x")) == Pair(1, "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("item", field(default=0, init=False)),
+        ("item", field(default=0, compare=False)),
+        ("item", field(default=0, hash=False)),
+        ("item", field(default=0, kw_only=True)),
+        ("__init__", lambda self: None),
+        ("__post_init__", lambda self: None),
+        ("__repr__", lambda self: ""),
+        ("__hash__", lambda self: 0),
+    ],
+)
+def test_what_a_record_would_not_heed_is_refused(name: str, value: object) -> None:
+    kind = type("Kind", (), {"__annotations__": {"item": int}, "item": 0, name: value})
+    with pytest.raises(TypeError, match=f"^Kind has {name}, which a record does not heed: make it a dataclass$"):
+        record(kind)

@@ -10,21 +10,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
 from operator import attrgetter
-from typing import Any, TypeVar, cast, dataclass_transform
+from typing import Any, Final, TypeVar, cast, dataclass_transform
 
 __all__ = ["record"]
 
 Kind = TypeVar("Kind")
+
+_OURS: Final = frozenset(
+    ("__init__", "__post_init__", "__repr__", "__reduce__", "__eq__", "__hash__", "__setattr__", "__delattr__")
+)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def record(cls: type[Kind]) -> type[Kind]:
     """Make of `cls`, by its annotations, a class of frozen values with slots, equal and hashed by all that they hold.
 
-    Of the options of `field` it heeds `default`, `default_factory` and `repr`.
+    Of the options of `field` it heeds `default`, `default_factory` and `repr`. Raises TypeError for others, and for a
+    class with functions of its own in the place of those from here.
     """
     made: Any = dataclass(init=False, repr=False, eq=False, slots=True)(cls)
     items = fields(made)
+    # Type checkers take it for a dataclass, and would believe what is not so.
+    unheeded = [one.name for one in items if not (one.init and one.compare) or one.hash is not None or one.kw_only]
+    unheeded += _OURS.intersection(vars(cls))
+    if unheeded:
+        raise TypeError(f"{cls.__name__} has {min(unheeded)}, which a record does not heed: make it a dataclass")
     made.__shape__ = tuple(
         (one.name, getattr(made, one.name).__set__, one.default, one.default_factory) for one in items
     )

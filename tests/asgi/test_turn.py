@@ -72,3 +72,8 @@ def test_a_factory_of_tasks_makes_those_of_requests_as_well(loop: Loop) -> None:
         return  # whose factory is nobody's
     loop.set_task_factory(lambda loop, coro, **details: Task(coro, loop=loop, **details))
     assert type(task_of_a_request(loop)) is Task
+
+
+def test_a_function_put_in_the_place_of_that_of_the_loop_makes_those_of_requests_as_well(loop: Loop) -> None:
+    loop.create_task = lambda coro, **details: Task(coro, loop=loop, **details)  # type: ignore[method-assign]
+    assert type(task_of_a_request(loop)) is Task

@@ -76,6 +76,31 @@ def test_without_the_extension_it_is_done_in_python(
     assert module.unmask is module.unmask_slowly
 
 
+def test_a_module_that_is_no_package_does_not_have_its_neighbours_searched(tmp_path: Path) -> None:
+    (tmp_path / "websockets.py").touch()
+    (tmp_path / "speedups.py").write_text("def apply_mask(data, mask):\n    return b'another'\n")
+    program = """\
+import sys
+
+sys.path.insert(0, sys.argv[1])
+from serverd.protocol import masking
+
+assert masking.unmask is masking.unmask_slowly
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize("name", ["websockets", "websockets.speedups"])
+@pytest.mark.parametrize("stand_in", [None, ModuleType("another")], ids=["forbidden", "another"])
+def test_what_others_have_put_in_its_place_stays_there(
+    name: str, stand_in: ModuleType | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, stand_in)
+    module = another_masking()
+    assert module.unmask is module.unmask_slowly
+    assert sys.modules[name] is stand_in
+
+
 def test_the_package_around_the_extension_is_left_to_applications() -> None:
     program = """\
 import sys

@@ -41,7 +41,8 @@ class Turn:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.is_usual = type(loop).__module__ in _USUAL_LOOPS  # without a factory, its tasks are those of asyncio
+        # Without a factory, its tasks are those of asyncio; unless who embeds us has put a `create_task` in its place.
+        self.is_usual = type(loop).__module__ in _USUAL_LOOPS and "create_task" not in vars(loop)
         # Tasks of applications that there were, and those of them that have taken their first step. Who embeds us may
         # cancel one before that, and then it never does.
         self.created = 0

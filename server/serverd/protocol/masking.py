@@ -9,11 +9,15 @@ import sys
 from collections.abc import Callable
 from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec
+from types import ModuleType
 from typing import Final
 
 __all__ = ["unmask", "unmask_slowly"]
 
 Unmask = Callable[[bytes, bytes], bytes]
+
+_PACKAGE: Final = "websockets"
+_EXTENSION: Final = "websockets.speedups"
 
 
 def unmask_slowly(data: bytes, mask: bytes) -> bytes:
@@ -24,30 +28,38 @@ def unmask_slowly(data: bytes, mask: bytes) -> bytes:
 
 
 def _in_c() -> Unmask | None:
-    """Return the function of `websockets.speedups`; None on PyPy, and on platforms without a wheel.
+    """Return the function of `websockets.speedups`; None on PyPy, and on platforms without a wheel."""
+    try:
+        if not sys.modules.keys().isdisjoint((_PACKAGE, _EXTENSION)):
+            # Who has been there before says what is to be found.
+            from websockets.speedups import apply_mask
 
-    The extension is loaded without the package around it, which asks for its own version and has all of `email`
-    imported for that: a seventh of the time until a worker serves.
-    """
-    name = "websockets.speedups"
-    package = find_spec("websockets")
-    spec = PathFinder.find_spec(name, package.submodule_search_locations) if package is not None else None
-    if spec is None or spec.loader is None:
+            return apply_mask
+        found: Unmask = _extension().apply_mask
+    except (ImportError, AttributeError):
         return None
-    known = sys.modules.get(name)
+    return found
+
+
+def _extension() -> ModuleType:
+    """Return the extension without the package around it; raises ImportError.
+
+    The package asks for its own version and has all of `email` imported for that: a seventh of the time until a worker
+    serves.
+    """
+    package = find_spec(_PACKAGE)
+    # A module that is no package has no places, and without places all of sys.path would be searched.
+    places = None if package is None else package.submodule_search_locations
+    spec = None if places is None else PathFinder.find_spec(_EXTENSION, places)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"there is no {_EXTENSION}")
     try:
         module = module_from_spec(spec)
         spec.loader.exec_module(module)
-        found: Unmask = module.apply_mask
-    except (ImportError, AttributeError):
-        return None
     finally:
-        # An extension makes its name known by itself: an application that imports the package shall find all of it.
-        if known is None:
-            sys.modules.pop(name, None)
-        else:
-            sys.modules[name] = known
-    return found
+        # It makes its name known by itself: an application that imports the package shall find all of it.
+        sys.modules.pop(_EXTENSION, None)
+    return module
 
 
 unmask: Final[Unmask] = _in_c() or unmask_slowly
