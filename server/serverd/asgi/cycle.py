@@ -116,7 +116,7 @@ class Cycle:
             # Hot path: what `create_task` does, without making up a name first; benchmarks/ "plain GET", "HTTP/2".
             self.task = asyncio.Task(call(self, turn), loop=loop, name=self.request_id, context=context)
         else:
-            self.task = loop.create_task(call(self, turn), context=context, name=self.request_id)
+            self.task = loop.create_task(call(self, turn), context=context)  # a factory may know no name
 
     def deliver_body(self, data: bytes, end: bool) -> bool:
         """Take what the peer sends; return whether reading should pause."""
