@@ -62,6 +62,12 @@ def another_masking() -> ModuleType:
     return module
 
 
+def forget_websockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody have imported the package in this process, as other tests have."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "websockets"]:
+        monkeypatch.delitem(sys.modules, name)
+
+
 @pytest.mark.parametrize("missing", ["websockets", "websockets.speedups"])
 def test_without_the_extension_it_is_done_in_python(
     missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -70,8 +76,7 @@ def test_without_the_extension_it_is_done_in_python(
         (tmp_path / "websockets").mkdir()
         (tmp_path / "websockets" / "__init__.py").touch()
     monkeypatch.setattr(sys, "path", [str(tmp_path), *(one for one in sys.path if "packages" not in one)])
-    for name in [name for name in sys.modules if name.partition(".")[0] == "websockets"]:
-        monkeypatch.delitem(sys.modules, name)
+    forget_websockets(monkeypatch)
     module = another_masking()
     assert module.unmask is module.unmask_slowly
 
@@ -95,6 +100,7 @@ assert masking.unmask is masking.unmask_slowly
 def test_what_others_have_put_in_its_place_stays_there(
     name: str, stand_in: ModuleType | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    forget_websockets(monkeypatch)
     monkeypatch.setitem(sys.modules, name, stand_in)
     module = another_masking()
     assert module.unmask is module.unmask_slowly
