@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -73,10 +74,24 @@ def test_a_task_is_of_the_class_that_the_loop_makes_and_else_has_the_name_of_its
 def test_a_factory_of_tasks_makes_those_of_requests_as_well(loop: Loop) -> None:
     if isinstance(loop, ForeignLoop):
         return  # whose factory is nobody's
-    loop.set_task_factory(lambda loop, coro, context=None: Task(coro, loop=loop, context=context))
+    loop.set_task_factory(lambda loop, coro, **more: Task(coro, loop=loop, context=more.get("context")))
     assert type(task_of_a_request(loop)) is Task
 
 
 def test_a_function_put_in_the_place_of_that_of_the_loop_makes_those_of_requests_as_well(loop: Loop) -> None:
     loop.create_task = lambda coro, **details: Task(coro, loop=loop, **details)  # type: ignore[method-assign]
     assert type(task_of_a_request(loop)) is Task
+
+
+def test_so_does_a_function_that_calls_that_of_the_loop(loop: Loop) -> None:
+    create = loop.create_task
+    called = []
+
+    @functools.wraps(create)
+    def traced(*values: Any, **details: Any) -> Any:
+        called.append(values)
+        return create(*values, **details)
+
+    loop.create_task = traced  # type: ignore[method-assign]
+    assert type(task_of_a_request(loop)) is (Task if isinstance(loop, ForeignLoop) else asyncio.Task)
+    assert len(called) == 2, "that of the test and that of the request"

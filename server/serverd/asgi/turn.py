@@ -30,8 +30,8 @@ class Sender(Protocol):
         """Send it, if it has not left already."""
 
 
-# Of event loops whose tasks are those of asyncio; another, in which we are embedded, may have a class of its own.
-_USUAL_LOOPS: Final = ("uvloop", "asyncio.unix_events")
+# Where `create_task` is from that makes the tasks of asyncio; a loop in which we are embedded may have one of its own.
+_USUAL_MAKERS: Final = ("asyncio.base_events", "uvloop.loop")
 
 
 class Turn:
@@ -41,8 +41,9 @@ class Turn:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        # Without a factory, its tasks are those of asyncio; unless who embeds us has put a `create_task` in its place.
-        self.is_usual = type(loop).__module__ in _USUAL_LOOPS and "create_task" not in vars(loop)
+        # Without a factory, its tasks are those of asyncio; unless somebody has put a function in the place of that.
+        create = loop.create_task
+        self.is_usual = create.__module__ in _USUAL_MAKERS and not hasattr(create, "__wrapped__")
         # Tasks of applications that there were, and those of them that have taken their first step. Who embeds us may
         # cancel one before that, and then it never does.
         self.created = 0
