@@ -24,13 +24,8 @@ class Point:
 
 
 @record
-class Other:
+class Other(Point):
     """A record with the same fields."""
-
-    x: int
-    y: int = 0
-    seen: dict[str, int] = field(default_factory=dict)
-    secret: str = field(default="", repr=False)
 
 
 @record

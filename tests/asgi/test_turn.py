@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -54,31 +54,31 @@ def task_of_a_request(loop: Loop) -> asyncio.Task[Any]:
     return task
 
 
-@pytest.fixture(params=[asyncio.SelectorEventLoop, uvloop.new_event_loop, ForeignLoop])
-def loop(request: pytest.FixtureRequest) -> Any:
-    make: Callable[[], Loop] = request.param
-    loop = make()
+@pytest.fixture(params=[asyncio.SelectorEventLoop, uvloop.new_event_loop])
+def loop(request: pytest.FixtureRequest) -> Iterator[Loop]:
+    loop: Loop = request.param()
     yield loop
     loop.close()
 
 
-def test_a_task_is_of_the_class_that_the_loop_makes_and_else_has_the_name_of_its_request(loop: Loop) -> None:
+def test_a_task_has_the_name_of_its_request(loop: Loop) -> None:
     task = task_of_a_request(loop)
-    if isinstance(loop, ForeignLoop):
-        assert type(task) is Task
-    else:
-        assert type(task) is asyncio.Task
-        assert task.get_name().endswith("-1")
+    assert type(task) is asyncio.Task
+    assert task.get_name().endswith("-1")
 
 
-def test_a_factory_of_tasks_makes_those_of_requests_as_well(loop: Loop) -> None:
-    if isinstance(loop, ForeignLoop):
-        return  # whose factory is nobody's
+def test_a_loop_that_makes_its_tasks_by_itself_makes_those_of_requests_as_well() -> None:
+    loop = ForeignLoop()
+    assert type(task_of_a_request(loop)) is Task
+    loop.close()
+
+
+def test_so_does_a_factory_of_tasks(loop: Loop) -> None:
     loop.set_task_factory(lambda loop, coro, **more: Task(coro, loop=loop, context=more.get("context")))
     assert type(task_of_a_request(loop)) is Task
 
 
-def test_a_function_put_in_the_place_of_that_of_the_loop_makes_those_of_requests_as_well(loop: Loop) -> None:
+def test_so_does_a_function_in_the_place_of_that_of_the_loop(loop: Loop) -> None:
     loop.create_task = lambda coro, **details: Task(coro, loop=loop, **details)  # type: ignore[method-assign]
     assert type(task_of_a_request(loop)) is Task
 
@@ -93,5 +93,5 @@ def test_so_does_a_function_that_calls_that_of_the_loop(loop: Loop) -> None:
         return create(*values, **details)
 
     loop.create_task = traced  # type: ignore[method-assign]
-    assert type(task_of_a_request(loop)) is (Task if isinstance(loop, ForeignLoop) else asyncio.Task)
+    task_of_a_request(loop)
     assert len(called) == 2, "that of the test and that of the request"

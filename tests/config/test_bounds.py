@@ -17,7 +17,7 @@ from serverd.errors import ConfigError
 
 from .conftest import Load, Report, Write
 
-SOON = 20.0  # seconds of the processor: each takes a second or two, one five, and what others want counts for nobody
+SOON = 10.0  # seconds of the processor: each takes a second or two, one five, and what others want counts for nobody
 
 
 @pytest.fixture(autouse=True)

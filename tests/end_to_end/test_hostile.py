@@ -46,10 +46,6 @@ MEGABYTE = 1024 * 1024
 # Megabytes; the client of HTTP/2 is the slower half.
 TRANSFER = {"1.1": 10 * 1024 if LONG else 200, "2": 1024 if LONG else 40}
 GROWTH = 20 * MEGABYTE  # of resident memory, at most
-# Seconds that others may wait beside slow clients, most of the time, and but for one time in a hundred. Every day other
-# tests want the processor, too; whoever had to wait for the slow ones would wait until the first of them are given up.
-NOTICED = 0.1
-RARELY_NOTICED = 0.1 if LONG else 2.0
 
 GET = b"GET /who HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -144,7 +140,7 @@ class Patient:
     def _run(self) -> None:
         try:
             with Client(self._address) as kept:
-                while not self._stopped.wait(0.005 if LONG else 0.01):
+                while not self._stopped.wait(0.005):
                     self._ask(lambda: kept.request("GET", "/hello"))
                     self._ask(lambda: get(self._address, "/hello"))
         except Exception as error:
@@ -223,7 +219,7 @@ def test_a_thousand_slow_clients_are_gone_after_their_limit_and_nobody_else_noti
     for _ in range(50):
         get(address, "/hello")
     with Watch(worker) as watch:
-        for number in range(3 if LONG else 1):
+        for number in range(3):
             clients = slow_clients(250)
             wait_for_descriptors(worker, lambda count: count <= descriptors)
             with Patient(address) as patient, Swarm(address, clients) as swarm:
@@ -245,12 +241,14 @@ def test_a_thousand_slow_clients_are_gone_after_their_limit_and_nobody_else_noti
             )
             assert patient.failures == []
             assert len(patient.seconds) > 100
-            assert statistics.median(patient.seconds) < NOTICED
-            assert patient.p99 < RARELY_NOTICED
+            # What else runs may take the processor from the server for a while; every day it has three tries.
+            assert patient.p99 < 0.1 or (number < 2 and not LONG)
             for client in clients:
                 assert client.lasted < LASTS[client.kind] + BUSY, client.kind
                 assert client.answer.startswith(ANSWERS.get(client.kind, b"")), client.kind
                 assert client.answer or not ANSWERS.get(client.kind), client.kind
+            if patient.p99 < 0.1 and not LONG:
+                break
         kept = watch.now
         assert get(address, "/trim").status == 200
         report(request, f"{loop}: {kept / MEGABYTE:.1f} MB, {watch.now / MEGABYTE:.1f} when free memory is given back")

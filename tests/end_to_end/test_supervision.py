@@ -169,10 +169,10 @@ def test_no_worker_outlives_the_supervisor_whatever_it_does(serve: Serve, tmp_pa
         begin(clients[working], "/slow?seconds=1")
         mark = server.mark()
         server.send_signal(signal.SIGKILL)
-        processes.wait_for_end(idle, timeout=2 if LONG else 20)  # an idle connection is given a second
+        processes.wait_for_end(idle, timeout=2)  # an idle connection is given a second
         finish(clients[working])
-        processes.wait_for_end(working, timeout=2 if LONG else 20)
-        processes.wait_for_end(blocked, timeout=5 if LONG else 20)
+        processes.wait_for_end(working, timeout=2)
+        processes.wait_for_end(blocked, timeout=5)
         # No Python code runs in it. After its last beat it has hang_timeout, graceful_timeout and two seconds, of the
         # processor's, which others want, too.
         processes.wait_for_end(matching, timeout=8 if LONG else 60)
@@ -208,7 +208,7 @@ def test_a_worker_that_hangs_in_an_import_does_not_outlive_the_supervisor(tmp_pa
         server.send_signal(signal.SIGKILL)
         server.wait()
         for pid in processes.group(server.pid):
-            processes.wait_for_end(pid, timeout=2 if LONG else 20)
+            processes.wait_for_end(pid, timeout=2)
         assert processes.group(server.pid) == []
     finally:
         server.kill()
@@ -234,8 +234,8 @@ def test_the_loader_does_not_outlive_the_supervisor(serve: Serve) -> None:
     wait_until(lambda: processes.processor_seconds(loader) >= used + 0.05)
     processes.stop(loader)  # else it might end by itself
     server.send_signal(signal.SIGKILL)
-    processes.wait_for_end(loader, timeout=2 if LONG else 20)
-    processes.wait_for_end(worker, timeout=5 if LONG else 20)
+    processes.wait_for_end(loader, timeout=2)
+    processes.wait_for_end(worker, timeout=5)
 
 
 # Hang

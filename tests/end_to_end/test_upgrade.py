@@ -197,14 +197,29 @@ def write_slow_start(directory: Path) -> Path:
     return gate
 
 
+def begin_to_upgrade(serve: Serve, probe: str, tmp_path: Path) -> tuple[Server, Path, int]:
+    """Return a server, the file that the other supervisor's worker waits for, and the other supervisor."""
+    server = serve(configuration(probe, tmp_path, workers=1))
+    gate = write_slow_start(tmp_path)
+    server.file.write_text(server.file.read_text() + SLOW_START)
+    server.send_signal(signal.SIGUSR2)
+    return server, gate, other_supervisor(server)
+
+
+def other_supervisor(server: Server) -> int:
+    """Return the process that is about to take over, as soon as it has a worker."""
+    wait_until(lambda: any(map(workers, processes.children(server.pid))))
+    [new] = [child for child in processes.children(server.pid) if workers(child)]
+    return new
+
+
 def test_a_stop_during_an_upgrade_stops_both(serve: Serve, probe: str, tmp_path: Path) -> None:
     server = serve(configuration(probe, tmp_path, workers=1))
     write_slow_start(tmp_path)
     server.file.write_text(server.file.read_text() + SLOW_START)
     asking = Command(server, "upgrade")
     server.wait_for("upgrading: starting another supervisor")
-    wait_until(lambda: any(map(workers, processes.children(server.pid))))
-    [new] = [child for child in processes.children(server.pid) if workers(child)]
+    new = other_supervisor(server)
     theirs = workers(new)
     with Client(server.address()) as client:
         client.send(b"GET /slow?seconds=1 HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -222,12 +237,7 @@ def test_a_stop_during_an_upgrade_stops_both(serve: Serve, probe: str, tmp_path:
 def test_a_stop_that_is_heard_together_with_the_word_of_the_new_supervisor_stops_both(
     serve: Serve, probe: str, tmp_path: Path
 ) -> None:
-    server = serve(configuration(probe, tmp_path, workers=1))
-    gate = write_slow_start(tmp_path)
-    server.file.write_text(server.file.read_text() + SLOW_START)
-    server.send_signal(signal.SIGUSR2)
-    wait_until(lambda: any(map(workers, processes.children(server.pid))))
-    [new] = [child for child in processes.children(server.pid) if workers(child)]
+    server, gate, new = begin_to_upgrade(serve, probe, tmp_path)
     processes.stop(server.pid)
     gate.touch()
     server.wait_for("ready: generation 2")  # the other one has been told before
@@ -261,12 +271,7 @@ def test_meanwhile_a_second_upgrade_is_refused_and_a_reload_waits(serve: Serve, 
 def test_the_new_supervisor_goes_on_when_the_old_one_is_killed_meanwhile(
     serve: Serve, probe: str, tmp_path: Path
 ) -> None:
-    server = serve(configuration(probe, tmp_path, workers=1))
-    gate = write_slow_start(tmp_path)
-    server.file.write_text(server.file.read_text() + SLOW_START)
-    server.send_signal(signal.SIGUSR2)
-    wait_until(lambda: any(map(workers, processes.children(server.pid))))
-    [new] = [child for child in processes.children(server.pid) if workers(child)]
+    server, gate, new = begin_to_upgrade(serve, probe, tmp_path)
     with Load(server.address(), "/hello", fresh=2, keep_alive=0) as load:
         load.wait_for_answers(10)
         os.kill(server.pid, signal.SIGKILL)

@@ -151,6 +151,15 @@ class TestRepeatedHeads:
                 outcomes.append((head, one.keep_alive, one.ends_with_connection, one.takes_trailers))
             assert outcomes[0] == outcomes[1]
 
+    def test_a_large_one_is_not_kept(self) -> None:
+        defaults = DefaultFields(b"s")
+        for size, is_kept in ((100, True), (5000, False)):
+            fields = [LENGTH, (b"x", b"y" * size)]
+            one = ResponseEncoder(defaults)
+            one.start("GET", "1.1", True)
+            one.encode_head(200, fields, False)
+            assert (defaults.known_fields is fields) == is_kept
+
 
 class TestOwnedFields:
     """RFC 9110 §7.6.1: framing and persistence are the server's; what an application says of them is dropped."""

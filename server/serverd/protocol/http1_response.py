@@ -39,6 +39,7 @@ _REMEDIES: Final[dict[int, Fields]] = {
 
 
 _NOT_FIELDS: Final[Fields] = []  # of no response
+_KNOWN_SIZE: Final = 4 * 1024  # as of what applications send otherwise (`asgi.fields`)
 
 
 class DefaultFields:
@@ -62,6 +63,13 @@ class DefaultFields:
         self.date = b"date: " + value + b"\r\n" if value else b""
         self.both = self.date + self.server
         self.known_fields = _NOT_FIELDS
+
+    def remember(self, status: int, fields: Fields, head: bytes) -> None:
+        """Keep the head of a response that has the default fields, until they change; a large one is not worth it."""
+        if len(head) <= _KNOWN_SIZE:
+            self.known_fields = fields
+            self.known_status = status
+            self.known_head = head
 
 
 def status_line(status: int) -> bytes:
@@ -157,15 +165,10 @@ class ResponseEncoder:
         else:
             parts.append(b"\r\n")
             if length_known:  # else `end`, the method and the version decide as well, and it is noted what they do
-                return self._remember(status, fields, b"".join(parts))
+                head = b"".join(parts)
+                defaults.remember(status, fields, head)
+                return head
         return b"".join(parts)
-
-    def _remember(self, status: int, fields: Fields, head: bytes) -> bytes:
-        defaults = self._defaults
-        defaults.known_fields = fields
-        defaults.known_status = status
-        defaults.known_head = head
-        return head
 
     def _frame(self, status: int, end: bool) -> bytes:
         """Return the framing field for a response without Content-Length (RFC 9112 §6.3)."""
