@@ -134,16 +134,19 @@ def aging_certificates(entry: Entry[Tls], tls: PlainTls, now: float) -> Iterable
 
 def uncertified_hosts(mounts: Iterable[Entry[Mount]], listeners: Sequence[PlainListener]) -> Iterable[Problem]:
     """Yield a warning for every host of a mount that no certificate of one of its listeners is for."""
+    secure = [(listener, listener.tls) for listener in listeners if listener.tls is not None]
     for entry in mounts:
+        served = entry.model.listeners
+        concerned = [(listener, tls) for listener, tls in secure if not served or listener.name in served]
+        if not concerned:
+            continue  # there may be tens of thousands of hosts
         for number, host in entry.elements("hosts", entry.model.hosts):
-            for listener in listeners:
-                if entry.model.listeners and listener.name not in entry.model.listeners:
-                    continue
-                if listener.tls is not None and not _is_certified(host, listener.tls):
+            for listener, tls in concerned:
+                if not _is_certified(host, tls):
                     yield entry.refusal(
                         "hosts",
                         f'is no name in a certificate of listener "{listener.name}" (tls table'
-                        f' "{listener.tls.name}"): clients refuse the one they are shown',
+                        f' "{tls.name}"): clients refuse the one they are shown',
                         number,
                     )
 
