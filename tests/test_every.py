@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,17 @@ def test_cases_have_names_and_several_values() -> None:
     with pytest.raises(AssertionError) as failure:
         differ()
     assert failure.value.__notes__ == ["this is one and two; 1 of 2 fail: one and two"]
+
+
+@pytest.mark.parametrize("ids", [str.upper, ["A", "B"]], ids=["a function", "a list"])
+def test_names_may_be_made_or_given(ids: Any) -> None:
+    @every("letter", "ab", ids=ids)
+    def is_a(letter: str) -> None:
+        assert letter == "a"
+
+    with pytest.raises(AssertionError) as failure:
+        is_a()
+    assert failure.value.__notes__ == ["this is B; 1 of 2 fail: B"]
 
 
 def test_a_case_in_which_nothing_is_raised_is_named_too() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from serverd.records import record
+from tests.support.every import every
 
 
 @record
@@ -53,8 +54,8 @@ def test_a_default_that_is_made_belongs_to_one_value() -> None:
     assert Point(1).seen is not Point(1).seen
 
 
-@pytest.mark.parametrize("kind", [Pair, Plain], ids=["record", "dataclass"])
-@pytest.mark.parametrize(
+@every("kind", [Pair, Plain], ids=["record", "dataclass"])
+@every(
     "make",
     [
         lambda kind: kind(),

@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 import tomli
 
 from serverd.config import models
 from serverd.config.values import parse_duration, parse_size
+from tests.support.every import every
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "SECURITY.md").read_text("utf-8")
@@ -29,14 +29,14 @@ KEYS: list[tuple[str, str]] = re.findall(r"^\| `([\w.]+)` \| `([^`]+)` \|", TEXT
 FIXED: list[tuple[str, str]] = re.findall(r"^\| [^|`]+: `([\w.]+)`[^|]* \| `([^`]+)` \|", TEXT, re.MULTILINE)
 
 
-@pytest.mark.parametrize(("key", "shown"), KEYS)
+@every(("key", "shown"), KEYS)
 def test_a_default_is_that_of_the_model(key: str, shown: str) -> None:
     table, _, name = key.rpartition(".")
     default = TABLES[table].model_fields[name].default
     assert tomli.loads(f"value = {shown}")["value"] == (list(default) if isinstance(default, tuple) else default)
 
 
-@pytest.mark.parametrize(("name", "shown"), FIXED)
+@every(("name", "shown"), FIXED)
 def test_a_fixed_bound_is_that_of_the_code(name: str, shown: str) -> None:
     module, _, constant = name.rpartition(".")
     value: Any = getattr(importlib.import_module(f"serverd.{module}"), constant)

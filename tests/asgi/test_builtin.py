@@ -23,6 +23,7 @@ from serverd.generation import (
 )
 from serverd.worker.serving import Serving
 from tests.support.applications import Recorder
+from tests.support.every import every
 from tests.support.wire import StillLoop, Wire
 
 
@@ -95,7 +96,7 @@ class TestRespond:
 class TestRedirect:
     """`redirect = "URL"`: 307, with {host} and {uri}."""
 
-    @pytest.mark.parametrize(
+    @every(
         ("location", "target", "host", "expected"),
         [
             pytest.param("https://b/", "/x?y", "a", b"https://b/", id="fixed"),

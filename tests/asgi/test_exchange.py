@@ -19,6 +19,7 @@ from serverd.asgi.exchange import UNHEARD_MESSAGES, UNHEARD_TIMEOUT
 from serverd.asgi.scope import Endpoint
 from serverd.errors import ClientDisconnected, ResponseError
 from tests.support.applications import Manual, Script, read_body
+from tests.support.every import every
 from tests.support.http2 import Http2Wire
 from tests.support.wire import DATE, Wire
 
@@ -157,7 +158,7 @@ class TestMessages:
             assert wire.send(GET).startswith(b"HTTP/1.1 500 ")
         assert isinstance(script.error, ResponseError)
 
-    @pytest.mark.parametrize("status", [100, 101, 103, 199, 600, 999, 0, -1, "200", 200.0, None, True], ids=repr)
+    @every("status", [100, 101, 103, 199, 600, 999, 0, -1, "200", 200.0, None, True], ids=repr)
     def test_a_status_that_is_no_final_status_is_an_error(self, status: Any) -> None:
         script = Script(start(status), body())
         with Wire(script) as wire:
@@ -277,10 +278,8 @@ class TestResetContent:
 class TestBodiless:
     """RFC 9110 §6.4.1: HEAD, 204 and 304 carry no body whatever the application sends."""
 
-    @pytest.mark.parametrize(
-        ("request_", "status"), [(HEAD, 200), (HEAD, 404), (GET, 204), (GET, 304), (HEAD, 204)], ids=str
-    )
-    @pytest.mark.parametrize(
+    @every(("request_", "status"), [(HEAD, 200), (HEAD, 404), (GET, 204), (GET, 304), (HEAD, 204)], ids=str)
+    @every(
         "messages",
         [
             pytest.param([body(b"ok")], id="one message"),
@@ -290,7 +289,7 @@ class TestBodiless:
             pytest.param([body(b"", True), body(b"x", True), body()], id="streamed"),
         ],
     )
-    @pytest.mark.parametrize("announced", [True, False], ids=["length", "no length"])
+    @every("announced", [True, False], ids=["length", "no length"])
     def test_no_body_is_sent(self, request_: bytes, status: int, messages: list[Any], announced: bool) -> None:
         headers = [length(2)] if announced else []
         script = Script(start(status, *headers), *messages)

@@ -6,6 +6,7 @@ import pytest
 
 from serverd.asgi.failure import began_with_disconnect, send_error
 from serverd.errors import ClientDisconnected
+from tests.support.every import every
 
 
 def caused(
@@ -36,7 +37,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("error", "expected"), CASES)
+@every(("error", "expected"), CASES)
 def test_what_began_with_the_disconnect_is_recognised(error: BaseException, expected: bool) -> None:
     assert began_with_disconnect(error) is expected
 

@@ -12,6 +12,7 @@ import pytest
 from serverd.asgi.router import Route, Router, normalise_path
 from serverd.asgi.scope import Endpoint
 from tests.support.applications import Recorder
+from tests.support.every import every
 from tests.support.wire import PARSERS, Wire
 
 
@@ -76,7 +77,7 @@ EXPECTED = [
 class TestSpecificity:
     """configuration.md: exact host over wildcard over any, then the longest path; order never matters."""
 
-    @pytest.mark.parametrize("order", [*list(permutations(MOUNTS))[:: 5040 // 20]], ids=lambda _: "order")
+    @every("order", [*list(permutations(MOUNTS))[:: 5040 // 20]], ids=lambda _: "order")
     def test_the_most_specific_mount_wins_in_any_order(self, order: tuple[str, ...]) -> None:
         table = router(*order)
         for host, path, expected in EXPECTED:
@@ -125,7 +126,7 @@ class TestNotFound:
 class TestNormalisation:
     """RFC 3986 §5.2.4."""
 
-    @pytest.mark.parametrize(
+    @every(
         ("path", "expected"),
         [
             ("/", "/"),

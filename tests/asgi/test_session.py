@@ -17,6 +17,7 @@ import pytest
 from serverd.errors import ClientDisconnected, ResponseError
 from serverd.generation import Limits, Listener, WebSocketLimits
 from serverd.worker.in_flight import InFlight
+from tests.support.every import every
 from tests.support.frames import BINARY, CLOSE, CONTINUATION, PING, TEXT, close, frame
 from tests.support.wire import TCP_ENDS, SessionWire, frames_of, handshake
 
@@ -147,7 +148,7 @@ class TestAccept:
             assert b"\r\nx-mount: mine\r\n" in answer
             assert b"x-mount: default" not in answer
 
-    @pytest.mark.parametrize(
+    @every(
         "header",
         [
             pytest.param((b"x", b"a\r\nb: c"), id="CR LF in a value"),
@@ -236,7 +237,7 @@ class TestMessages:
             wire.send(frame(opcode, payload[:3], fin=False) + frame(PING) + frame(CONTINUATION, payload[3:]))
             assert wire.receive() == message
 
-    @pytest.mark.parametrize(
+    @every(
         ("message", "sent"),
         [
             ({"text": "grüße"}, (0x81, "grüße".encode())),
@@ -354,8 +355,8 @@ ALLOWED = {
 class TestOrder:
     """Which message may follow which; everything else is an error of the application, and nothing of it is sent."""
 
-    @pytest.mark.parametrize("message", SENDS)
-    @pytest.mark.parametrize("state", BEFORE)
+    @every("message", SENDS)
+    @every("state", BEFORE)
     def test_only_what_the_state_allows_is_taken(self, state: str, message: str) -> None:
         with SessionWire() as wire:
             wire.send(handshake())
@@ -490,7 +491,7 @@ class TestRefusal:
 class TestClose:
     """ASGI WebSocket spec, "Close"; RFC 6455 §7.4."""
 
-    @pytest.mark.parametrize(
+    @every(
         ("message", "payload"),
         [
             ({}, b"\x03\xe8"),
@@ -506,7 +507,7 @@ class TestClose:
             assert frames_of(wire.tell("close", **message)) == [(0x88, payload)]
             assert not wire.closed  # the peer's Close is to come
 
-    @pytest.mark.parametrize(
+    @every(
         "message",
         [
             *({"code": code} for code in (0, 1, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65536, -1)),
@@ -549,7 +550,7 @@ class TestClose:
 class TestDisconnect:
     """ASGI WebSocket spec, "Disconnect": code and reason, whoever ends it; RFC 6455 §7.1.5, §7.1.6."""
 
-    @pytest.mark.parametrize(
+    @every(
         ("data", "code", "reason"),
         [
             pytest.param(close(1000), 1000, "", id="an ordinary end"),
@@ -562,7 +563,7 @@ class TestDisconnect:
             pytest.param(b"\x81\x05hello", 1002, "frame of a client is not masked", id="no mask"),
         ],
     )
-    @pytest.mark.parametrize("waits", [True, False])
+    @every("waits", [True, False])
     def test_what_the_peer_does_is_told_after_what_it_has_said(
         self, data: bytes, code: int, reason: str, waits: bool
     ) -> None:
@@ -592,9 +593,9 @@ class TestDisconnect:
             assert waiting.result() == disconnect(1006)
             assert wire.receive() == disconnect(1006)
 
-    @pytest.mark.parametrize("leave", ["lose", "send_eof"])
-    @pytest.mark.parametrize("message", ["accept", "send", "close", "response start", "unknown"])
-    @pytest.mark.parametrize("accepted", [True, False])
+    @every("leave", ["lose", "send_eof"])
+    @every("message", ["accept", "send", "close", "response start", "unknown"])
+    @every("accepted", [True, False])
     def test_to_send_after_it_raises_oserror(self, leave: str, message: str, accepted: bool) -> None:
         with SessionWire() as wire:
             wire.send(handshake())

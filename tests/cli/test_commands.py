@@ -29,6 +29,7 @@ from serverd.supervisor import beginning, supervisor
 from serverd.supervisor.source import Source
 from tests.control.desk import Service
 from tests.control.documents import status
+from tests.support.every import every
 
 
 def run(*arguments: str) -> Result:
@@ -158,7 +159,7 @@ def test_a_path_in_a_message_cannot_forge_lines(tmp_path: Path) -> None:
 # Wrong usage
 
 
-@pytest.mark.parametrize(
+@every(
     ("arguments", "error"),
     [
         (["relaod"], 'there is no command "relaod" (did you mean "reload"?)'),

@@ -16,6 +16,7 @@ from serverd.cli.discovery import discover
 from serverd.cli.syntax import Definition, read_source
 from serverd.config.load import load
 from tests.cli.test_command import run as run_process
+from tests.support.every import every
 
 CALLABLE = "class A:\n    async def __call__(self, scope, receive, send): raise NotImplementedError\n"
 FASTAPI = "from fastapi import FastAPI\napp = FastAPI()\n"
@@ -41,7 +42,7 @@ def found(folder: Path) -> dict[str, tuple[str, str]]:
 # What one file defines
 
 
-@pytest.mark.parametrize(
+@every(
     ("code", "definitions"),
     [
         ("from fastapi import FastAPI\napp = FastAPI()", [Definition("app", "FastAPI", 2)]),

@@ -7,11 +7,12 @@ import pytest
 from serverd.config.addresses import EVERY_PEER, clash, parse_address, parse_proxy
 from serverd.config.values import Substituted
 from serverd.generation import Address, AddressKind
+from tests.support.every import every
 
 TCP, UNIX, FD, SYSTEMD = AddressKind.TCP, AddressKind.UNIX, AddressKind.FD, AddressKind.SYSTEMD
 
 
-@pytest.mark.parametrize(
+@every(
     "expected",
     [
         Address(TCP, "127.0.0.1:8000", host="127.0.0.1", port=8000),
@@ -33,7 +34,7 @@ def test_an_address_is_read(expected: Address) -> None:
     assert parse_address(expected.text) == expected
 
 
-@pytest.mark.parametrize(
+@every(
     ("text", "wrong"),
     [
         ("65536", "has a port above 65535"),
@@ -69,7 +70,7 @@ def test_what_is_no_address_is_refused(text: object, wrong: str) -> None:
         parse_address(text)
 
 
-@pytest.mark.parametrize(
+@every(
     ("one", "other"),
     [
         (":8000", ":8000"),
@@ -113,7 +114,7 @@ def test_addresses_do_not_clash(one: str, other: str) -> None:
 # Proxies.
 
 
-@pytest.mark.parametrize(
+@every(
     ("written", "proxy"),
     [
         ("unix", "unix"),
@@ -142,7 +143,7 @@ def test_every_peer_is_spelled_as_proxies_are() -> None:
     assert tuple(map(parse_proxy, EVERY_PEER)) == EVERY_PEER
 
 
-@pytest.mark.parametrize(
+@every(
     ("written", "wrong"),
     [
         ("*", "would let every client say on whose behalf"),

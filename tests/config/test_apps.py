@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from serverd.config.apps import parse_env_file
+from tests.support.every import every
 
 from .conftest import Load, Report
 
@@ -80,7 +81,7 @@ def test_an_application_is_never_imported(load_text: Load) -> None:
     load_text(BASE, {"shop/__init__.py": "raise SystemExit", "shop/main.py": "raise SystemExit"})
 
 
-@pytest.mark.parametrize(
+@every(
     ("line", "variables"),
     [
         ("A=1", {"A": "1"}),

@@ -185,7 +185,7 @@ def test_nothing_that_differs_means_that_the_code_may() -> None:
     assert not found.is_live
 
 
-@pytest.mark.parametrize(
+@every(
     ("new", "text"),
     [
         (with_server(workers=3), "server.workers: 1 -> 3"),
@@ -232,7 +232,7 @@ def test_what_is_live_is_told_in_the_words_of_the_file_and_without_secrets(new: 
     assert compare(OLD, new) == Changes(live=(text,))
 
 
-@pytest.mark.parametrize(
+@every(
     ("new", "text"),
     [
         (with_server(loop="asyncio"), "server.loop: auto -> asyncio"),

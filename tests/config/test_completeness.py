@@ -16,6 +16,7 @@ import pytest
 from serverd.config.load import load
 from serverd.config.locate import Path
 from serverd.errors import ConfigError
+from tests.support.every import every
 
 from .conftest import Load, Report, Write
 
@@ -162,21 +163,21 @@ def test_the_sound_configuration_is_sound(load_text: Load) -> None:
     assert load_text(document(SOUND), FILES).warnings == ()
 
 
-@pytest.mark.parametrize("path", ALL, ids=spelled)
+@every("path", ALL, ids=spelled)
 def test_a_value_of_a_wrong_type_is_the_only_problem(report_of: Report, path: Path) -> None:
     report = report_of(document(changed(SOUND, path, None, DATE)), FILES)
     assert report.endswith("\n1 problem in server.toml"), report
     assert "a date or time" in report
 
 
-@pytest.mark.parametrize("path", KEYS, ids=spelled)
+@every("path", KEYS, ids=spelled)
 def test_a_misspelt_key_is_the_only_problem(report_of: Report, path: Path) -> None:
     report = report_of(document(changed(SOUND, path, f"{path[-1]}x", None)), FILES)
     assert report.endswith("\n1 problem in server.toml"), report
     assert f'unknown key (did you mean "{path[-1]}"?)' in report
 
 
-@pytest.mark.parametrize("path", ALL, ids=spelled)
+@every("path", ALL, ids=spelled)
 def test_a_missing_variable_is_the_only_problem(report_of: Report, path: Path) -> None:
     report = report_of(document(changed(SOUND, path, None, "${MISSING}")), FILES)
     assert report.endswith("\n1 problem in server.toml"), report

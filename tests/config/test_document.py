@@ -8,6 +8,7 @@ import pytest
 
 from serverd.config.document import Document, Entry, quoted, spelled
 from serverd.config.locate import Path
+from tests.support.every import every
 
 
 def make(text: str) -> Document:
@@ -29,7 +30,7 @@ def test_a_key_path_is_spelled_as_the_operator_would(path: Path, text: str) -> N
     assert spelled(path) == text
 
 
-@pytest.mark.parametrize(
+@every(
     ("value", "text"),
     [
         ('a"b\n', '"a\\"b\\n"'),

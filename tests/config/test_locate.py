@@ -7,6 +7,7 @@ import tomli
 
 from serverd.config import locate
 from serverd.config.locate import Budget, Locator, Path, present
+from tests.support.every import every
 
 TEXT = '''\
 # a comment
@@ -100,9 +101,7 @@ LINES: list[tuple[Path, int | None]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("path", "line"), LINES, ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else None
-)
+@every(("path", "line"), LINES, ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else None)
 def test_a_key_is_found_where_it_stands(path: Path, line: int | None) -> None:
     assert Locator(TEXT).line(path) == line
 

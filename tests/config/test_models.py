@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from serverd import generation
 from serverd.config import models
 from serverd.config.models import Section
+from tests.support.every import every
 
 SECTIONS = [models.Server, models.Limits, models.Listener, models.App, models.Mount, models.Respond, models.Logging]
 SECTIONS += [models.Recycle, models.Control, models.Fragment, models.File]
@@ -71,7 +72,7 @@ def test_defaults_of_listeners_are_those_of_the_generation() -> None:
         assert listener[key] == plain[key]
 
 
-@pytest.mark.parametrize(
+@every(
     ("section", "name", "example"),
     [
         (section, name, example)

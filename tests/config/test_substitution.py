@@ -6,11 +6,12 @@ import pytest
 
 from serverd.config.substitution import substitute
 from serverd.config.values import Substituted
+from tests.support.every import every
 
 ENVIRON = {"NAME": "web", "EMPTY": "", "TRICK": "${NAME}", "PORT": "8000"}
 
 
-@pytest.mark.parametrize(
+@every(
     ("written", "meant"),
     [
         ("${NAME}", "web"),

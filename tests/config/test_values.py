@@ -24,9 +24,10 @@ from serverd.config.values import (
     parse_workers,
     read_number_or_flag,
 )
+from tests.support.every import every
 
 
-@pytest.mark.parametrize(
+@every(
     ("written", "seconds"),
     [
         ("250ms", 0.25),
@@ -143,9 +144,7 @@ def test_an_app_target_has_a_module_and_an_attribute(written: str, target: str) 
     assert parse_app_target(written) == target
 
 
-@pytest.mark.parametrize(
-    "written", ["", ":", ":app", "a:", "a:b:c", "a..b", ".a", "a b", "class:app", "../main.py", "/a/b.py", 1]
-)
+@every("written", ["", ":", ":app", "a:", "a:b:c", "a..b", ".a", "a b", "class:app", "../main.py", "/a/b.py", 1])
 def test_other_app_targets_are_refused(written: object) -> None:
     with pytest.raises(ValueError, match=r"package\.module:attribute"):
         parse_app_target(written)

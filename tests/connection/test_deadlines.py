@@ -9,6 +9,7 @@ import pytest
 
 from serverd.generation import Limits
 from tests.support.applications import Manual, hello
+from tests.support.every import every
 from tests.support.wire import Wire
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -171,7 +172,7 @@ class TestBody:
             wire.advance(1000)
             assert not wire.closed
 
-    @pytest.mark.parametrize("pause", range(1, 70, 4))
+    @every("pause", range(1, 70, 4))
     def test_who_begins_to_wait_has_the_whole_time(self, pause: int) -> None:
         manual = Manual()
         with Wire(manual, limits=LIMITS) as wire:

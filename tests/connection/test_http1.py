@@ -10,6 +10,7 @@ import pytest
 from serverd.connection.http1 import DISCARD_LIMIT
 from serverd.generation import Limits
 from tests.support.applications import Manual, Recorder, echo, hello, read_body
+from tests.support.every import every
 from tests.support.wire import PARSERS, Wire
 
 both_parsers = pytest.mark.parametrize("parser", PARSERS)
@@ -572,7 +573,7 @@ class TestHalfClose:
 class TestRefusals:
     """RFC 9112 §3, §6.3, RFC 9110 §15.5: answer, close, never parse on."""
 
-    @pytest.mark.parametrize(
+    @every(
         ("data", "status"),
         [
             (b"broken\r\n\r\n", 400),
@@ -648,8 +649,8 @@ class TestRefusals:
 class TestEndOfEverything:
     """Nothing is left behind, whenever the connection breaks."""
 
-    @pytest.mark.parametrize("parser", PARSERS)
-    @pytest.mark.parametrize("cut", range(0, len(GET + POST), 3))
+    @every("parser", PARSERS)
+    @every("cut", range(0, len(GET + POST), 3))
     def test_a_connection_may_break_at_any_byte(self, cut: int, parser: str) -> None:
         recorder = Recorder()
         with Wire(recorder, parser) as wire:

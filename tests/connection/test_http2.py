@@ -16,6 +16,7 @@ from serverd.protocol.http2 import ErrorCode
 from serverd.protocol.trust import Trust
 from tests.protocol.http2_peer import PREFACE, frame, frames_of
 from tests.support.applications import Recorder, Script, echo, hello, read_body, respond
+from tests.support.every import every
 from tests.support.http2 import Http2Wire, ManualWire
 from tests.support.wire import TCP_ENDS, Wire, pieces_of
 
@@ -27,7 +28,7 @@ START = {"type": "http.response.start", "status": 200, "headers": []}
 class TestStart:
     """RFC 9113 §3.3, §3.4: prior knowledge."""
 
-    @pytest.mark.parametrize("cut", range(1, len(GREETING)))
+    @every("cut", range(1, len(GREETING)))
     def test_the_preface_is_known_wherever_it_is_cut(self, cut: int) -> None:
         with Wire(hello) as wire:
             for piece in pieces_of(GREETING, [cut]):

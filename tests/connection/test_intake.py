@@ -20,6 +20,7 @@ from serverd.protocol.forwarded import ALIASES
 from serverd.protocol.trust import BELIEVABLE
 from tests.fuzz.grammar import damaged, message
 from tests.support.applications import Recorder
+from tests.support.every import every
 from tests.support.fuzzing import examples
 from tests.support.wire import PARSERS, TCP_ENDS, Wire
 
@@ -124,7 +125,7 @@ class TestUntrusted:
             scene.get("X-Forwarded-Host: shop.example\r\n")
             assert not scene.elsewhere.scopes
 
-    @pytest.mark.parametrize("name", [*ALIASES, *BELIEVABLE, b"x-forwarded-anything"])
+    @every("name", [*ALIASES, *BELIEVABLE, b"x-forwarded-anything"])
     def test_no_spelling_of_a_name_gets_through(self, parser: str, name: bytes) -> None:
         text = name.decode()
         spellings = {text, text.upper(), text.title(), text.replace("-", "_"), text.replace("-", ".")}
@@ -277,8 +278,8 @@ class TestAmbiguousNames:
         with Scene(parser=parser, ambiguous=rule) as scene:
             assert [names(scene.get(self.FIELDS)) for _ in range(3)] == [expected] * 3
 
-    @pytest.mark.parametrize("slowly", [False, True])
-    @pytest.mark.parametrize("name", ["A_B", "A.B", "_", ".", "Content_Length", "X_Forwarded_For"])
+    @every("slowly", [False, True])
+    @every("name", ["A_B", "A.B", "_", ".", "Content_Length", "X_Forwarded_For"])
     def test_they_are_refused(self, parser: str, name: str, slowly: bool) -> None:
         with Scene(parser=parser, ambiguous="refuse") as scene:
             request = f"GET / HTTP/1.1\r\nHost: a\r\n{name}: 1\r\n\r\n".encode()
@@ -287,8 +288,8 @@ class TestAmbiguousNames:
             assert scene.wire.closed
             assert not scene.recorder.scopes
 
-    @pytest.mark.parametrize("rule", ["drop", "pass"])
-    @pytest.mark.parametrize("field", ["Transfer_Encoding: chunked", "Content_Length: 5", "Connection_: close"])
+    @every("rule", ["drop", "pass"])
+    @every("field", ["Transfer_Encoding: chunked", "Content_Length: 5", "Connection_: close"])
     def test_they_never_frame(self, parser: str, rule: str, field: str) -> None:
         with Scene(parser=parser, ambiguous=rule) as scene:
             scene.get(field + "\r\n")

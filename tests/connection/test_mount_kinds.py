@@ -22,6 +22,7 @@ from serverd.generation import (
 )
 from serverd.worker.routes import make_router
 from tests.support.applications import Recorder
+from tests.support.every import every
 from tests.support.wire import PARSERS, Wire
 
 EVERY_PARSER = pytest.mark.parametrize("parser", sorted(PARSERS))
@@ -60,8 +61,8 @@ class Scene:
 
 
 @EVERY_PARSER
-@pytest.mark.parametrize("mount", ["app", "strip", "fixed", "away"])
-@pytest.mark.parametrize(
+@every("mount", ["app", "strip", "fixed", "away"])
+@every(
     ("spelling", "below"),
     [
         ("/{0}", "/"),
@@ -96,8 +97,8 @@ def test_a_spelling_of_its_path_reaches_a_mount_whatever_it_is(
 
 
 @EVERY_PARSER
-@pytest.mark.parametrize("mount", ["app", "strip", "fixed", "away"])
-@pytest.mark.parametrize(
+@every("mount", ["app", "strip", "fixed", "away"])
+@every(
     "spelling",
     ["/{0}foo", "/{0}.", "/{0};x", "/{0}%20", "/{0}%5cx", "/%5c{0}", "/{0}/..", "/{0}/%2e%2e/x", "/x/{0}", "/%252f{0}"],
 )
@@ -126,8 +127,8 @@ def test_a_redirect_names_the_host_in_one_form(parser: str, host: str, location:
 
 
 @EVERY_PARSER
-@pytest.mark.parametrize("slowly", [False, True])
-@pytest.mark.parametrize("target", ["a:443", "/app", "http://a/"])
+@every("slowly", [False, True])
+@every("target", ["a:443", "/app", "http://a/"])
 def test_connect_is_501_and_the_end(parser: str, slowly: bool, target: str) -> None:
     scene = Scene(parser)
     with scene.wire as wire:
@@ -140,7 +141,7 @@ def test_connect_is_501_and_the_end(parser: str, slowly: bool, target: str) -> N
 
 
 @EVERY_PARSER
-@pytest.mark.parametrize(
+@every(
     ("trace", "path", "status"),
     [
         (False, "/app", b"405"),

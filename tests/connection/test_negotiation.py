@@ -18,6 +18,7 @@ from serverd.connection.negotiation import Negotiation
 from serverd.generation import Limits, Listener
 from serverd.protocol.proxy import HEADER_SIZE
 from tests.support.applications import Manual, Recorder
+from tests.support.every import every
 from tests.support.wire import PARSERS, TCP_ENDS, MemoryTransport, StillLoop, Wire
 
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -209,7 +210,7 @@ class TestWhoMaySend:
 
 
 class TestRefusal:
-    @pytest.mark.parametrize(
+    @every(
         "data",
         [
             GET,
@@ -227,7 +228,7 @@ class TestRefusal:
             v2(bytes(HEADER_SIZE)),
         ],
     )
-    @pytest.mark.parametrize("slowly", [False, True])
+    @every("slowly", [False, True])
     def test_what_is_no_header_is_closed_without_a_word(self, data: bytes, slowly: bool) -> None:
         recorder = Recorder()
         with ProxyWire(recorder) as wire:

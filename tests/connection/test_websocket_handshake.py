@@ -16,6 +16,7 @@ from serverd.asgi.router import Route, Router
 from serverd.asgi.scope import Endpoint
 from serverd.generation import Limits, Listener, WebSocketLimits
 from tests.support.applications import respond
+from tests.support.every import every
 from tests.support.frames import TEXT, close, frame
 from tests.support.wire import ACCEPT, DATE, PARSERS, SessionWire, Wire, frames_of, handshake
 
@@ -147,7 +148,7 @@ class TestAccepted:
 class TestOrdinary:
     """RFC 9110 §7.8: a request that does not ask for a session, as far as this server knows, is answered as it is."""
 
-    @pytest.mark.parametrize(
+    @every(
         "request_bytes",
         [
             pytest.param(without(b"Connection"), id="no Connection"),
@@ -203,7 +204,7 @@ MALFORMED = [
 class TestMalformed:
     """RFC 6455 §4.2.1, §4.4: refused before any application sees it."""
 
-    @pytest.mark.parametrize(("status", "request_bytes"), MALFORMED)
+    @every(("status", "request_bytes"), MALFORMED)
     def test_it_is_refused_and_the_connection_ends(self, parser: str, status: int, request_bytes: bytes) -> None:
         with SessionWire(parser) as wire:
             answer = wire.send(request_bytes)
@@ -213,8 +214,8 @@ class TestMalformed:
             assert wire.closed
             assert wire.manual.calls == []
 
-    @pytest.mark.parametrize(("status", "request_bytes"), MALFORMED)
-    @pytest.mark.parametrize("follows", ["at once", "later"])
+    @every(("status", "request_bytes"), MALFORMED)
+    @every("follows", ["at once", "later"])
     def test_what_follows_is_never_a_request(
         self, parser: str, status: int, request_bytes: bytes, follows: str
     ) -> None:

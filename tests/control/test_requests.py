@@ -7,6 +7,7 @@ import json
 import pytest
 
 from serverd.control.requests import Request, RequestError, encode, parse_request
+from tests.support.every import every
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_a_request_is_understood(line: bytes, request_: Request) -> None:
 WORKERS = "scale: workers is not a whole number from 1 to 1024"
 
 
-@pytest.mark.parametrize(
+@every(
     ("line", "error"),
     [
         (b"", "not a request: expected one JSON object in a line"),

@@ -12,6 +12,7 @@ from serverd.supervisor.states import Phase, Step
 from serverd.supervisor.status import describe
 from tests.control.documents import NOW, status, worker
 from tests.supervisor.scene import Scene
+from tests.support.every import every
 
 IN_ORDER = """\
 serverd 0.1.0 serves /srv/shop/server.toml
@@ -154,7 +155,7 @@ def paths(value: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path for key, item in items for path in paths(item, (*above, key))]
 
 
-@pytest.mark.parametrize("path", paths(in_trouble()), ids=lambda path: ".".join(map(str, path)))
+@every("path", paths(in_trouble()), ids=lambda path: ".".join(map(str, path)))
 def test_no_text_reaches_the_terminal_unescaped(path: tuple[Any, ...]) -> None:
     forged = in_trouble()
     place = forged
@@ -166,7 +167,7 @@ def test_no_text_reaches_the_terminal_unescaped(path: tuple[Any, ...]) -> None:
     assert all(line.isprintable() for line in text.splitlines())
 
 
-@pytest.mark.parametrize(
+@every(
     ("seconds", "text"),
     [
         (-3, "0 s"), (0, "0 s"), (0.9, "0 s"), (59.9, "59 s"), (60, "1 min"), (61, "1 min 1 s"), (3599, "59 min 59 s"),

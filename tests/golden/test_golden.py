@@ -16,6 +16,7 @@ import pytest
 
 from serverd.config.load import load
 from serverd.errors import ConfigError
+from tests.support.every import every
 
 HERE = Path(__file__).parent
 CASES = sorted([*HERE.glob("*.toml"), *(path.parent for path in HERE.glob("*/server.toml"))])
@@ -48,7 +49,7 @@ def test_the_report_is_what_the_golden_file_says(case: Path, place: Path) -> Non
     assert report == expected.read_text("utf-8")
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
+@every("case", CASES, ids=lambda case: case.stem)
 def test_no_report_shows_a_secret(case: Path) -> None:
     assert SECRET not in (HERE / f"{case.stem}.expected").read_text("utf-8")
 

@@ -21,6 +21,7 @@ from serverd.net import tls as net_tls
 from serverd.net.tls import TICKET_LIFE, Contexts
 from tests.support.authority import DAY, Authority, Issued
 from tests.support.clock import Clock
+from tests.support.every import every
 
 AUTHORITY = Authority()
 STRANGER = Authority("stranger")
@@ -122,7 +123,7 @@ class TestServerNames:
         )
     )
 
-    @pytest.mark.parametrize(
+    @every(
         ("name", "expected"),
         [
             ("a.example", {"a.example", "b.example"}),
@@ -138,7 +139,7 @@ class TestServerNames:
             (None, {"first.example"}),
         ],
     )
-    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    @every("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
     def test_an_exact_name_comes_before_a_wildcard_and_the_first_is_for_all_others(
         self, name: str | None, expected: set[str], version: ssl.TLSVersion
     ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from serverd.protocol.forwarded import ALIASES, Client, Origin, OriginReader, replace_host, resolve, strip
 from serverd.protocol.head import Fields
 from serverd.protocol.trust import BELIEVABLE, BELIEVED, Node, Trust
+from tests.support.every import every
 
 PROXY = ("10.0.0.1", 40000)
 TRUSTED = ["10.0.0.0/8", "2001:db8:a::/48", "unix"]
@@ -37,7 +38,7 @@ def by_forwarded(*lines: bytes, trust: Trust = STANDARD) -> Origin:
 # Trust.
 
 
-@pytest.mark.parametrize(
+@every(
     ("entries", "host", "trusted"),
     [
         (["10.0.0.1"], "10.0.0.1", True),
@@ -103,7 +104,7 @@ def test_what_a_peer_can_make_trust_remember_is_bounded() -> None:
     assert max(map(len, trust._nodes)) < 100
 
 
-@pytest.mark.parametrize(
+@every(
     ("text", "node"),
     [
         (b"192.0.2.1", ("192.0.2.1", 0)),
@@ -151,7 +152,7 @@ def test_a_node_is_an_address_with_or_without_port(text: bytes, node: tuple[str,
 # X-Forwarded-For: the right-most address that is not a trusted proxy.
 
 
-@pytest.mark.parametrize(
+@every(
     ("chain", "client"),
     [
         pytest.param([b"192.0.2.1"], ("192.0.2.1", 0), id="one"),
@@ -197,7 +198,7 @@ def test_a_unix_hop_that_is_not_trusted_is_the_client() -> None:
 # X-Forwarded-Proto, -Host, -Port, -Prefix.
 
 
-@pytest.mark.parametrize(
+@every(
     ("value", "scheme"),
     [
         (b"https", "https"),
@@ -225,7 +226,7 @@ def test_the_scheme_may_also_be_less_than_that_of_the_connection() -> None:
     assert resolve([], PROXY, "https", EVERYTHING).scheme == "https"
 
 
-@pytest.mark.parametrize(
+@every(
     ("said", "authority"),
     [
         pytest.param([(XFH, b"shop.example")], b"shop.example", id="host"),
@@ -251,7 +252,7 @@ def test_a_believed_host_takes_the_place_of_host(said: Fields, authority: bytes)
     assert fields[1] == HOST  # the decoder keeps its list
 
 
-@pytest.mark.parametrize(
+@every(
     "said",
     [
         *(
@@ -291,7 +292,7 @@ def test_a_port_without_any_host_counts_as_absent() -> None:
     assert resolve(fields, PROXY, "http", EVERYTHING) == Origin(PROXY, "http", fields)
 
 
-@pytest.mark.parametrize(
+@every(
     ("value", "prefix"),
     [
         (b"/shop", "/shop"),
@@ -330,7 +331,7 @@ def test_a_prefix_is_a_clean_absolute_path(value: bytes, prefix: str) -> None:
 # Forwarded (RFC 7239).
 
 
-@pytest.mark.parametrize(
+@every(
     ("lines", "client", "scheme", "authority"),
     [
         pytest.param([b'for="_gazonk"'], PROXY, "http", None, id="§4, obfuscated"),
@@ -446,7 +447,7 @@ SPELLINGS = [
 ]
 
 
-@pytest.mark.parametrize("name", sorted(set(SPELLINGS)))
+@every("name", sorted(set(SPELLINGS)))
 def test_an_untrusted_peer_has_every_such_field_removed(name: bytes) -> None:
     fields = [HOST, (name, b"9.9.9.9"), (b"accept", b"*/*"), (name, b"https")]
     peer = ("192.0.2.1", 5)

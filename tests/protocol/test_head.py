@@ -74,7 +74,7 @@ def test_a_field_value_may_be_empty(value: bytes, parser: str) -> None:
 
 
 @both_parsers
-@pytest.mark.parametrize(
+@every(
     "line",
     [
         pytest.param(b"X : v", id="white space before the colon"),
@@ -110,7 +110,7 @@ def test_fields_keep_their_order_and_repetitions(parser: str) -> None:
 
 
 @both_parsers
-@pytest.mark.parametrize("method", [name.decode() for name in METHODS])
+@every("method", [name.decode() for name in METHODS])
 def test_every_registered_method_is_let_through(method: str, parser: str) -> None:
     data = head(f"{method} /x HTTP/1.1".encode())
     assert status_of(data, parser) is None
@@ -118,7 +118,7 @@ def test_every_registered_method_is_let_through(method: str, parser: str) -> Non
 
 
 @both_parsers
-@pytest.mark.parametrize(
+@every(
     ("method", "status"),
     [
         pytest.param(b"CONNECT", 501, id="CONNECT"),
@@ -141,7 +141,7 @@ def test_another_method_is_refused(method: bytes, status: int, parser: str) -> N
 
 
 @both_parsers
-@pytest.mark.parametrize(
+@every(
     ("line", "status"),
     [
         pytest.param(b"GET / HTTP/1.1", None, id="1.1"),
@@ -230,7 +230,7 @@ def test_an_origin_form_target_is_taken_apart(target: bytes, path: str, raw_path
     assert parse_target(b"GET", target) == (None, path, raw_path, query)
 
 
-@pytest.mark.parametrize(
+@every(
     "target",
     [
         pytest.param(b"/%", id="percent alone"),
@@ -279,7 +279,7 @@ def test_the_authority_of_an_absolute_target_replaces_host(
 
 
 @both_parsers
-@pytest.mark.parametrize(
+@every(
     "target",
     [b"http://user@b/", b"http://user:pass@b/", b"http://b c/", b"http://b:x/", b"http://[::1/", b"http://b%2f/"],
 )
@@ -305,7 +305,7 @@ def test_options_asterisk_is_let_through(parser: str) -> None:
 # RFC 9112 §3.2, RFC 9110 §7.2: Host.
 
 
-@pytest.mark.parametrize(
+@every(
     ("value", "host"),
     [
         pytest.param(b"example.com", "example.com", id="name"),
@@ -360,7 +360,7 @@ BAD_HOSTS = [
 ]
 
 
-@pytest.mark.parametrize("value", BAD_HOSTS)
+@every("value", BAD_HOSTS)
 def test_an_invalid_host_is_refused(value: bytes) -> None:
     with pytest.raises(PeerError) as caught:
         normalise_host(value)
@@ -371,8 +371,8 @@ def test_an_invalid_host_is_refused(value: bytes) -> None:
 
 
 @both_parsers
-@pytest.mark.parametrize("version", ["1.0", "1.1"])
-@pytest.mark.parametrize("count", [0, 1, 2])
+@every("version", ["1.0", "1.1"])
+@every("count", [0, 1, 2])
 def test_http_1_1_has_exactly_one_host_field(version: str, count: int, parser: str) -> None:
     line = f"GET / HTTP/{version}".encode()
     status = status_of(head(line, *[b"Host: a"] * count, host=None), parser)
@@ -487,7 +487,7 @@ def test_names_that_look_like_framing_fields_are_none(name: bytes, parser: str) 
 
 
 @both_parsers
-@pytest.mark.parametrize(
+@every(
     ("version", "options", "persists"),
     [
         pytest.param("1.1", [], True, id="1.1"),
@@ -518,7 +518,7 @@ def test_persistence_follows_version_and_connection(
 
 
 @both_parsers
-@pytest.mark.parametrize(
+@every(
     ("version", "fields", "expected"),
     [
         pytest.param("1.1", [b"Expect: 100-continue", b"Content-Length: 5"], True, id="with a length"),

@@ -36,7 +36,7 @@ def decoder_for(parser: str, limits: Bounds | None = None) -> tuple[Http1Decoder
 class TestRequests:
     """RFC 9112 §2.2, §6."""
 
-    @pytest.mark.parametrize(
+    @every(
         ("data", "bodies"),
         [
             pytest.param(GET, [b""], id="no body"),
@@ -56,7 +56,7 @@ class TestRequests:
         assert outcome.status is None
         assert outcome.bodies == bodies
 
-    @pytest.mark.parametrize(
+    @every(
         "data",
         [
             pytest.param(b"\n" + GET, id="LF"),
@@ -306,7 +306,7 @@ class TestLimits:
 class TestPartialHeads:
     """A head that cannot become a good one is refused before its end has arrived."""
 
-    @pytest.mark.parametrize(
+    @every(
         ("data", "status"),
         [
             pytest.param(b"\x16\x03\x01\x02\x00", 400, id="TLS"),
@@ -326,7 +326,7 @@ class TestPartialHeads:
     def test_it_is_refused_early(self, data: bytes, status: int, parser: str) -> None:
         assert decode_every_way(data, parser).status == status
 
-    @pytest.mark.parametrize(
+    @every(
         "data",
         [b"G", b"GET", b"GET ", b"GET /a?b", b"GET / ", b"GET / HTTP/1.1\r", b"GET / HTTP/1.1\r\n", b"NOSUCHMETHOD / "],
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.every import every
 from tests.support.wire import PARSERS, decode
 
 CASES = Path(__file__).parents[1] / "conformance" / "http1_cases.jsonl"
@@ -69,14 +70,14 @@ def assert_as_if_fresh(first: bytes, second: bytes, parser: str) -> None:
 
 @both_parsers
 class TestMeaning:
-    @pytest.mark.parametrize("line", LINES)
+    @every("line", LINES)
     def test_another_line(self, line: bytes, parser: str) -> None:
         for place in (0, 1, 6, len(BASE)):
             lines = [*BASE[:place], line, *BASE[place:]]
             assert_as_if_fresh(head(BASE), head(lines, b"POST /b HTTP/1.1") + b"abc", parser)
             assert_as_if_fresh(head(BASE), head(lines, b"GET /b HTTP/1.0"), parser)
 
-    @pytest.mark.parametrize("line", LINES)
+    @every("line", LINES)
     def test_a_line_in_both(self, line: bytes, parser: str) -> None:
         first = head([*BASE, line])
         before = decode(first, parser)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serverd.protocol.http1_response import DefaultFields, ResponseEncoder, encode_informational, status_line
+from tests.support.every import every
 from tests.support.fuzzing import examples
 from tests.support.wire import DATE
 
@@ -44,7 +45,7 @@ def framing_of(head: bytes) -> dict[bytes, bytes]:
 class TestFraming:
     """RFC 9112 §6.1 to §6.3, RFC 9110 §8.6."""
 
-    @pytest.mark.parametrize(
+    @every(
         ("method", "version", "status", "fields", "end", "framing", "keep_alive"),
         [
             pytest.param("GET", "1.1", 200, [LENGTH], False, {b"content-length": b"5"}, True, id="length"),

@@ -36,6 +36,7 @@ from tests.protocol.http2_peer import (
     settings,
     window_update,
 )
+from tests.support.every import every
 
 BLOCK = b"\x82\x86\x84\x01\x01a"  # GET / of the host "a"
 PRIORITY_0 = b"\x00\x00\x00\x00\x10"  # depends on stream 0
@@ -138,7 +139,7 @@ class TestFrameSize:
         assert peer.request(1).body == bytes(2**15)
         peer.breaks_connection(frame(DATA, 0, 1, size=2**15 + 1), code=ErrorCode.FRAME_SIZE_ERROR)
 
-    @pytest.mark.parametrize(
+    @every(
         "broken",
         [
             pytest.param(frame(PING, payload=bytes(7)), id="PING of 7"),

@@ -29,6 +29,7 @@ from tests.protocol.http2_peer import (
     settings,
     window_update,
 )
+from tests.support.every import every
 
 CALM = ErrorCode.ENHANCE_YOUR_CALM
 
@@ -68,7 +69,7 @@ FLOODS: dict[str, Callable[[int], bytes]] = {
 class TestFloods:
     """Frames that cost the peer nothing."""
 
-    @pytest.mark.parametrize("make", FLOODS.values(), ids=FLOODS.keys())
+    @every("make", FLOODS.values(), ids=FLOODS.keys())
     def test_frames_that_carry_nothing_are_taken_for_a_while(self, make: Callable[[int], bytes]) -> None:
         peer = Peer()
         peer.open(1, POST, end=False)

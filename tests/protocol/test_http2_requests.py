@@ -21,6 +21,7 @@ from tests.protocol.http2_peer import (
     frame,
     settings,
 )
+from tests.support.every import every
 
 HOST = (b"host", b"example.com")
 
@@ -263,14 +264,14 @@ MALFORMED: dict[str, Fields] = {
 class TestMalformed:
     """RFC 9113 §8.1.1, §8.2.1, §8.2.2, §8.3, §8.3.1, §8.5: a stream error, and the connection goes on."""
 
-    @pytest.mark.parametrize("fields", MALFORMED.values(), ids=MALFORMED.keys())
+    @every("fields", MALFORMED.values(), ids=MALFORMED.keys())
     def test_a_malformed_request_is_reset_and_nobody_is_told(self, fields: Fields) -> None:
         peer = Peer()
         peer.breaks_stream(1, peer.headers(1, fields))
         assert not peer.sink.requests
         peer.open(3)
 
-    @pytest.mark.parametrize("octet", [*range(0x20), 0x7F])
+    @every("octet", [*range(0x20), 0x7F])
     def test_no_control_byte_stands_in_a_value_but_the_tabulator(self, octet: int) -> None:
         fields = [*GET, (b"x-name", b"a" + bytes([octet]) + b"b")]
         peer = Peer()

@@ -33,6 +33,7 @@ from tests.protocol.http2_peer import (
     reset,
     window_update,
 )
+from tests.support.every import every
 
 
 class TestTable:
@@ -60,8 +61,8 @@ class TestTable:
 class TestIdle:
     """RFC 9113 §5.1, "idle"."""
 
-    @pytest.mark.parametrize("stream_id", [1, 2, 7])
-    @pytest.mark.parametrize("kind", ["DATA", "RST_STREAM", "WINDOW_UPDATE", "CONTINUATION"])
+    @every("stream_id", [1, 2, 7])
+    @every("kind", ["DATA", "RST_STREAM", "WINDOW_UPDATE", "CONTINUATION"])
     def test_a_frame_on_an_idle_stream_ends_the_connection(self, kind: str, stream_id: int) -> None:
         frames = {
             "DATA": data(stream_id, b"test", end=True),

@@ -10,6 +10,7 @@ import pytest
 from serverd.errors import PeerError
 from serverd.protocol.crc32c import crc32c
 from serverd.protocol.proxy import HEADER_SIZE, Proxied, ProxiedTls, ProxyFields, ProxyHeader, Speaker
+from tests.support.every import every
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 REQUEST = b"GET / HTTP/1.1\r\nHost: 192.168.0.11\r\n\r\n"
@@ -98,7 +99,7 @@ def test_an_unknown_client_has_no_address(rest: bytes) -> None:
     assert read(line + REQUEST) == Proxied(Speaker.UNNAMED, None, None, ProxyFields(), REQUEST)
 
 
-@pytest.mark.parametrize(
+@every(
     "data",
     [
         pytest.param(b"PROXY  TCP4 1.2.3.4 5.6.7.8 1 2\r\n", id="two spaces before the family"),
@@ -178,15 +179,15 @@ def test_an_ipv4_mapped_address_is_an_ipv4_one() -> None:
     assert (proxied.source, proxied.destination) == (("192.0.2.1", 1), ("192.0.2.2", 2))
 
 
-@pytest.mark.parametrize("block", [b"", TCP4, b"\xff" * 50], ids=["empty", "addresses", "garbage"])
-@pytest.mark.parametrize("family", [0x00, 0x11, 0x31, 0xFF])
+@every("block", [b"", TCP4, b"\xff" * 50], ids=["empty", "addresses", "garbage"])
+@every("family", [0x00, 0x11, 0x31, 0xFF])
 def test_a_proxy_speaks_for_itself_whatever_its_block_says(block: bytes, family: int) -> None:
     header = binary(block, command=0x20, family=family)
     assert read(header + REQUEST) == Proxied(Speaker.PROXY, None, None, ProxyFields(), REQUEST)
 
 
-@pytest.mark.parametrize("block", [b"", TCP4, b"\xff" * 50], ids=["empty", "addresses", "garbage"])
-@pytest.mark.parametrize("family", [0x00, 0x01, 0x02, 0x10, 0x20, 0x30])
+@every("block", [b"", TCP4, b"\xff" * 50], ids=["empty", "addresses", "garbage"])
+@every("family", [0x00, 0x01, 0x02, 0x10, 0x20, 0x30])
 def test_an_unspecified_client_has_no_address(block: bytes, family: int) -> None:
     header = binary(block, family=family)
     assert read(header + REQUEST) == Proxied(Speaker.UNNAMED, None, None, ProxyFields(), REQUEST)
@@ -198,7 +199,7 @@ def test_a_client_on_a_unix_socket_has_no_address_but_fields(family: int) -> Non
     assert read(header + REQUEST) == Proxied(Speaker.UNNAMED, None, None, ProxyFields(unique_id=b"id"), REQUEST)
 
 
-@pytest.mark.parametrize(
+@every(
     "data",
     [
         pytest.param(binary(command=0x11), id="version 1"),
@@ -278,7 +279,7 @@ def test_the_clients_tls_connection_is_read(value: bytes, tls: ProxiedTls | None
     assert fields_of(value) == ProxyFields(tls=tls)
 
 
-@pytest.mark.parametrize(
+@every(
     "block",
     [
         pytest.param(b"\x01", id="type alone"),

@@ -11,6 +11,7 @@ import pytest
 from serverd.errors import SessionError
 from serverd.protocol.websocket import MessageBounds
 from serverd.protocol.websocket_deflate import Deflater, DeflateTerms, Inflater, agree
+from tests.support.every import every
 from tests.support.frames import (
     BINARY,
     CLOSE,
@@ -110,8 +111,8 @@ class TestFrames:
         assert decode_every_way(compressed(deflated(b"\xce\xba\xed\xa0\x80")), terms=TERMS) == ([], INVALID_DATA)
         assert decode_every_way(compressed(deflated(b"\xce\xba\xe2\x82")), terms=TERMS) == ([], INVALID_DATA)
 
-    @pytest.mark.parametrize("bits", range(9, 16))
-    @pytest.mark.parametrize("level", [0, 1, 9])
+    @every("bits", range(9, 16))
+    @every("level", [0, 1, 9])
     def test_every_window_and_level_is_read(self, bits: int, level: int) -> None:
         chance = random.Random(bits)
         text = "".join(chance.choice(("spam ", "eggs ", "ham ", str(chance.random()))) for _ in range(5000)).encode()
@@ -190,8 +191,8 @@ class TestTurns:
 class TestDeflater:
     """RFC 7692 §7.2.1: what we send, as a client reads it."""
 
-    @pytest.mark.parametrize("bits", range(9, 16))
-    @pytest.mark.parametrize("takeover", [True, False])
+    @every("bits", range(9, 16))
+    @every("takeover", [True, False])
     def test_a_client_reads_every_message(self, bits: int, takeover: bool) -> None:
         deflater = Deflater(TERMS._replace(server_bits=bits, server_takeover=takeover))
         client = zlib.decompressobj(wbits=-bits)
@@ -262,6 +263,6 @@ class TestAgreement:
         assert asked or terms.client_bits == 15
         assert (b"server_no_context_takeover" in answer) is not server_takeover
 
-    @pytest.mark.parametrize("offer", DECLINED)
+    @every("offer", DECLINED)
     def test_a_wrong_offer_is_declined(self, offer: Offer) -> None:
         assert agree(offer) is None

@@ -11,6 +11,7 @@ import pytest
 
 from serverd.protocol.websocket import FRAMES_AT_ONCE, MessageBounds
 from serverd.protocol.websocket_frames import encode_close, encode_control, frame_header
+from tests.support.every import every
 from tests.support.frames import (
     BINARY,
     CLOSE,
@@ -52,8 +53,8 @@ class TestBaseFraming:
         data = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"
         assert decode_every_way(data) == (message("Hello"), None)
 
-    @pytest.mark.parametrize("size", [0, 1, 3, 4, 124, 125, 126, 127, 128, 255, 256, 1000])
-    @pytest.mark.parametrize("opcode", [TEXT, BINARY], ids=["text", "binary"])
+    @every("size", [0, 1, 3, 4, 124, 125, 126, 127, 128, 255, 256, 1000])
+    @every("opcode", [TEXT, BINARY], ids=["text", "binary"])
     def test_a_message_in_one_frame_is_read_however_it_is_cut(self, opcode: int, size: int) -> None:
         payload = bytes(range(32, 127)) * 11
         payload = payload[:size]
@@ -76,14 +77,14 @@ class TestBaseFraming:
         events = [("message", "a"), ("ping", b"b"), ("message", b"c"), ("pong", b"d"), ("message", "")]
         assert decode_every_way(data) == (events, None)
 
-    @pytest.mark.parametrize("rsv", [RSV1, RSV2, RSV3, RSV1 | RSV2 | RSV3])
-    @pytest.mark.parametrize("opcode", [TEXT, BINARY, CLOSE, PING, PONG])
+    @every("rsv", [RSV1, RSV2, RSV3, RSV1 | RSV2 | RSV3])
+    @every("opcode", [TEXT, BINARY, CLOSE, PING, PONG])
     def test_reserved_bits_are_refused_without_an_extension(self, opcode: int, rsv: int) -> None:
         data = frame(TEXT, b"before") + frame(opcode, b"", rsv=rsv) + frame(TEXT, b"after")
         assert decode_every_way(data) == (message("before"), PROTOCOL_ERROR)
 
-    @pytest.mark.parametrize("opcode", [*range(3, 8), *range(0xB, 0x10)])
-    @pytest.mark.parametrize("payload", [b"", b"x"], ids=["empty", "one byte"])
+    @every("opcode", [*range(3, 8), *range(0xB, 0x10)])
+    @every("payload", [b"", b"x"], ids=["empty", "one byte"])
     def test_unknown_opcodes_are_refused(self, opcode: int, payload: bytes) -> None:
         data = frame(TEXT, b"before") + frame(opcode, payload) + frame(PING)
         assert decode_every_way(data) == (message("before"), PROTOCOL_ERROR)
@@ -196,8 +197,8 @@ class TestControlFrames:
         name = "ping" if opcode == PING else "pong"
         assert decode_every_way(frame(opcode, payload)) == ([(name, payload)], None)
 
-    @pytest.mark.parametrize("opcode", [CLOSE, PING, PONG])
-    @pytest.mark.parametrize("size", [126, 127, 65536, (1 << 63) - 1])
+    @every("opcode", [CLOSE, PING, PONG])
+    @every("size", [126, 127, 65536, (1 << 63) - 1])
     def test_more_than_125_bytes_are_refused_by_the_first_two(self, opcode: int, size: int) -> None:
         data = header(0x80 | opcode, size)
         assert decode([data[:2]]) == ([], PROTOCOL_ERROR)

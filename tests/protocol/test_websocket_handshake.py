@@ -13,6 +13,7 @@ from serverd.errors import PeerError
 from serverd.protocol.head import RequestHead
 from serverd.protocol.websocket_deflate import DeflateTerms
 from serverd.protocol.websocket_handshake import Handshake, offers_websocket, read_handshake
+from tests.support.every import every
 from tests.support.wire import ACCEPT, KEY, PARSERS, decode
 
 EVERY_PARSER = pytest.mark.parametrize("parser", sorted(PARSERS))
@@ -60,10 +61,8 @@ def refused(parser: str = "httptools", *more: tuple[str, str], **changes: Any) -
 class TestOffers:
     """RFC 9110 §7.8, RFC 6455 §4.2.1: what asks for a session, and what is an ordinary request."""
 
-    @pytest.mark.parametrize("upgrade", ["websocket", "WebSocket", "WEBSOCKET", "h2c, websocket", "\twebsocket ,x"])
-    @pytest.mark.parametrize(
-        "connection", ["Upgrade", "upgrade", "UPGRADE", "keep-alive, Upgrade", "Upgrade,close", ", ,\tupgrade ,"]
-    )
+    @every("upgrade", ["websocket", "WebSocket", "WEBSOCKET", "h2c, websocket", "\twebsocket ,x"])
+    @every("connection", ["Upgrade", "upgrade", "UPGRADE", "keep-alive, Upgrade", "Upgrade,close", ", ,\tupgrade ,"])
     def test_upgrade_and_connection_are_lists_in_any_case(self, parser: str, upgrade: str, connection: str) -> None:
         assert offers_websocket(head_of(parser, Upgrade=upgrade, Connection=connection))
 
@@ -71,11 +70,11 @@ class TestOffers:
         more = [("Connection", "Upgrade"), ("Upgrade", "websocket")]
         assert offers_websocket(head_of(parser, *more, Connection="keep-alive", Upgrade="h2c"))
 
-    @pytest.mark.parametrize("connection", [None, "", "keep-alive", "close", "Upgraded", "Up grade", "Upgrade;q=1"])
+    @every("connection", [None, "", "keep-alive", "close", "Upgraded", "Up grade", "Upgrade;q=1"])
     def test_without_upgrade_among_the_options_it_is_ordinary(self, parser: str, connection: str | None) -> None:
         assert not offers_websocket(head_of(parser, Connection=connection))
 
-    @pytest.mark.parametrize(
+    @every(
         "upgrade",
         [None, "", "h2c", "websockets", "web socket", "websocket/13", '"websocket"', "TLS/1.0", "\xffwebsocket"],
     )
@@ -108,7 +107,7 @@ class TestRequirements:
     def test_two_versions_are_refused(self, parser: str) -> None:
         assert refused(parser, ("Sec-WebSocket-Version", "13")) == 400
 
-    @pytest.mark.parametrize("version", ["", "8", "0", "12", "14", "013", "13, 8", "13.0", "x", "\xb3"])
+    @every("version", ["", "8", "0", "12", "14", "013", "13, 8", "13.0", "x", "\xb3"])
     def test_another_version_is_told_which_one_is_spoken(self, parser: str, version: str) -> None:
         assert refused(parser, Sec_WebSocket_Version=version) == 426  # RFC 6455 §4.4
 
@@ -118,7 +117,7 @@ class TestRequirements:
     def test_two_keys_are_refused(self, parser: str) -> None:
         assert refused(parser, ("Sec-WebSocket-Key", KEY.decode())) == 400
 
-    @pytest.mark.parametrize(
+    @every(
         "key",
         [
             pytest.param("", id="empty"),
@@ -171,9 +170,7 @@ class TestSubprotocols:
     def test_an_empty_list_offers_none(self, parser: str, offered: str) -> None:
         assert list(agreed(parser, ("Sec-WebSocket-Protocol", offered)).subprotocols) == []
 
-    @pytest.mark.parametrize(
-        "offered", ["chat, chat", "a b", "a/b", '"chat"', "a;b=1", "ch\xe4t", "(a)", "a=b", "chat\t2"]
-    )
+    @every("offered", ["chat, chat", "a b", "a/b", '"chat"', "a;b=1", "ch\xe4t", "(a)", "a=b", "chat\t2"])
     def test_duplicates_and_what_is_no_token_are_refused(self, parser: str, offered: str) -> None:
         assert refused(parser, ("Sec-WebSocket-Protocol", offered)) == 400
 
@@ -193,8 +190,8 @@ def extension(*offers: str, compresses: bool = True) -> tuple[DeflateTerms | Non
 class TestExtensions:
     """RFC 6455 §9.1, RFC 7692 §5 and §7.1; the parameters one by one: test_websocket_deflate.py."""
 
-    @pytest.mark.parametrize("bits", range(8, 16))
-    @pytest.mark.parametrize("value", [" = {}", '="{}"'])
+    @every("bits", range(8, 16))
+    @every("value", [" = {}", '="{}"'])
     def test_the_client_may_bound_its_own_window(self, bits: int, value: str) -> None:
         terms, answer = extension("permessage-deflate; client_max_window_bits" + value.format(bits))
         assert terms is not None
@@ -236,8 +233,8 @@ class TestExtensions:
     def test_nothing_is_compressed_where_that_is_switched_off(self) -> None:
         assert extension("permessage-deflate; client_max_window_bits", compresses=False) == (None, [])
 
-    @pytest.mark.parametrize("compresses", [True, False])
-    @pytest.mark.parametrize(
+    @every("compresses", [True, False])
+    @every(
         "offer",
         [
             "permessage-deflate;",

@@ -10,6 +10,7 @@ import tracemalloc
 import pytest
 
 from serverd.protocol.websocket_frames import is_sendable
+from tests.support.every import every
 from tests.support.frames import (
     BINARY,
     CLOSE,
@@ -41,12 +42,12 @@ class TestClose:
     GOOD = (1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999)
     BAD = (0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535)
 
-    @pytest.mark.parametrize("code", GOOD)
+    @every("code", GOOD)
     def test_codes_that_may_be_sent_are_read(self, code: int) -> None:
         assert decode_every_way(close(code, b"bye")) == ([("close", code, "bye")], None)
         assert is_sendable(code)
 
-    @pytest.mark.parametrize("code", BAD)
+    @every("code", BAD)
     def test_other_codes_are_refused(self, code: int) -> None:
         assert decode_every_way(close(code, b"bye")) == ([], PROTOCOL_ERROR)
         assert not is_sendable(code)
@@ -125,14 +126,14 @@ class TestText:
             pieces = fragments(TEXT, [payload[:place], b"", payload[place:]])
             assert decode(pieces) == decode([b"".join(pieces)]) == (message(text), None)
 
-    @pytest.mark.parametrize("bad", INVALID_TEXT)
+    @every("bad", INVALID_TEXT)
     def test_what_is_not_utf_8_is_refused_however_it_is_cut_or_fragmented(self, bad: bytes) -> None:
         assert decode_every_way(frame(TEXT, b"\xce\xba" + bad)) == ([], INVALID_DATA)
         for place in range(len(bad) + 1):
             pieces = fragments(TEXT, [b"\xce\xba" + bad[:place], bad[place:]])
             assert decode(pieces) == decode([b"".join(pieces)]) == ([], INVALID_DATA)
 
-    @pytest.mark.parametrize("bad", INVALID_TEXT)
+    @every("bad", INVALID_TEXT)
     def test_bytes_may_be_anything(self, bad: bytes) -> None:
         assert decode_every_way(frame(BINARY, bad)) == (message(bad), None)
 

@@ -96,8 +96,8 @@ def test_every_message_of_a_worker_is_tried() -> None:
 
 
 @pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.value)
-@pytest.mark.parametrize("step", Step, ids=lambda step: step.value)
-@pytest.mark.parametrize("state", ALIVE, ids=lambda state: state.value)
+@every("step", Step)
+@every("state", ALIVE)
 def test_whatever_a_worker_does_in_whatever_state_never_breaks_the_supervisor(
     state: WorkerState, step: Step, phase: Phase
 ) -> None:
@@ -122,7 +122,7 @@ def test_whatever_is_wanted_at_whatever_step_never_breaks_the_supervisor(
     scene.exits(*workers)  # may end it
 
 
-@pytest.mark.parametrize("event", OTHERS, ids=str)
+@every("event", OTHERS, ids=str)
 def test_whatever_is_wanted_during_the_start_never_breaks_the_supervisor(event: events.Event) -> None:
     for steps in range(4):
         scene = Scene()
@@ -144,8 +144,8 @@ def test_whatever_a_worker_does_during_the_start_never_breaks_the_supervisor(
     scene.happens(deed(first))
 
 
-@pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.value)
-@pytest.mark.parametrize("state", ALIVE, ids=lambda state: state.value)
+@every("phase", PHASES, ids=lambda phase: phase.value)
+@every("state", ALIVE, ids=lambda state: state.value)
 def test_a_deadline_that_passes_never_breaks_the_supervisor(state: WorkerState, phase: Phase) -> None:
     scene, (worker, _) = reached(phase, Step.IDLE)
     scene.fleet.workers[worker].state = state
@@ -165,7 +165,7 @@ def test_an_event_that_nobody_waits_for_is_a_bug_and_raises(event: events.Event)
         decide(scene.fleet, event, scene.now)
 
 
-@pytest.mark.parametrize(
+@every(
     ("step", "event"),
     [
         (Step.LOADING, events.Loaded(make_generation())),
@@ -177,7 +177,7 @@ def test_an_event_that_nobody_waits_for_is_a_bug_and_raises(event: events.Event)
     ],
     ids=str,
 )
-@pytest.mark.parametrize("stop", [TERM, QUIT], ids=["TERM", "QUIT"])
+@every("stop", [TERM, QUIT], ids=["TERM", "QUIT"])
 def test_what_was_under_way_when_the_stop_came_leads_nowhere(
     step: Step, event: events.Event, stop: events.Event
 ) -> None:

@@ -22,6 +22,7 @@ from serverd.supervisor.states import (
     WorkerState,
     advance,
 )
+from tests.support.every import every
 
 TABLES: list[tuple[Mapping[Any, Any], type[Enum], type[Enum]]] = [
     (WORKERS, WorkerState, WorkerEvent),
@@ -31,7 +32,7 @@ TABLES: list[tuple[Mapping[Any, Any], type[Enum], type[Enum]]] = [
 CELLS = [(table, state, event) for table, states, inputs in TABLES for state, event in product(states, inputs)]
 
 
-@pytest.mark.parametrize(("table", "state", "event"), CELLS, ids=[f"{state}-{event}" for _, state, event in CELLS])
+@every(("table", "state", "event"), CELLS, ids=[f"{state}-{event}" for _, state, event in CELLS])
 def test_an_event_leads_where_the_table_says_or_is_an_error(table: Mapping[Any, Any], state: Enum, event: Enum) -> None:
     if (state, event) in table:
         assert advance(table, state, event) is table[state, event]

@@ -1,4 +1,4 @@
-"""Many cases in one test: `every` in the place of `pytest.mark.parametrize` where there are hundreds, of a moment each.
+"""Many cases in one test: `every` in the place of `pytest.mark.parametrize` for a dozen or more, of a moment each.
 
 What pytest does for a test, collects it in each process and tells of it, takes longer than to try a byte. All cases are
 tried, and those that fail are named, as parametrized ones would be; but they share the fixtures of one test, none may
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -19,14 +19,21 @@ __all__ = ["every"]
 SHOWN = 20  # failing cases that are named
 
 
-def every(names: str | tuple[str, ...], cases: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Have a test try all `cases`, values for its arguments `names`, in one go; a `pytest.param` may give it its name.
+def every(
+    names: str | tuple[str, ...], cases: Iterable[Any], ids: Callable[[Any], object] | Sequence[str] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Have a test try all `cases`, values for its arguments `names`, in one go.
 
-    At the end it fails as the first that failed did, with the names of all that have.
+    A `pytest.param` may give a case its name, and `ids` all of them theirs, as in pytest. At the end it fails as the
+    first that failed did, with the names of all that have.
     """
     single = isinstance(names, str)
     wanted = (names,) if single else names
     tried = [_case(case, single) for case in cases]
+    if callable(ids):
+        tried = [("-".join(str(ids(value)) for value in values), values) for _, values in tried]
+    elif ids is not None:
+        tried = [(name, values) for name, (_, values) in zip(ids, tried, strict=True)]
     assert tried, "nothing is tried"
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
