@@ -38,7 +38,8 @@ def as_written(text: str) -> Any:
 class Section(BaseModel):
     """A table of the configuration: frozen, strict about types, closed to unknown keys."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", validate_default=True)
+    # `defer_build`: that of the whole file has all others within it, and few of those are asked by themselves as well.
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", validate_default=True, defer_build=True)
 
 
 class Recycle(Section):
