@@ -38,27 +38,26 @@ def zombies(pid: int) -> list[int]:
 
 
 def _children(pid: int) -> Iterator[tuple[int, str]]:
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            text = stat.read_text()
-        except OSError:
-            continue  # it ended while we looked
-        state, parent = _fields(text)[:2]
+    for number, (state, parent, *_) in _everybody():
         if int(parent) == pid:
-            yield int(stat.parent.name), state
+            yield number, state
+
+
+def _everybody() -> Iterator[tuple[int, list[str]]]:
+    """Yield pid and fields of every process; plainly, because tests that wait look again and again."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as stat:
+                    text = stat.read()
+            except OSError:
+                continue  # it ended while we looked
+            yield int(name), _fields(text)
 
 
 def group(pid: int) -> list[int]:
     """Return the living members of the process group `pid`, whoever is their parent; zombies are none."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, number = _fields(stat.read_text())[:3]
-        except OSError:
-            continue  # it ended while we looked
-        if int(number) == pid and state != "Z":
-            found.append(int(stat.parent.name))
-    return sorted(found)
+    return sorted(number for number, (state, _, group, *_) in _everybody() if int(group) == pid and state != "Z")
 
 
 def stop(pid: int, timeout: float = 10.0) -> None:
