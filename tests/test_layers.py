@@ -141,6 +141,11 @@ class Module:
         """The syntax tree."""
         return ast.parse(self.text)
 
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """All of the tree: to walk through it takes longer than what any test looks for."""
+        return list(ast.walk(self.tree))
+
     @property
     def package(self) -> str:
         """The part of the layer table that the module belongs to."""
@@ -148,7 +153,7 @@ class Module:
 
     def imports(self) -> Iterator[tuple[int, str]]:
         """Yield line and dotted name of everything imported; `from a import b` yields a.b, b a module or not."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 yield from ((node.lineno, alias.name) for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
@@ -160,7 +165,7 @@ class Module:
 
     def calls(self) -> Iterator[tuple[int, str]]:
         """Yield line and dotted name of every call, as it is written; `raise Name` calls Name."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Call):
                 yield node.lineno, ast.unparse(node.func)
             elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Name):
@@ -168,7 +173,7 @@ class Module:
 
     def functions(self) -> Iterator[Function]:
         """Yield every function and method."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, Function):
                 yield node
 
@@ -232,7 +237,7 @@ def bindings(module: Module) -> list[str]:
     if not any(within(name, ("socket", "asyncio")) for _, name in module.imports()):
         return []
     wrong = []
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             adopts = any(keyword.arg == "sock" for keyword in node.keywords)
