@@ -72,7 +72,7 @@ def test_what_is_set_and_not_kept_is_freed() -> None:
     text = "".join(["of", "a", "line"])
     before = sys.getrefcount(text)
     for _ in range(10):
-        NOTHING_READ.shown = (None, None, None, text, text)
+        NOTHING_READ.shown = ((), text, text)
     assert sys.getrefcount(text) == before
 
 

@@ -214,7 +214,7 @@ class TestRemembered:
             note = logged.log.noted
             wire.send(GET)
             wire.send(GET.replace(b"c=d", b"c" * 2000))
-            entries += [entry for entry, _, _ in note]
+            entries += [entry for entry, _ in note]
         assert "c" * 2000 in logged.lines()[1]
         assert [entry.head.shown == UNSHOWN for entry in entries] == [False, True]
 

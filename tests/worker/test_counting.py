@@ -126,7 +126,7 @@ def test_a_client_that_has_gone_before_there_was_a_status_is_counted_apart(scene
 def test_how_long_it_took_is_added_up(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([10.0, 10.003, 20.0, 21.5])
     monkeypatch.setattr("serverd.asgi.cycle.perf_counter", lambda: next(moments))
-    monkeypatch.setattr("serverd.worker.counting.perf_counter", lambda: next(moments))
+    monkeypatch.setattr("serverd.asgi.exchange.perf_counter", lambda: next(moments))
     scene.wire.send(GET % b"/fixed")
     scene.wire.send(GET % b"/fixed")
     row = scene.row(FIXED)[class_at(4) :]
@@ -214,6 +214,7 @@ def test_whoever_follows_is_told_after_it_was_counted(scene: Scene) -> None:
     counts = scene.inside.counters.mount(SHOP, Following())
     scene.wire.send(GET % b"/shop/wait")
     (cycle,) = scene.wire.service.exchanges
+    cycle.ended = cycle.began
     counts.on_exchange(cycle)
     assert told == [("GET /shop/wait", {"none": 1})]
 

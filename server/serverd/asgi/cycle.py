@@ -53,6 +53,7 @@ class Cycle:
         "_weight",
         "began",
         "client",
+        "ended",
         "endpoint",
         "first_byte",
         "given_up",
@@ -69,6 +70,7 @@ class Cycle:
         "trace_id",
     )
 
+    ended: float  # when observers were told
     owes_continue = False  # the peer may hold the request body back for a 100 (RFC 9110 §10.1.1)
     ends_with_peer = False  # nothing can be sent to one that sends nothing more
     # Bytes that are sent, and something for each message, after which others get their turn: a tenth of a millisecond.
@@ -210,6 +212,7 @@ class Cycle:
     def _observe(self) -> None:
         """Tell the observer, once, of the end."""
         self._is_observed = True
+        self.ended = perf_counter()
         self.endpoint.observer.on_exchange(self)
 
     @property

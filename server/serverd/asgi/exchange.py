@@ -155,6 +155,7 @@ class Exchange(Cycle):
             self._wake()
         # Hot path: `_observe` without a call for it; benchmarks/ "plain GET".
         self._is_observed = True
+        self.ended = perf_counter()
         self.endpoint.observer.on_exchange(self)
 
     # The application's side.

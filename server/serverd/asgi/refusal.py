@@ -17,7 +17,19 @@ __all__ = ["Refusal"]
 class Refusal:
     """An answer in nobody's name."""
 
-    __slots__ = ("began", "client", "first_byte", "head", "host", "request_id", "sent", "status", "tls", "trace_id")
+    __slots__ = (
+        "began",
+        "client",
+        "ended",
+        "first_byte",
+        "head",
+        "host",
+        "request_id",
+        "sent",
+        "status",
+        "tls",
+        "trace_id",
+    )
 
     received = 0
     given_up = False
@@ -27,7 +39,7 @@ class Refusal:
         self.head = head
         self.host: str | None = head.host
         self.client = client  # as it is believed
-        self.began = self.first_byte = perf_counter()
+        self.began = self.first_byte = self.ended = perf_counter()
         self.sent = 0  # bytes of the body of the answer
         self.request_id = ""
         self.trace_id = ""

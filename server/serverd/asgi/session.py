@@ -179,6 +179,7 @@ class Session(Cycle):
             self.given_up = not self.status
         if self.is_accepted:
             self._is_observed = True
+            self.ended = perf_counter()
             self.endpoint.observer.on_session(self)
         else:
             super()._observe()

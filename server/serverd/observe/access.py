@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from time import perf_counter
 from typing import Any
 
 from serverd.generation import AccessLog as Settings
@@ -90,7 +89,7 @@ class AccessLog:
         """Write the lines of what has been noted."""
         noted, self.noted = self.noted, []
         if self._leaves_out:
-            noted = [one for one in noted if self._wants(one[0], one[2] - one[0].began)]
+            noted = [one for one in noted if self._wants(one[0], one[0].ended - one[0].began)]
         if not noted:
             return
         try:
@@ -122,8 +121,8 @@ class AccessLog:
         if len(line) <= LONGEST_LINE and line.isascii():
             return line
         if len(line.encode(errors="backslashreplace")) > LONGEST_LINE:
-            entry, place, end = noted
-            (line,) = self._format([(_Shortened(entry), place, end)], self._clock)
+            entry, place = noted
+            (line,) = self._format([(_Shortened(entry), place)], self._clock)
         data = line.encode(errors="backslashreplace")
         if len(data) > LONGEST_LINE:
             line = data[: LONGEST_LINE - 1].decode(errors="ignore") + "\n"
@@ -150,12 +149,12 @@ class AccessObserver:
         self._place = place
 
     def on_exchange(self, cycle: Entry) -> None:
-        """Take note of a request that has ended just now, of which nothing changes any more."""
+        """Take note of a request that has ended, of which nothing changes any more."""
         # Hot path: what makes a line is not at hand amid a request, and takes half the time when it makes many
         # (benchmarks/ "access log").
         log = self._log
         noted = log.noted
-        noted.append((cycle, self._place, perf_counter()))
+        noted.append((cycle, self._place))
         if not log.is_due:
             log.wait()
         elif len(noted) >= BATCH:
@@ -182,7 +181,7 @@ class _ShortHead:
     def __init__(self, head: Any) -> None:
         self.method = head.method[:SHORT]
         self.version = head.version
-        self.shown = (None, None, None, "", "")
+        self.shown = ((), "", "")
         self.raw_path = head.raw_path[:SHORT]
         self.query = head.query[:SHORT]
         self.fields = [(name, value[:SHORT]) for name, value in head.fields]

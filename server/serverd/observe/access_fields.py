@@ -50,7 +50,7 @@ class Head(Protocol):
     raw_path: bytes
     query: bytes
     fields: list[tuple[bytes, bytes]]
-    shown: tuple[object, tuple[str, int] | None, str | None, str, str]  # ours to change: see `access_formats`
+    shown: tuple[tuple[object, ...], str, str]  # ours to change: see `access_formats`
 
 
 class Entry(Protocol):
@@ -62,6 +62,7 @@ class Entry(Protocol):
     tls: Mapping[str, Any] | None  # as in the scope, which is the application's to change; None: in the clear
     began: float
     first_byte: float
+    ended: float
     status: int
     sent: int
     received: int
@@ -179,44 +180,43 @@ def tls_version(entry: Entry) -> str:
     return "-" if tls is None else _TLS.get(tls["tls_version"], "-")
 
 
-def first_byte(entry: Entry, end: float) -> float:
+def first_byte(entry: Entry) -> float:
     """Return the seconds until the response began; until the end, if that was all at once."""
-    return (entry.first_byte or end) - entry.began
+    return (entry.first_byte or entry.ended) - entry.began
 
 
-Noted = tuple[Entry, Place, float]
-"""A request, where it was served, and when it ended, in seconds of `time.perf_counter`."""
+Noted = tuple[Entry, Place]
+"""A request at its end, and where it was served."""
 
-Field = Callable[[Entry, Place, float, Clock], object]
+Field = Callable[[Entry, Place, Clock], object]
 
-# Each from the entry, its place, and when it ended.
 FIELDS: dict[str, Field] = {
-    "time": lambda entry, place, end, clock: clock.iso(end),
-    "client": lambda entry, place, end, clock: entry.client[0] if entry.client else "unix:",
-    "client_port": lambda entry, place, end, clock: entry.client[1] if entry.client else "-",
-    "method": lambda entry, place, end, clock: entry.head.method,
-    "path": lambda entry, place, end, clock: target(entry.head).partition("?")[0],
-    "query": lambda entry, place, end, clock: target(entry.head).partition("?")[2],
-    "target": lambda entry, place, end, clock: target(entry.head),
-    "protocol": lambda entry, place, end, clock: f"HTTP/{entry.head.version}",
-    "host": lambda entry, place, end, clock: entry.host or "-",
-    "status": lambda entry, place, end, clock: shown_status(entry),
-    "bytes": lambda entry, place, end, clock: entry.sent,
-    "bytes_received": lambda entry, place, end, clock: entry.received,
-    "duration": lambda entry, place, end, clock: f"{end - entry.began:.6f}",
-    "duration_ms": lambda entry, place, end, clock: f"{(end - entry.began) * 1000:.2f}",
-    "first_byte": lambda entry, place, end, clock: f"{first_byte(entry, end):.6f}",
-    "app": lambda entry, place, end, clock: place.app,
-    "mount": lambda entry, place, end, clock: place.path,
-    "listener": lambda entry, place, end, clock: place.listener,
-    "worker": lambda entry, place, end, clock: place.worker,
-    "pid": lambda entry, place, end, clock: os.getpid(),
-    "request_id": lambda entry, place, end, clock: entry.request_id or "-",
-    "trace_id": lambda entry, place, end, clock: entry.trace_id or "-",
-    "tls": lambda entry, place, end, clock: tls_version(entry),
-    "user_agent": lambda entry, place, end, clock: value_of(entry, b"user-agent"),
-    "referer": lambda entry, place, end, clock: value_of(entry, b"referer"),
-    "messages": lambda entry, place, end, clock: getattr(entry, "messages_sent", "-"),
-    "messages_received": lambda entry, place, end, clock: getattr(entry, "messages_received", "-"),
-    "close_code": lambda entry, place, end, clock: getattr(entry, "close_code", "-"),
+    "time": lambda entry, place, clock: clock.iso(entry.ended),
+    "client": lambda entry, place, clock: entry.client[0] if entry.client else "unix:",
+    "client_port": lambda entry, place, clock: entry.client[1] if entry.client else "-",
+    "method": lambda entry, place, clock: entry.head.method,
+    "path": lambda entry, place, clock: target(entry.head).partition("?")[0],
+    "query": lambda entry, place, clock: target(entry.head).partition("?")[2],
+    "target": lambda entry, place, clock: target(entry.head),
+    "protocol": lambda entry, place, clock: f"HTTP/{entry.head.version}",
+    "host": lambda entry, place, clock: entry.host or "-",
+    "status": lambda entry, place, clock: shown_status(entry),
+    "bytes": lambda entry, place, clock: entry.sent,
+    "bytes_received": lambda entry, place, clock: entry.received,
+    "duration": lambda entry, place, clock: f"{entry.ended - entry.began:.6f}",
+    "duration_ms": lambda entry, place, clock: f"{(entry.ended - entry.began) * 1000:.2f}",
+    "first_byte": lambda entry, place, clock: f"{first_byte(entry):.6f}",
+    "app": lambda entry, place, clock: place.app,
+    "mount": lambda entry, place, clock: place.path,
+    "listener": lambda entry, place, clock: place.listener,
+    "worker": lambda entry, place, clock: place.worker,
+    "pid": lambda entry, place, clock: os.getpid(),
+    "request_id": lambda entry, place, clock: entry.request_id or "-",
+    "trace_id": lambda entry, place, clock: entry.trace_id or "-",
+    "tls": lambda entry, place, clock: tls_version(entry),
+    "user_agent": lambda entry, place, clock: value_of(entry, b"user-agent"),
+    "referer": lambda entry, place, clock: value_of(entry, b"referer"),
+    "messages": lambda entry, place, clock: getattr(entry, "messages_sent", "-"),
+    "messages_received": lambda entry, place, clock: getattr(entry, "messages_received", "-"),
+    "close_code": lambda entry, place, clock: getattr(entry, "close_code", "-"),
 }

@@ -16,6 +16,7 @@ from serverd.observe.access_fields import (
     Field,
     Head,
     Noted,
+    Place,
     first_byte,
     shown_status,
     target,
@@ -48,36 +49,37 @@ def make_format(name: str, *, is_terminal: bool) -> Format:
     return _template(name, FIELDS)
 
 
-# Hot path: the three formats have a loop of their own, which asks the clock once a millisecond. What is the same
-# whenever a head comes again they take from the head, if client and host are the same; benchmarks/ "access log".
+# Hot path: the three formats have a loop of their own, which asks the clock once a millisecond: requests are noted in
+# the order in which they end. What is the same whenever a head comes again and has the same answer they take from the
+# head; benchmarks/ "access log".
 
 
-def _keep(maker: Format, entry: Entry, before: str, after: str = "") -> tuple[str, str]:
-    """Keep with its head what lines of it say before and behind what differs each time."""
-    if len(before) + len(after) <= LONGEST_KEPT:
-        entry.head.shown = maker, entry.client, entry.host, before, after
+def _keep(entry: Entry, key: tuple[object, ...], before: str, after: str) -> tuple[str, str]:
+    """Keep with its head what lines say before and behind what differs each time, made of what is in `key`."""
+    if len(before) + len(after) <= LONGEST_KEPT and entry.status != SWITCHING_PROTOCOLS:  # of sessions more is said
+        entry.head.shown = key, before, after
     return before, after
 
 
 def _text(noted: Iterable[Noted], clock: Clock) -> list[str]:
     lines = []
-    begin = until = 0.0
-    for entry, place, end in noted:
-        client, host, status = entry.client, entry.host, entry.status
-        maker, of_client, of_host, asked, _ = entry.head.shown
-        if maker is not _text or of_client is not client or of_host is not host:
-            asked, _ = _keep(_text, entry, f'{client[0] if client else "unix:"} "{_request_line(entry.head)}"')
-        if not begin <= end < until:
+    until = 0.0
+    for entry, place in noted:
+        key = (_text, entry.client, entry.host, entry.status, entry.sent, entry.given_up)
+        kept, before, after = entry.head.shown
+        if kept != key:
+            before, after = _keep(entry, key, _text_of_head(entry), _text_of_end(entry))
+        end = entry.ended
+        if end >= until:
             time = clock.iso(end)
-            begin, until = clock.begin, clock.end
-        more = ""
-        if entry.given_up or status == SWITCHING_PROTOCOLS:
-            more, status = _text_of_end(entry), shown_status(entry)
-        lines.append(
-            f"{time} {asked} {status} {entry.sent} {(end - entry.began) * 1000:.2f}ms {place.app} "
-            f"{entry.request_id}{more}\n"
-        )
+            until = clock.end
+        lines.append(f"{time}{before}{(end - entry.began) * 1000:.2f}ms {place.app} {entry.request_id}{after}")
     return lines
+
+
+def _text_of_head(entry: Entry) -> str:
+    client = entry.client
+    return f' {client[0] if client else "unix:"} "{_request_line(entry.head)}" {shown_status(entry)} {entry.sent} '
 
 
 def _request_line(head: Head) -> str:
@@ -88,50 +90,51 @@ def _text_of_end(entry: Entry) -> str:
     if entry.status == SWITCHING_PROTOCOLS:
         return (
             f" websocket {_of_session(entry, 'close_code')} in {_of_session(entry, 'messages_received')}"
-            f"/{entry.received} out {_of_session(entry, 'messages_sent')}"
+            f"/{entry.received} out {_of_session(entry, 'messages_sent')}\n"
         )
-    return " incomplete" if entry.given_up else ""
+    return " incomplete\n" if entry.given_up else "\n"
 
 
 def _combined(noted: Iterable[Noted], clock: Clock) -> list[str]:
-    # As nginx has it: host, identity, user, time, request line, status, size, Referer, User-Agent.
     lines = []
-    begin = until = 0.0
-    for entry, _, end in noted:
-        client, host, status = entry.client, entry.host, entry.status
-        maker, of_client, of_host, asked, fields = entry.head.shown
-        if maker is not _combined or of_client is not client or of_host is not host:
-            names = f'"{value_of(entry, b"referer")}" "{value_of(entry, b"user-agent")}"'
-            asked, fields = _keep(_combined, entry, f'"{_request_line(entry.head)}"', names)
-        if not begin <= end < until:
+    until = 0.0
+    for entry, _ in noted:
+        key = (_combined, entry.client, entry.host, entry.status, entry.sent, entry.given_up)
+        kept, before, after = entry.head.shown
+        if kept != key:
+            client = entry.client
+            before, after = _keep(entry, key, client[0] if client else "unix:", _combined_of_head(entry))
+        end = entry.ended
+        if end >= until:
             time = clock.combined(end)
-            begin, until = clock.begin, clock.end
-        if entry.given_up:
-            status = shown_status(entry)
-        lines.append(f"{client[0] if client else 'unix:'} - - [{time}] {asked} {status} {entry.sent} {fields}\n")
+            until = clock.end
+        lines.append(f"{before} - - [{time}] {after}")
     return lines
+
+
+def _combined_of_head(entry: Entry) -> str:
+    # As nginx has it: host, identity, user, time, and from here on request line, status, size, Referer, User-Agent.
+    names = f'"{value_of(entry, b"referer")}" "{value_of(entry, b"user-agent")}"'
+    return f'"{_request_line(entry.head)}" {shown_status(entry)} {entry.sent} {names}\n'
 
 
 def _json(noted: Iterable[Noted], clock: Clock) -> list[str]:
     lines = []
-    begin = until = 0.0
-    for entry, place, end in noted:
-        host, status = entry.host, entry.status
-        maker, of_client, of_host, asked, tls = entry.head.shown
-        if maker is not _json or of_client is not entry.client or of_host is not host:
-            tls = f',"tls":"{tls_version(entry)}"' if place.speaks_tls else ""
-            asked, tls = _keep(_json, entry, _json_of_head(entry), tls)
-        if not begin <= end < until:
+    until = 0.0
+    for entry, place in noted:
+        key = (_json, entry.client, entry.host, entry.status, entry.sent, entry.received, entry.given_up)
+        kept, before, after = entry.head.shown
+        if kept != key:
+            before, after = _keep(entry, key, _json_of_head(entry), _json_of_end(entry, place))
+        end = entry.ended
+        if end >= until:
             time = clock.iso(end)
-            begin, until = clock.begin, clock.end
+            until = clock.end
         duration = f"{end - entry.began:.6f}"
-        more = ""
-        if entry.trace_id or entry.given_up or status == SWITCHING_PROTOCOLS:
-            more, status = _json_of_end(entry), shown_status(entry)
+        first = f"{first_byte(entry):.6f}" if entry.first_byte else duration
+        name = f'{entry.request_id}","trace_id":"{entry.trace_id}' if entry.trace_id else entry.request_id
         lines.append(
-            f'{{"time":"{time}",{asked},"status":{status},"bytes":{entry.sent},"bytes_received":{entry.received},'
-            f'"duration":{duration},"first_byte":{f"{first_byte(entry, end):.6f}" if entry.first_byte else duration},'
-            f'{place.json},"request_id":"{entry.request_id}"{more}{tls}}}\n'
+            f'{{"time":"{time}",{before}"duration":{duration},"first_byte":{first},{place.json},"request_id":"{name}"{after}'
         )
     return lines
 
@@ -143,18 +146,19 @@ def _json_of_head(entry: Entry) -> str:
     return (
         f'"client":{_quote(client[0]) if client else "null"},"method":"{head.method}",'
         f'"host":{_quote(entry.host or "")},'
-        f'"target":{_quote(str(asked, "utf-8", "backslashreplace"))},"protocol":"HTTP/{head.version}"'
+        f'"target":{_quote(str(asked, "utf-8", "backslashreplace"))},"protocol":"HTTP/{head.version}",'
+        f'"status":{shown_status(entry)},"bytes":{entry.sent},"bytes_received":{entry.received},'
     )
 
 
-def _json_of_end(entry: Entry) -> str:
-    more = f',"trace_id":"{entry.trace_id}"' if entry.trace_id else ""
-    if entry.given_up:
-        more += ',"incomplete":true'
+def _json_of_end(entry: Entry, place: Place) -> str:
+    more = ',"incomplete":true' if entry.given_up else ""
     if entry.status == SWITCHING_PROTOCOLS:
         names = ("close_code", "messages_received", "messages_sent")
         more += "".join(f',"{name}":{_of_session(entry, name)}' for name in names)
-    return more
+    if place.speaks_tls:
+        more += f',"tls":"{tls_version(entry)}"'
+    return more + "}\n"
 
 
 def _of_session(entry: Entry, name: str) -> int:
@@ -178,7 +182,7 @@ def _template(template: str, fields: dict[str, Field]) -> Format:
     chosen = tuple(getters)
 
     def lines(noted: Iterable[Noted], clock: Clock) -> list[str]:
-        return [pattern % tuple([field(entry, place, end, clock) for field in chosen]) for entry, place, end in noted]
+        return [pattern % tuple([field(entry, place, clock) for field in chosen]) for entry, place in noted]
 
     return lines
 

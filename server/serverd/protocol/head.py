@@ -81,10 +81,10 @@ Framing = tuple[str | None, int, bool, bool]
 
 CHUNKED: Final = -1
 
-# Who has made texts of a head, for which client and host, and the texts: kept by a log for as long as the head, which
-# connections recall. In the beginning: nobody.
-Shown = tuple[object, tuple[str, int] | None, str | None, str, str]
-UNSHOWN: Shown = (None, None, None, "", "")
+# Texts that a log has made of a request with this head, behind what it has made them of: kept for as long as the head,
+# which connections recall. In the beginning: none.
+Shown = tuple[tuple[object, ...], str, str]
+UNSHOWN: Shown = ((), "", "")
 
 
 class RequestHead:

@@ -12,7 +12,6 @@ import os
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
-from time import perf_counter
 
 from serverd.asgi.cycle import Cycle
 from serverd.asgi.observer import UNOBSERVED, Observer, RefusalObserver
@@ -59,7 +58,7 @@ class MountCounts:
         """Count a request that has ended."""
         # Hot path: for each request, so names of the module, and no needless addition; benchmarks/ "plain GET".
         memory = self._memory
-        took = perf_counter() - cycle.began
+        took = cycle.ended - cycle.began
         place = self._first_class + cycle.status // 100 * CLASS_WIDTH
         # First, and alone what says that there was a request: what follows may be cut off.
         memory[place + bisect_left(BOUNDS, took)] += 1
