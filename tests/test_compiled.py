@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import asyncio
 import sys
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from serverd.asgi.exchange import State
+from serverd.asgi.fields import check_fields
+from serverd.errors import ResponseError
 from serverd.protocol.partial_head import NOTHING_READ
 from tests.support.applications import Manual
 from tests.support.wire import Wire
@@ -107,6 +110,25 @@ def test_what_is_thrown_at_a_wait_is_handed_on_as_one_exception(monkeypatch: pyt
         with pytest.raises(asyncio.CancelledError):
             sending.throw(error)
         assert awaited.thrown == (error,)
+
+
+def test_what_an_error_of_an_application_was_raised_amid_is_hidden_by_more_than_from_none() -> None:
+    """Which mypyc leaves out; the others are not logged with a traceback."""
+    found = []
+    for name in backend.sources():
+        for statement in ast.walk(ast.parse((backend.ROOT / name).read_text())):
+            if isinstance(statement, ast.Raise) and statement.cause is not None:
+                assert statement.exc is not None
+                error = ast.unparse(statement.exc)
+                if error.startswith("ResponseError"):
+                    found.append(f"{name}:{statement.lineno}: {error}")
+    assert not found
+
+
+def test_a_header_that_is_no_pair_is_logged_without_how_that_was_noticed() -> None:
+    with pytest.raises(ResponseError) as caught:
+        check_fields([(b"x",)])
+    assert "During handling" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_the_runtime_of_mypyc_is_the_one_that_is_mended() -> None:

@@ -19,7 +19,7 @@ subject, fact, expectation, remedy. Every module may import this one; it imports
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = [
     "AppError",
@@ -35,7 +35,10 @@ __all__ = [
     "ServerdError",
     "SessionError",
     "reason_of",
+    "without_context",
 ]
+
+Raised = TypeVar("Raised", bound=Exception)
 
 
 class ServerdError(Exception):
@@ -46,6 +49,15 @@ def reason_of(error: Exception) -> str:
     """Return what the machine says is wrong, or we, as a sentence goes on with it: without its number."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text[:1].lower() + text[1:]
+
+
+def without_context(error: Raised) -> Raised:
+    """Return an error of which a traceback does not show what it was raised amid.
+
+    So says `raise ... from None`, of which mypyc leaves out the `from`: for what is compiled and logged.
+    """
+    error.__suppress_context__ = True
+    return error
 
 
 class OperatorError(ServerdError):

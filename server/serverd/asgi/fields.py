@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-from serverd.errors import ResponseError
+from serverd.errors import ResponseError, without_context
 from serverd.protocol.head import TOKEN, Fields
 
 __all__ = ["check_body", "check_fields", "check_trailers", "left_after", "missing_from"]
@@ -63,7 +63,7 @@ def _check_fields(headers: Iterable[Any]) -> tuple[Fields, int | None]:
         try:
             name, value = field
         except (TypeError, ValueError):
-            raise ResponseError(f"header {field!r} is not a pair of name and value") from None
+            raise without_context(ResponseError(f"header {field!r} is not a pair of name and value")) from None
         if type(name) is not bytes or name not in _good_names:
             name = _check_name(_as_bytes(name, f"header name {name!r}"))
             field = (name, value)

@@ -22,7 +22,7 @@ from serverd.asgi.scope import Endpoint
 from serverd.asgi.stream import Stream
 from serverd.asgi.types import Message, Scope
 from serverd.asgi.websocket import WebSocket
-from serverd.errors import ResponseError
+from serverd.errors import ResponseError, without_context
 from serverd.generation import WebSocketLimits
 from serverd.protocol.head import RequestHead
 from serverd.protocol.websocket_frames import BINARY, CLOSE_REASON_SIZE, FIN, TEXT, CloseCode, is_sendable
@@ -326,7 +326,7 @@ def _encode(text: Any) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise ResponseError("text of a WebSocket holds surrogates, which UTF-8 cannot") from None
+        raise without_context(ResponseError("text of a WebSocket holds surrogates, which UTF-8 cannot")) from None
 
 
 State.CONNECTING.actions = {
