@@ -240,6 +240,15 @@ def test_signals_to_the_whole_group_are_the_supervisors(start: Starter, number: 
     assert preloader.said() == ""
 
 
+def test_a_niceness_is_not_taken_for_threads(start: Starter) -> None:
+    """As Python 3.12 does, where the name of the process holds a space."""
+    preloader = start()
+    preloader.hear()
+    os.setpriority(os.PRIO_PROCESS, preloader.process.pid, 10)
+    preloader.fork()
+    assert preloader.said() == ""
+
+
 @pytest.mark.parametrize(
     "source",
     ["import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)", "import subprocess\nsubprocess.Popen(['true'])"],

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 
 from setproctitle import setproctitle
 
@@ -108,12 +109,23 @@ def _serve(channel: Channel, imported: Imported) -> int:
     return 0
 
 
+def _fork() -> int:
+    """Fork, as `os.fork` does, without what Python 3.12 and later warn of: threads.
+
+    Of those `main` tells, once and by their names. And Python takes the niceness in /proc/self/stat for their number in
+    a process whose name holds a space, as ours does: with `Nice=` in a unit it warned twice for each worker.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
 def _fork_twice() -> int:
     """Return the pid of a grandchild that is an orphan already, and 0 in the grandchild; raises OSError."""
     readable, writable = os.pipe()
     try:
         try:
-            between = os.fork()
+            between = _fork()
             if not between and not _fork_and_tell(writable):
                 return 0
         finally:
@@ -131,7 +143,7 @@ def _fork_twice() -> int:
 def _fork_and_tell(writable: int) -> int:
     """Fork, write the pid of the child and end; return, with 0, in the child only."""
     try:
-        pid = os.fork()
+        pid = _fork()
     except OSError:
         os._exit(1)
     if pid:
