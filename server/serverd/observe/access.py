@@ -28,8 +28,8 @@ SHORT = 96
 
 # Requests that are noted before their lines are made at once; so many are kept a moment longer than they take. What 128
 # keep, 3 KB each, is more than the second cache of some processors has beside all else: there a log took a
-# quarter of the processor's time, with 32 it takes 5 to 22 % in four runs (benchmarks/ "access log"); elsewhere no
-# difference could be told. With 16 it takes more again.
+# quarter of the processor's time, with 32 it took 5 to 22 % in four runs (benchmarks/ "access log"); elsewhere no
+# difference could be told. With 16 it took more again.
 BATCH = 32
 
 _WRONG = 400  # the first status that is somebody's mistake
