@@ -38,7 +38,7 @@ __all__ = [
     "without_context",
 ]
 
-Raised = TypeVar("Raised", bound=Exception)
+_Raised = TypeVar("_Raised", bound=Exception)
 
 
 class ServerdError(Exception):
@@ -51,7 +51,7 @@ def reason_of(error: Exception) -> str:
     return text[:1].lower() + text[1:]
 
 
-def without_context(error: Raised) -> Raised:
+def without_context(error: _Raised) -> _Raised:
     """Return an error of which a traceback does not show what it was raised amid.
 
     So says `raise ... from None`, of which mypyc leaves out the `from`: for what is compiled and logged.

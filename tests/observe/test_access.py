@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -176,6 +177,36 @@ class TestRemembered:
         assert lines[0] == lines[1] == lines[2]
         assert lines[3] == lines[0].replace("c=d", "c=e") != lines[0]
         assert lines[4] == lines[0].replace("curl/8", "wget/1")
+
+    @pytest.mark.parametrize("name", ["text", "json", "combined"])
+    def test_what_differs_of_a_head_that_comes_again_is_told_anew(self, logged: Logged, name: str) -> None:
+        logged.use(format=name)
+        with logged.wire(hello) as wire:
+            wire.send(GET)
+            ((entry, place),) = logged.log.noted
+        logged.lines()  # which keeps what it has said with the head
+        changes: list[tuple[str, Any]] = [
+            ("client", ("192.0.2.1", 1)),
+            ("host", "other"),
+            ("status", 404),
+            ("status", 101),
+            ("sent", 3),
+            ("received", 4),
+            ("given_up", True),
+            ("request_id", "another"),
+            ("trace_id", "f" * 32),
+            ("ended", entry.ended + 2),
+        ]
+        for attribute, value in changes:
+            assert entry.head.shown != UNSHOWN
+            changed: Any = copy.copy(entry)
+            setattr(changed, attribute, value)
+            logged.log.noted += [(changed, place), (entry, place)]
+            made_of_what_is_kept, _ = logged.lines()[-2:]
+            changed.head = copy.copy(entry.head)
+            changed.head.shown = UNSHOWN
+            logged.log.noted.append((changed, place))
+            assert logged.lines()[-1] == made_of_what_is_kept, attribute
 
     def test_another_format_makes_lines_of_its_own(self, logged: Logged) -> None:
         with logged.wire(hello) as wire:
