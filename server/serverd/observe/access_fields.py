@@ -80,13 +80,13 @@ class Place:
     app: str  # or "serverd"
     worker: int
     speaks_tls: bool = False
-    json: str = field(init=False)  # all of it, within an object
+    json: str = field(init=False)  # all of it, within an object, up to the id of the request
     path: str = field(init=False)  # of the mount, as lines show it
 
     def __post_init__(self) -> None:
         mount = self.mount if len(json.dumps(self.mount)) <= _LONGEST_MOUNT else self.mount[: _LONGEST_MOUNT // 12]
         said = {"app": self.app, "mount": mount, "listener": self.listener, "worker": self.worker}
-        object.__setattr__(self, "json", json.dumps(said, separators=(",", ":"))[1:-1])
+        object.__setattr__(self, "json", f',{json.dumps(said, separators=(",", ":"))[1:-1]},"request_id":"')
         object.__setattr__(self, "path", _shown(self.mount.encode()) or "-")
 
 
