@@ -1,7 +1,8 @@
 """How each load is made and what it measures: requests, WebSocket echoes, idle connections, starts.
 
 A load says what its figure is and whether more of it is better; everything that fails is counted and shown. `scenarios`
-has the table of them, `place` starts the servers.
+has the table of them, `place` starts the servers. What a load needs a server for is there for all its rounds: those of
+one scenario run side by side, and are measured in turns.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -38,9 +39,13 @@ class Measurement:
     value: float  # requests or messages per second, bytes, seconds: what the load has as its figure
     cpu: float | None = None  # microseconds of CPU time for each request, of all processes of the server
     p99: float | None = None  # seconds that 99 of 100 requests did not exceed
-    memory: int | None = None  # bytes that the server's processes hold after it, shared ones divided (PSS)
+    memory: int | None = None  # bytes of their own that the server's processes hold after it
     errors: int = 0  # requests that failed
     load: float | None = None  # the share of its core that the load took
+
+
+Measure = Callable[[float], Measurement]
+"""Measures once, for about so many seconds; raises Failure."""
 
 
 class Load(Protocol):
@@ -49,8 +54,25 @@ class Load(Protocol):
     tool: tuple[str, str] | None  # the program it needs, and Debian's package
     more_is_better: bool
 
-    def measure(self, place: Place, seconds: float, warm_up: float) -> Measurement:
-        """Start the server, load it, and return what came of it; raises Failure."""
+    def prepared(self, place: Place, warm_up: float) -> AbstractContextManager[Measure]:
+        """Start the server, if it is to run before a measurement begins; raises Failure, as a measurement may."""
+
+
+class Alone:
+    """A load that starts the server each time, and has it for itself."""
+
+    tool: tuple[str, str] | None = None
+    more_is_better = False
+
+    @contextmanager
+    def prepared(self, place: Place, warm_up: float) -> Iterator[Measure]:
+        """Prepare nothing."""
+        del warm_up
+        yield lambda seconds: self.measure(place)
+
+    def measure(self, place: Place) -> Measurement:
+        """Start the server, and return what came of it; raises Failure."""
+        raise NotImplementedError
 
 
 class Command:
@@ -60,18 +82,20 @@ class Command:
     more_is_better = True
     tls = False
 
-    def measure(self, place: Place, seconds: float, warm_up: float) -> Measurement:
-        """Load the server for `warm_up` seconds and for `seconds`, of which the second counts."""
+    @contextmanager
+    def prepared(self, place: Place, warm_up: float) -> Iterator[Measure]:
+        """Start the server, and load it for `warm_up` seconds that do not count."""
         with place.running(self.tls) as site:
             if warm_up:
                 self._run(site, warm_up)
-            return self._run(site, seconds)
+            yield lambda seconds: self._run(site, seconds)
 
     def _run(self, site: Site, seconds: float) -> Measurement:
         before, ours = site.cpu_seconds(), _children()
         started = time.perf_counter()
         done = subprocess.run(self.command(site, seconds), capture_output=True, text=True, timeout=seconds + STALL)
         busy = (_children() - ours) / (time.perf_counter() - started)
+        site.check()
         if done.returncode:
             said = f"{done.stdout}\n{done.stderr}".strip().splitlines()
             raise Failure(f"the load failed: {said[-1][-300:] if said else done.returncode}")
@@ -202,16 +226,13 @@ GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @dataclass(frozen=True)
-class Idle:
+class Idle(Alone):
     """Connections that have had one answer and are kept: what each costs in memory."""
 
     count: int
-    tool: tuple[str, str] | None = None
-    more_is_better: bool = False
 
-    def measure(self, place: Place, seconds: float, warm_up: float) -> Measurement:
+    def measure(self, place: Place) -> Measurement:
         """Open the connections and return the bytes that the server has grown by, for each."""
-        del seconds, warm_up  # it takes what it takes
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if hard not in (resource.RLIM_INFINITY,) and hard < self.count + SPARE:
             raise Failure(f"{self.count + SPARE} descriptors are needed, {hard} allowed: raise ulimit -n")
@@ -251,15 +272,11 @@ def _opened(site: Site, count: int) -> Iterator[list[socket.socket]]:
 
 
 @dataclass(frozen=True)
-class StartUp:
+class StartUp(Alone):
     """The time from the command to the first answer."""
 
-    tool: tuple[str, str] | None = None
-    more_is_better: bool = False
-
-    def measure(self, place: Place, seconds: float, warm_up: float) -> Measurement:
+    def measure(self, place: Place) -> Measurement:
         """Start the server."""
-        del seconds, warm_up
         started = time.perf_counter()
         with place.running() as site:
             took = time.perf_counter() - started
@@ -270,15 +287,11 @@ VERSIONS = 50  # answers of the new code without one of the old between: the rel
 
 
 @dataclass(frozen=True)
-class Reload:
+class Reload(Alone):
     """The time from SIGHUP, after the application's code has changed, until only the new code answers."""
 
-    tool: tuple[str, str] | None = None
-    more_is_better: bool = False
-
-    def measure(self, place: Place, seconds: float, warm_up: float) -> Measurement:
+    def measure(self, place: Place) -> Measurement:
         """Change the application, reload, and ask until the new code answers."""
-        del seconds, warm_up
         place.write_version("old")
         with place.running() as site:
             place.write_version("newer")  # of another length: modules are known by size and time

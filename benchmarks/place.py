@@ -22,6 +22,7 @@ HERE = Path(__file__).parent
 TICKS = os.sysconf("SC_CLK_TCK")  # per second, of the CPU times in /proc
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
+LOG = "server.log"
 
 VERSIONED = '''"""Written by the benchmark: says which version of the code answers."""
 
@@ -48,10 +49,15 @@ class Failure(Exception):
 class Site:
     """A server that runs."""
 
-    pid: int  # also its session
+    process: subprocess.Popen[bytes]
     port: int
     scratch: Path
     tls: bool = False
+
+    @property
+    def pid(self) -> int:
+        """Its first process, which is also its session."""
+        return self.process.pid
 
     @property
     def url(self) -> str:
@@ -74,8 +80,13 @@ class Site:
         return sum(sum(map(int, fields[11:15])) for fields in processes(self.pid).values()) / TICKS
 
     def memory(self) -> int:
-        """Return the bytes that its processes hold; what several share counts in parts (PSS)."""
-        return sum(proportional(pid) for pid in processes(self.pid))
+        """Return the bytes that its processes have of their own, not of files; what several share counts once."""
+        return sum(own_memory(pid) for pid in processes(self.pid))
+
+    def check(self) -> None:
+        """Raise Failure if it has ended."""
+        if self.process.poll() is not None:
+            raise Failure(f"the server has ended: {_end_of(self.scratch / LOG)}")
 
 
 def _trusting() -> ssl.SSLContext:
@@ -97,11 +108,14 @@ def processes(session: int) -> dict[int, list[str]]:
     return found
 
 
-def proportional(pid: int) -> int:
-    """Return the proportional set size of a process in bytes."""
+def own_memory(pid: int) -> int:
+    """Return the bytes of a process that are of no file, its part of what it shares with others of its server (PSS).
+
+    Pages of files are left out: what of libpython each server has depends on how many others run beside it.
+    """
     with suppress(OSError):
-        match = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
-        return int(match[1]) * 1024 if match else 0
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        return sum(int(size) * 1024 for size in re.findall(r"^Pss_(?:Anon|Shmem):\s+(\d+) kB", text, re.MULTILINE))
     return 0
 
 
@@ -113,7 +127,8 @@ class Place:
     setting: str
     app: str
     binaries: Path
-    scratch: Path
+    scratch: Path  # a directory of its own
+    certificate: Path  # the directory of cert.pem and key.pem
     cores: tuple[int, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -123,7 +138,7 @@ class Place:
         with socket.create_server(("127.0.0.1", 0)) as reserved:
             port = reserved.getsockname()[1]
         command = self._prepare(port)
-        log = self.scratch / "server.log"
+        log = self.scratch / LOG
         with log.open("wb") as errors:
             process = subprocess.Popen(
                 command,
@@ -134,12 +149,10 @@ class Place:
                 start_new_session=True,
                 preexec_fn=lambda: os.sched_setaffinity(0, self.cores),
             )
-        site = Site(process.pid, port, self.scratch, tls)
+        site = Site(process, port, self.scratch, tls)
         try:
-            self._await(process, site, log)
+            self._await(site)
             yield site
-            if process.poll() is not None:
-                raise Failure(f"the server has ended: {_end_of(log)}")
         finally:
             _stop(process)
 
@@ -150,7 +163,7 @@ class Place:
     def _prepare(self, port: int) -> list[str]:
         """Write the configuration and return the command."""
         known = {"port": port, "here": HERE, "scratch": self.scratch}
-        known |= {"cert": self.scratch / "cert.pem", "key": self.scratch / "key.pem", "app": self.app}
+        known |= {"cert": self.certificate / "cert.pem", "key": self.certificate / "key.pem", "app": self.app}
         values = {**self.server.default, **self.server.settings[self.setting]}
         values = {name: text.format(**known) for name, text in values.items()}
         filled = {**known, **values}
@@ -158,7 +171,7 @@ class Place:
         name, *arguments = self.server.command.format(**filled).split()
         return [str(self.binaries / name), *arguments]
 
-    def _await(self, process: subprocess.Popen[bytes], site: Site, log: Path) -> None:
+    def _await(self, site: Site) -> None:
         """Ask until the answer is right. The peers share no other way to tell that they are ready."""
         deadline = time.monotonic() + START_TIMEOUT
         while True:
@@ -168,8 +181,9 @@ class Place:
                     return
                 if answer:
                     raise Failure(f"the first answer is {answer[:60]!r}")
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise Failure(f"does not answer: {_end_of(log)}")
+            site.check()
+            if time.monotonic() > deadline:
+                raise Failure(f"does not answer: {_end_of(self.scratch / LOG)}")
             time.sleep(0.01)
 
 

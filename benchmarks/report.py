@@ -25,6 +25,7 @@ OURS = "serverd"
 BUSY = 0.9  # of its core; a load that takes more may be what limits the rate
 BEGIN, END = "<!-- results: written by make bench -->\n", "<!-- end of results -->\n"
 
+FEW = 4  # rounds; of fewer nothing is said of how far they lie apart
 LESS = ("cpu", "p99", "memory")  # the better the less there is
 
 
@@ -88,15 +89,20 @@ class Results:
         return [scenario for scenario in SCENARIOS if scenario.key in measured]
 
     def ratio(self, scenario: Scenario, server: str, figure: str, ours: str = OURS, key: str = "") -> float | None:
-        """Return how many times better `ours` is than the server (in what `key` names), by this figure."""
+        """Return the median of what `ratios` says; None when nothing was measured."""
+        found = self.ratios(scenario, server, figure, ours, key)
+        return statistics.median(found) if found else None
+
+    def ratios(self, scenario: Scenario, server: str, figure: str, ours: str = OURS, key: str = "") -> list[float]:
+        """Return how many times better `ours` is than the server (in what `key` names), by this figure, a round."""
         mine, others = self.of(scenario.key, ours), self.of(key or scenario.key, server)
-        ratios = []
+        less = figure in LESS or not scenario.load.more_is_better
+        found = []
         for number in mine.keys() & others.keys():
             one, other = mine[number].get(figure), others[number].get(figure)
             if one and other:
-                less = figure in LESS or not scenario.load.more_is_better
-                ratios.append(other / one if less else one / other)
-        return statistics.median(ratios) if ratios else None
+                found.append(other / one if less else one / other)
+        return found
 
     def problem(self, scenario: str, server: str) -> str:
         """Return what went wrong with a server in a scenario, "" if nothing did."""
@@ -142,10 +148,31 @@ def _beside_peers(results: Results, peers: list[str]) -> list[str]:
         " cannot do it. *: see the failures below.",
         "",
         _table(results, peers, "value", "cpu"),
-        "The same for the time that 99 of 100 requests stay below and (in brackets) for memory of all processes (PSS):",
+        "The same for the time that 99 of 100 requests stay below and (in brackets) for the memory of all processes:",
         "",
         _table(results, peers, "p99", "memory"),
+        _spread(results, peers),
+        "",
     ]
+
+
+def _spread(results: Results, peers: list[str]) -> str:
+    """Say how far the rounds lie apart."""
+    halves, rounds = [], 0
+    for scenario in results.scenarios():
+        for name in peers:
+            found = results.ratios(scenario, name, "value")
+            rounds = max(rounds, len(found))
+            if len(found) >= FEW:
+                low, middle, high = statistics.quantiles(found, n=4)
+                halves.append((high - low) / middle)
+    if not halves:
+        return f"{rounds} rounds."
+    most, worst = statistics.median(halves), max(halves)
+    return (
+        f"Up to {rounds} rounds. Half of the ratios by rate lie no further apart than {most:.0%} of their median in"
+        f" most cells, {worst:.0%} in the worst."
+    )
 
 
 def _versions(results: Results) -> str:

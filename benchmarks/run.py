@@ -13,12 +13,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import compiled
 from environment import KEY_KINDS, VENV, describe, make_certificate, prepare
-from loads import Measurement
+from loads import Measure, Measurement
 from place import Failure, Place
 from report import OURS, Results, beside, publish, show
 from scenarios import SCENARIOS, Scenario
@@ -26,6 +29,7 @@ from servers import NAMES, SERVERS, Server
 
 HERE = Path(__file__).parent
 KEYS = [scenario.key for scenario in SCENARIOS]
+T = TypeVar("T")
 OUTCOME = HERE / ".scratch" / "results.json"
 
 
@@ -46,15 +50,14 @@ def main() -> None:
     os.sched_setaffinity(0, {cores[-1]})  # and with this process every load
     with tempfile.TemporaryDirectory(prefix="serverd-bench-") as scratch:
         make_certificate(Path(scratch), options.key)
-        for number, key, scenario, server in turns(options.rounds, scenarios, servers):
-            if results.has(number, key, server.name):
-                continue
-            environment = {"PYTHONPATH": f"{built}:{HERE}"} if built and server.is_extra else {}
-            place = Place(server, scenario.setting, scenario.app, options.bin, Path(scratch), (cores[0],), environment)
-            outcome = measure(place, scenario, options)
-            results.add(number, key, server.name, outcome)
-            print(f"round {number + 1}: {key}: {server.name}: {results.last()}", file=sys.stderr)
-            results.save(options.into)
+        for scenario in scenarios:
+            with Stage(Path(scratch), options, cores[0], built) as stage:
+                for number, key, load, server in turns(options.rounds, scenario, servers):
+                    if results.has(number, key, server.name):
+                        continue
+                    results.add(number, key, server.name, stage.measure(load, server))
+                    print(f"round {number + 1}: {key}: {server.name}: {results.last()}", file=sys.stderr)
+                    results.save(options.into)
     print(show(results))
     if options.publish:
         publish(results, options.bin)
@@ -65,7 +68,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare serverd with its peers.")
     parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--seconds", type=float, default=1, help="of each measurement (wrk and h2load: whole ones)")
-    parser.add_argument("--warm-up", type=float, default=1, help="seconds of load before each measurement")
+    parser.add_argument("--warm-up", type=float, default=1, help="seconds of load before the first of each server")
     servers = f"{', '.join(NAMES)}; {OURS} is measured in any case"
     parser.add_argument("--servers", nargs="+", default=NAMES, choices=NAMES, metavar="NAME", help=servers)
     parser.add_argument("--scenarios", nargs="+", default=KEYS, choices=KEYS, metavar="NAME", help=", ".join(KEYS))
@@ -115,28 +118,63 @@ def check_tools(scenarios: list[Scenario]) -> None:
         )
 
 
-def turns(rounds: int, scenarios: list[Scenario], servers: list[Server]) -> Iterator[tuple[int, str, Scenario, Server]]:
+def turns(rounds: int, scenario: Scenario, servers: list[Server]) -> Iterator[tuple[int, str, Scenario, Server]]:
     """Yield what is measured when, and its key: the servers in turns, in every round another one first.
 
     A variant, with which ours is compared to itself, follows the scenario that it is a variant of at once: what is
     told of them is a few percent, and a machine's mood changes more within a minute.
     """
     by_key = {scenario.key: scenario for scenario in SCENARIOS}
+    able = [server for server in servers if scenario.setting in server.settings]
     for number in range(rounds):
-        for scenario in scenarios:
-            able = [server for server in servers if scenario.setting in server.settings]
-            first = number % len(able) if able else 0
-            for server in [*able[first:], *able[:first]]:
-                if scenario.beside and server.name == OURS:
-                    yield number, beside(scenario), by_key[scenario.beside], server
-                yield number, scenario.key, scenario, server
+        first = number % len(able) if able else 0
+        for server in [*able[first:], *able[:first]]:
+            if scenario.beside and server.name == OURS:
+                yield number, beside(scenario), by_key[scenario.beside], server
+            yield number, scenario.key, scenario, server
 
 
-def measure(place: Place, scenario: Scenario, options: argparse.Namespace) -> Measurement | str:
-    """Return what came of it, or what went wrong: that is a result, too."""
-    place.write_version("old")
+class Stage:
+    """The servers of one scenario, which run side by side until all its rounds are over; use it in `with`."""
+
+    def __init__(self, scratch: Path, options: argparse.Namespace, core: int, built: Path | None) -> None:
+        self._scratch = scratch
+        self._options = options
+        self._core = core
+        self._built = built
+        self._prepared: dict[tuple[str, str], Measure | str] = {}  # scenario, server: or why there is none
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Stage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def measure(self, scenario: Scenario, server: Server) -> Measurement | str:
+        """Return what came of it, or what went wrong: that is a result, too."""
+        key = scenario.key, server.name
+        if key not in self._prepared:
+            self._prepared[key] = self._prepare(scenario, server)
+        prepared = self._prepared[key]
+        return prepared if isinstance(prepared, str) else _outcome(partial(prepared, self._options.seconds))
+
+    def _prepare(self, scenario: Scenario, server: Server) -> Measure | str:
+        directory = self._scratch / f"{scenario.key} {server.name}".replace(" ", "-")
+        directory.mkdir(exist_ok=True)
+        environment = {"PYTHONPATH": f"{self._built}:{HERE}"} if self._built and server.is_extra else {}
+        cores = (self._core,)
+        binaries = self._options.bin
+        place = Place(server, scenario.setting, scenario.app, binaries, directory, self._scratch, cores, environment)
+        place.write_version("old")
+        load = scenario.load.prepared(place, self._options.warm_up)
+        return _outcome(lambda: self._stack.enter_context(load))
+
+
+def _outcome(do: Callable[[], T]) -> T | str:
+    """Return what is returned, or how it failed."""
     try:
-        return scenario.load.measure(place, options.seconds, options.warm_up)
+        return do()
     except Failure as error:
         return str(error)
     except subprocess.TimeoutExpired:

@@ -45,6 +45,15 @@ def test_a_ratio_is_that_of_one_round_and_the_median_of_all(tmp_path: Path) -> N
     assert "| plain GET | 2.00 (2.00) |" in text
 
 
+def test_how_far_the_rounds_lie_apart_is_told(tmp_path: Path) -> None:
+    rates = [100, 120, 140, 160, 180]
+    rows = [one for at, rate in enumerate(rates) for one in (row("serverd", rate, at), row("uvicorn", 100, at))]
+    text = shown(tmp_path, ("make bench", rows))
+    assert "Up to 5 rounds. Half of the ratios by rate lie no further apart than 43% of their median in most" in text
+    assert "Up to 2 rounds." not in text
+    assert "\n2 rounds.\n" in shown(tmp_path, ("make bench again", rows[:4]))
+
+
 def test_a_server_that_was_measured_later_is_shown_beside_the_others(tmp_path: Path) -> None:
     first = ("make bench --servers uvicorn", [row("serverd", 200), row("uvicorn", 100)])
     text = shown(tmp_path, first, ("make bench --servers granian", [row("granian", 400)]))
@@ -71,8 +80,9 @@ from scenarios import SCENARIOS
 from servers import SERVERS
 chosen = [scenario for scenario in SCENARIOS if scenario.key in ("get", "mounts-50")]
 servers = [server for server in SERVERS if server.name in ("serverd", "uvicorn")]
-for number, key, scenario, server in turns(2, chosen, servers):
-    print(number, key, scenario.key, server.name, sep="; ")
+for scenario in chosen:
+    for number, key, measured, server in turns(2, scenario, servers):
+        print(number, key, measured.key, server.name, sep="; ")
 """
     done = subprocess.run(
         [sys.executable, "-c", turns],
@@ -85,11 +95,11 @@ for number, key, scenario, server in turns(2, chosen, servers):
     assert done.stdout.splitlines() == [
         "0; get; get; serverd",
         "0; get; get; uvicorn",
+        "1; get; get; uvicorn",
+        "1; get; get; serverd",
         "0; mounts-50, beside browser; browser; serverd",
         "0; mounts-50; mounts-50; serverd",
         "0; mounts-50; mounts-50; uvicorn",
-        "1; get; get; uvicorn",
-        "1; get; get; serverd",
         "1; mounts-50; mounts-50; uvicorn",
         "1; mounts-50, beside browser; browser; serverd",
         "1; mounts-50; mounts-50; serverd",

@@ -134,9 +134,7 @@ def _json(noted: Iterable[Noted], clock: Clock) -> list[str]:
         duration = f"{end - entry.began:.6f}"
         first = f"{first_byte(entry):.6f}" if entry.first_byte else duration
         name = f'{entry.request_id}","trace_id":"{entry.trace_id}' if entry.trace_id else entry.request_id
-        lines.append(
-            f'{{"time":"{time}{before}{duration},"first_byte":{first}{place.json}{name}{after}'
-        )
+        lines.append(f'{{"time":"{time}{before}{duration},"first_byte":{first}{place.json}{name}{after}')
     return lines
 
 
