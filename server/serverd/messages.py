@@ -285,7 +285,7 @@ class Loaded:
 
 @record
 class LoadFailed:
-    """The configuration is not valid; `report` is the text for the operator.
+    """There is no configuration to serve: it is not valid, or could not be read; `report` is the text for the operator.
 
     In a renewal `refused` tells what the files hold from anything else that would be reported in the same words.
     """

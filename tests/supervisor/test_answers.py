@@ -23,7 +23,7 @@ def test_success_has_a_text_and_failure_an_error_with_its_detail() -> None:
 
 def test_a_plan_says_what_is_in_its_way() -> None:
     failed = answers.plan(GENERATION, LoadFailed("server.toml:2: unknown key"))
-    assert failed == {"ok": False, "error": "the configuration is not valid", "detail": "server.toml:2: unknown key"}
+    assert failed == {"ok": False, "error": "a reload would fail", "detail": "server.toml:2: unknown key"}
     assert answers.plan(None, Loaded(GENERATION)) == {"ok": False, "error": "nothing is served yet", "detail": ""}
 
 

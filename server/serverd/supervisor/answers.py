@@ -35,7 +35,7 @@ def plan(committed: Generation | None, read: Loaded | LoadFailed, outdated: str 
     `outdated` is why the running workers' code is not what is on disk.
     """
     if isinstance(read, LoadFailed):
-        return {"ok": False, "error": "the configuration is not valid", "detail": read.report}
+        return {"ok": False, "error": "a reload would fail", "detail": read.report}
     if committed is None:
         return {"ok": False, "error": "nothing is served yet", "detail": ""}
     found = changes.compare(committed, read.generation)
