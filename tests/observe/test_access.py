@@ -525,12 +525,29 @@ class TestBatches:
         assert path.read_text() == "/1\n/2\n/3\n"
 
     def test_many_requests_do_not_wait_for_that_moment(self, logged: Logged) -> None:
+        logged.use(format="{method}" + "-" * 3000)
         with logged.wire(hello) as wire:
             for _ in range(BATCH - 1):
                 wire.send(GET)
+            assert len(logged.log.noted) == BATCH - 1
             assert logged.path.read_text() == ""
             wire.send(GET)
+            assert not logged.log.noted
             assert len(logged.path.read_text().splitlines()) == BATCH
+
+    def test_lines_that_are_made_and_few_wait_with_what_is_noted(self, tmp_path: Path) -> None:
+        due: list[Any] = []
+        log = AccessLog(Settings(format="{method}"), due.append)
+        path = tmp_path / "access"
+        log.reopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+        with Logged(path, log).wire(hello) as wire:
+            for _ in range(BATCH + 1):
+                wire.send(GET)
+            assert len(log.noted) == 1
+            assert path.read_text() == ""
+            due[0]()
+            assert path.read_text() == "GET\n" * (BATCH + 1)
+        log.close()
 
     def test_a_request_has_the_format_and_the_file_of_the_time_at_which_it_ended(self, logged: Logged) -> None:
         other = logged.path.with_name("other")

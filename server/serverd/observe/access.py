@@ -49,7 +49,7 @@ class AccessLog:
 
     def adopt(self, settings: Settings) -> None:
         """Log as `settings` say from now on."""
-        self.write_down()
+        self.make_lines()
         self._use(settings)
 
     def _use(self, settings: Settings) -> None:
@@ -66,14 +66,14 @@ class AccessLog:
 
     def reopen(self, descriptor: int) -> None:
         """Write to this descriptor, which is ours to close."""
-        self.write_down()
+        self.make_lines()
         self._writer.reopen(descriptor)
         self._clock.adjust()
         self.adopt(self._settings)
 
     def close(self) -> None:
         """Write what is left."""
-        self.write_down()
+        self.make_lines()
         self._writer.close()
 
     def wait(self) -> None:
@@ -86,7 +86,12 @@ class AccessLog:
         self.write_down()
 
     def write_down(self) -> None:
-        """Write the lines of what has been noted."""
+        """Write the lines of what has been noted, as far as they are taken."""
+        self.make_lines()
+        self._writer.flush()
+
+    def make_lines(self) -> None:
+        """Make the lines of what has been noted, which are written when it is due, or they are many."""
         noted, self.noted = self.noted, []
         if self._leaves_out:
             noted = [one for one in noted if self._wants(one[0], one[0].ended - one[0].began)]
@@ -98,7 +103,6 @@ class AccessLog:
             text = "".join(map(self._text_of_one, noted))
         if text:
             self._writer.write(text)
-            self._writer.flush()
 
     def _text_of(self, noted: list[Noted]) -> str:
         """Return the lines of what was noted."""
@@ -158,7 +162,7 @@ class AccessObserver:
         if not log.is_due:
             log.wait()
         elif len(noted) >= BATCH:
-            log.write_down()
+            log.make_lines()
 
     on_session = on_refusal = on_exchange
 
