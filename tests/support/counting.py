@@ -154,7 +154,7 @@ def _logged(kind: str) -> tuple[Wire, Perform]:
 
     def perform(_: int) -> None:
         assert wire.send(block).endswith(b"\r\n\r\nok")
-        log.write_down()  # of a busy worker, for many requests at once
+        log.make_lines()  # of a busy worker, for many requests at once
 
     return wire, perform
 
