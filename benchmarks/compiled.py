@@ -6,6 +6,7 @@ PYTHONPATH. How it is built, and of what, is for tools/backend.py to know.
 
 from __future__ import annotations
 
+import compileall
 import hashlib
 import os
 import shutil
@@ -45,6 +46,7 @@ def build() -> Path:
     [wheel] = SCRATCH.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(target)
+    compileall.compile_dir(target, quiet=1)  # as pip does
     stamp.write_text(digest.hexdigest())
     return target
 
