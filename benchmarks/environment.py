@@ -20,7 +20,18 @@ VENV = Path(__file__).parent / ".venv"
 COMMON = ("fastapi", "starlette", "matplotlib")
 
 # What says how fast a server is, beside itself.
-NOTED = ("uvloop", "httptools", "websockets", "wsproto", "h2", "twisted", "gunicorn_h1c")
+NOTED = (
+    "uvloop",
+    "httptools",
+    "websockets",
+    "wsproto",
+    "h2",
+    "twisted",
+    "gunicorn_h1c",
+    "zttp",
+    "fastapi",
+    "starlette",
+)
 
 
 def prepare(directory: Path, servers: Iterable[Server]) -> None:

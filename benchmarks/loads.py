@@ -103,7 +103,9 @@ class Command:
         if not count:
             raise Failure(f"nothing was answered, {errors} failed")
         cpu = (site.cpu_seconds() - before) / count * 1e6
-        return Measurement(rate, cpu, p99, site.memory(), errors, busy)
+        measurement = Measurement(rate, cpu, p99, site.memory(), errors, busy)
+        site.settle()  # what is in flight would be worked off in the turn of the next server
+        return measurement
 
     def command(self, site: Site, seconds: float) -> list[str | Path]:
         """Return the command that makes the load."""

@@ -22,6 +22,8 @@ HERE = Path(__file__).parent
 TICKS = os.sysconf("SC_CLK_TCK")  # per second, of the CPU times in /proc
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
+REST = 0.05  # seconds without a tick of CPU time, which is a fifth of it
+REST_TIMEOUT = 10.0
 LOG = "server.log"
 
 VERSIONED = '''"""Written by the benchmark: says which version of the code answers."""
@@ -82,6 +84,16 @@ class Site:
     def memory(self) -> int:
         """Return the bytes that its processes have of their own, not of files; what several share counts once."""
         return sum(own_memory(pid) for pid in processes(self.pid))
+
+    def settle(self) -> None:
+        """Wait until it has no more to do; raises Failure when it goes on."""
+        deadline = time.monotonic() + REST_TIMEOUT
+        before = -1.0
+        while (now := self.cpu_seconds()) != before:
+            if time.monotonic() > deadline:
+                raise Failure("goes on working when nobody asks for anything")
+            before = now
+            time.sleep(REST)
 
     def check(self) -> None:
         """Raise Failure if it has ended."""
@@ -192,12 +204,14 @@ def _end_of(log: Path) -> str:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(STOP_TIMEOUT)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # the session's first group: what has not ended by itself
-    for pid in processes(process.pid):
+    try:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_TIMEOUT)
+    finally:  # also when somebody presses Ctrl-C once more
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    process.wait()
+            os.killpg(process.pid, signal.SIGKILL)  # the session's first group: what has not ended by itself
+        for pid in processes(process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()

@@ -59,7 +59,9 @@ class Results:
         file.parent.mkdir(parents=True, exist_ok=True)
         lines = ",\n  ".join(json.dumps(row) for row in self.rows)
         about = json.dumps(self.about, indent=1)
-        file.write_text(f'{{"about": {about},\n "measurements": [\n  {lines}\n]}}\n')
+        fresh = file.with_suffix(".new")  # an interruption leaves the one before whole
+        fresh.write_text(f'{{"about": {about},\n "measurements": [\n  {lines}\n]}}\n')
+        fresh.replace(file)
 
     def add(self, number: int, scenario: str, server: str, outcome: Measurement | str) -> None:
         """Keep a measurement, or what went wrong."""
@@ -168,10 +170,10 @@ def _spread(results: Results, peers: list[str]) -> str:
                 halves.append((high - low) / middle)
     if not halves:
         return f"{rounds} rounds."
-    most, worst = statistics.median(halves), max(halves)
+    usual, worst = statistics.median(halves), max(halves)
     return (
-        f"Up to {rounds} rounds. Half of the ratios by rate lie no further apart than {most:.0%} of their median in"
-        f" most cells, {worst:.0%} in the worst."
+        f"Up to {rounds} rounds. Half of the ratios by rate of a cell lie no further apart than {usual:.0%} of their"
+        f" median in half of the cells, and {worst:.0%} in the worst."
     )
 
 

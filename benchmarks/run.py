@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import compiled
 from environment import KEY_KINDS, VENV, describe, make_certificate, prepare
@@ -29,12 +31,16 @@ from servers import NAMES, SERVERS, Server
 
 HERE = Path(__file__).parent
 KEYS = [scenario.key for scenario in SCENARIOS]
-T = TypeVar("T")
 OUTCOME = HERE / ".scratch" / "results.json"
+PATIENCE = 2  # failures in a row, after which a server is not started again in a scenario
+
+Key = tuple[str, str]
 
 
 def main() -> None:
     """Run the comparison, print it, and keep every round."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit("ended; the same with --resume goes on from here"))
     options = parse_options()
     scenarios = [scenario for scenario in SCENARIOS if scenario.key in options.scenarios]
     servers = [server for server in SERVERS if is_chosen(server, options.servers, options.compiled)]
@@ -52,10 +58,10 @@ def main() -> None:
         make_certificate(Path(scratch), options.key)
         for scenario in scenarios:
             with Stage(Path(scratch), options, cores[0], built) as stage:
-                for number, key, load, server in turns(options.rounds, scenario, servers):
+                for number, key, measured, server in turns(options.rounds, scenario, servers):
                     if results.has(number, key, server.name):
                         continue
-                    results.add(number, key, server.name, stage.measure(load, server))
+                    results.add(number, key, server.name, stage.measure(measured, server))
                     print(f"round {number + 1}: {key}: {server.name}: {results.last()}", file=sys.stderr)
                     results.save(options.into)
     print(show(results))
@@ -97,7 +103,7 @@ def shown_command() -> str:
             next(arguments)
         elif argument not in ("--resume", "--publish") and not argument.startswith(("--bin=", "--into=")):
             shown.append(argument)
-    return f'make bench ARGS="{" ".join(shown)}"' if shown else "make bench"
+    return f'make bench ARGS="{shlex.join(shown)}"' if shown else "make bench"
 
 
 def is_chosen(server: Server, names: list[str], with_compiled: bool) -> bool:
@@ -119,19 +125,21 @@ def check_tools(scenarios: list[Scenario]) -> None:
 
 
 def turns(rounds: int, scenario: Scenario, servers: list[Server]) -> Iterator[tuple[int, str, Scenario, Server]]:
-    """Yield what is measured when, and its key: the servers in turns, in every round another one first.
+    """Yield what is measured when, and its key: the servers in turns, in every round in another order.
 
-    A variant, with which ours is compared to itself, follows the scenario that it is a variant of at once: what is
-    told of them is a few percent, and a machine's mood changes more within a minute.
+    A variant, with which ours is compared to itself, stands beside the scenario that it is a variant of: what is
+    told of them is a few percent, and a machine's mood changes more within a minute. They take turns in being first.
     """
     by_key = {scenario.key: scenario for scenario in SCENARIOS}
     able = [server for server in servers if scenario.setting in server.settings]
     for number in range(rounds):
-        first = number % len(able) if able else 0
-        for server in [*able[first:], *able[:first]]:
+        order = random.Random(f"{scenario.key}, {number}").sample(able, len(able))  # the same when it is resumed
+        for server in order:
+            pair = [(scenario.key, scenario)]
             if scenario.beside and server.name == OURS:
-                yield number, beside(scenario), by_key[scenario.beside], server
-            yield number, scenario.key, scenario, server
+                pair.insert(number % 2, (beside(scenario), by_key[scenario.beside]))
+            for key, measured in pair:
+                yield number, key, measured, server
 
 
 class Stage:
@@ -142,7 +150,9 @@ class Stage:
         self._options = options
         self._core = core
         self._built = built
-        self._prepared: dict[tuple[str, str], Measure | str] = {}  # scenario, server: or why there is none
+        # By scenario and server: what measures it and what ends it, and how it failed since it last did not.
+        self._running: dict[Key, tuple[Measure, ExitStack]] = {}
+        self._failures: defaultdict[Key, list[str]] = defaultdict(list)
         self._stack = ExitStack()
 
     def __enter__(self) -> Stage:
@@ -152,33 +162,39 @@ class Stage:
         self._stack.close()
 
     def measure(self, scenario: Scenario, server: Server) -> Measurement | str:
-        """Return what came of it, or what went wrong: that is a result, too."""
-        key = scenario.key, server.name
-        if key not in self._prepared:
-            self._prepared[key] = self._prepare(scenario, server)
-        prepared = self._prepared[key]
-        return prepared if isinstance(prepared, str) else _outcome(partial(prepared, self._options.seconds))
+        """Return what came of it, or what went wrong: that is a result, too.
 
-    def _prepare(self, scenario: Scenario, server: Server) -> Measure | str:
-        directory = self._scratch / f"{scenario.key} {server.name}".replace(" ", "-")
-        directory.mkdir(exist_ok=True)
+        A server that has failed is started again; one that has failed PATIENCE times in a row is not.
+        """
+        key = scenario.key, server.name
+        failures = self._failures[key]
+        if len(failures) >= PATIENCE:
+            return failures[-1]
+        try:
+            if key not in self._running:
+                self._running[key] = self._start(scenario, server)
+            measured = self._running[key][0](self._options.seconds)
+        except Failure as error:
+            failures.append(str(error))
+        except subprocess.TimeoutExpired:
+            failures.append("the load does not come to an end")
+        else:
+            failures.clear()
+            return measured
+        if key in self._running:
+            self._running.pop(key)[1].close()
+        return failures[-1]
+
+    def _start(self, scenario: Scenario, server: Server) -> tuple[Measure, ExitStack]:
+        own = self._stack.enter_context(ExitStack())
+        name = f"{scenario.key} {server.name}".replace(" ", "-")
+        directory = Path(own.enter_context(tempfile.TemporaryDirectory(dir=self._scratch, prefix=f"{name}-")))
         environment = {"PYTHONPATH": f"{self._built}:{HERE}"} if self._built and server.is_extra else {}
         cores = (self._core,)
         binaries = self._options.bin
         place = Place(server, scenario.setting, scenario.app, binaries, directory, self._scratch, cores, environment)
         place.write_version("old")
-        load = scenario.load.prepared(place, self._options.warm_up)
-        return _outcome(lambda: self._stack.enter_context(load))
-
-
-def _outcome(do: Callable[[], T]) -> T | str:
-    """Return what is returned, or how it failed."""
-    try:
-        return do()
-    except Failure as error:
-        return str(error)
-    except subprocess.TimeoutExpired:
-        return "the load does not come to an end"
+        return own.enter_context(scenario.load.prepared(place, self._options.warm_up)), own
 
 
 if __name__ == "__main__":

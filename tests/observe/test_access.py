@@ -549,16 +549,26 @@ class TestBatches:
             assert path.read_text() == "GET\n" * (BATCH + 1)
         log.close()
 
-    def test_a_request_has_the_format_and_the_file_of_the_time_at_which_it_ended(self, logged: Logged) -> None:
+    @pytest.mark.parametrize("count", [1, BATCH, BATCH + 1])
+    def test_a_request_has_the_format_and_the_file_of_the_time_at_which_it_ended(
+        self, logged: Logged, count: int
+    ) -> None:
+        """Whether it is noted only, or has a line that is not written yet."""
         other = logged.path.with_name("other")
         with logged.use(format="old {status}").wire(hello) as wire:
-            wire.send(GET)
+
+            def send() -> None:
+                for _ in range(count):
+                    wire.send(GET)
+
+            send()
             logged.use(format="new {status}")
-            wire.send(GET)
+            send()
             logged.log.reopen(os.open(other, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
-            wire.send(GET)
-            logged.log.write_down()
-        assert (logged.path.read_text(), other.read_text()) == ("old 200\nnew 200\n", "new 200\n")
+            send()
+            logged.log.close()
+        assert logged.path.read_text() == "old 200\n" * count + "new 200\n" * count
+        assert other.read_text() == "new 200\n" * count
 
 
 def test_what_is_told_of_nothing_is_told_of_each_connection_anew(logged: Logged) -> None:

@@ -44,7 +44,7 @@ class AccessLog:
         self._writer = LineWriter(schedule)
         self._clock = Clock()
         self.noted: list[Noted] = []  # the observers add to it
-        self.is_due = False  # `write_down` is scheduled
+        self.is_due = False  # `_on_due` is scheduled
         self._use(settings)
 
     def adopt(self, settings: Settings) -> None:
