@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import re
@@ -20,7 +19,7 @@ from serverd.asgi.scope import Endpoint
 from serverd.generation import ACCESS_FIELDS, Limits, Listener
 from serverd.generation import AccessLog as Settings
 from serverd.observe.access import BATCH, AccessLog, AccessObserver
-from serverd.observe.access_fields import FIELDS, Clock, Place
+from serverd.observe.access_fields import FIELDS, Clock, Entry, Head, Place
 from serverd.observe.access_formats import make_format
 from serverd.protocol.head import UNSHOWN
 from serverd.protocol.partial_head import NOTHING_READ
@@ -161,6 +160,11 @@ def _break(entry: Any) -> None:
     del entry.request_id
 
 
+def _copied(whole: Any, kind: type) -> Any:
+    """Return what a line is made of; what is compiled lets nobody copy it."""
+    return SimpleNamespace(**{name: getattr(whole, name) for name in kind.__annotations__})
+
+
 class TestRemembered:
     """What lines say of a head that comes again on a connection is kept with it."""
 
@@ -199,11 +203,11 @@ class TestRemembered:
         ]
         for attribute, value in changes:
             assert entry.head.shown != UNSHOWN
-            changed: Any = copy.copy(entry)
+            changed = _copied(entry, Entry)
             setattr(changed, attribute, value)
             logged.log.noted += [(changed, place), (entry, place)]
             made_of_what_is_kept, _ = logged.lines()[-2:]
-            changed.head = copy.copy(entry.head)
+            changed.head = _copied(entry.head, Head)
             changed.head.shown = UNSHOWN
             logged.log.noted.append((changed, place))
             assert logged.lines()[-1] == made_of_what_is_kept, attribute
