@@ -57,14 +57,30 @@ def test_a_case_in_which_nothing_is_raised_is_named_too() -> None:
     assert failure.value.__notes__ == ["this is '1'; 1 of 3 fail: '1'"]
 
 
-def test_a_case_that_skips_is_no_success() -> None:
+def test_a_case_that_skips_lets_the_others_be_tried_and_is_no_success() -> None:
+    tried = []
+
     @every("value", range(3))
     def skipping(value: int) -> None:
+        tried.append(value)
         if value == 1:
             pytest.skip("not here")
 
-    with pytest.raises(AssertionError, match="1 skips"):
+    with pytest.raises(pytest.skip.Exception, match="1 of 3 cases: not here"):
         skipping()
+    assert tried == [0, 1, 2]
+
+
+def test_a_failure_is_told_before_a_case_that_skips() -> None:
+    @every("value", range(3))
+    def failing(value: int) -> None:
+        if value == 0:
+            pytest.skip("not here")
+        assert value != 2
+
+    with pytest.raises(AssertionError) as failure:
+        failing()
+    assert failure.value.__notes__ == ["this is 2; 1 of 3 fail: 2"]
 
 
 def test_nothing_to_try_is_no_success() -> None:

@@ -1,8 +1,9 @@
 """Many cases in one test: `every` in the place of `pytest.mark.parametrize` for a dozen or more, of a moment each.
 
-What pytest does for a test, collects it in each process and tells of it, takes longer than to try a byte. All cases are
-tried, and those that fail are named, as parametrized ones would be; but they share the fixtures of one test, none may
-skip, and what `pytest.fail` ends, as `pytest.raises` and a time limit do, ends the rest, too.
+What pytest does for a test, collects it in each process and tells of it, takes longer than to try a byte. All cases
+are tried, and those that fail are named, as parametrized ones would be; but they share the fixtures of one test. It
+skips if one of them does and none fails, and what `pytest.fail` ends, as `pytest.raises` and a time limit do, ends the
+rest, too.
 """
 
 from __future__ import annotations
@@ -40,11 +41,12 @@ def every(
         @functools.wraps(test)
         def run(*arguments: Any, **others: Any) -> None:
             failed: list[tuple[str, BaseException]] = []
+            skipped: list[BaseException] = []
             for name, values in tried:
                 try:
                     test(*arguments, **others, **dict(zip(wanted, values, strict=True)))
                 except pytest.skip.Exception as error:
-                    raise AssertionError(f"{name} skips: the cases after it would not be tried") from error
+                    skipped.append(error)
                 except pytest.fail.Exception as error:  # no Exception: `pytest.raises`, or the time is up
                     failed.append((name, error))
                     break
@@ -54,6 +56,8 @@ def every(
                 shown = ", ".join(name for name, _ in failed[:SHOWN]) + (" ..." if len(failed) > SHOWN else "")
                 failed[0][1].add_note(f"this is {failed[0][0]}; {len(failed)} of {len(tried)} fail: {shown}")
                 raise failed[0][1]
+            if skipped:
+                pytest.skip(f"{len(skipped)} of {len(tried)} cases: {skipped[0]}")
 
         signature = inspect.signature(test)
         left = [one for name, one in signature.parameters.items() if name not in wanted]
