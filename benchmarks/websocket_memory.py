@@ -39,7 +39,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="serverd-bench-") as scratch:
         for server in servers:
             core = min(os.sched_getaffinity(0))
-            measure(Place(server, setting, "hello:app", options.bin, Path(scratch), (core,)), options)
+            directory = Path(scratch)
+            measure(Place(server, setting, "hello:app", options.bin, directory, directory, (core,)), options)
 
 
 def measure(place: Place, options: argparse.Namespace) -> None:

@@ -106,7 +106,6 @@ for number, key, measured, server in turns(6, scenario, servers):
 
 
 STAGE = """
-import sys
 from argparse import Namespace
 from contextlib import contextmanager
 from pathlib import Path
